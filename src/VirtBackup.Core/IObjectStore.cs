@@ -1,0 +1,54 @@
+namespace VirtBackup.Core;
+
+/// <summary>One stored object: its key and length in bytes.</summary>
+public readonly record struct ObjectInfo(string Key, long Length);
+
+/// <summary>
+/// The storage port: a flat space of write-once objects named by slash-separated keys (<c>[a-zA-Z0-9._-]</c> segments,
+/// at most 512 characters, no <c>.</c> or <c>..</c> segment). A local folder, S3 and Azure Blob serve it alike, and so
+/// does the simulated store of the tests. All members are safe for concurrent use.
+/// </summary>
+/// <remarks>
+/// Durability contract: when <see cref="IObjectWriter.PublishAsync"/> returns true, the object and its name survive a
+/// power loss; until then nothing is visible under any key. Deleting is durable when the call returns.
+/// Failures: <see cref="FaultReason.DeviceFull"/>, <see cref="FaultReason.Unavailable"/> (worth a retry),
+/// <see cref="FaultReason.NotFound"/> on reading or measuring what is not there.
+/// </remarks>
+public interface IObjectStore
+{
+    /// <summary>Opens a staged object that has no name yet. Dispose without publishing to drop it.</summary>
+    ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Reads up to <paramref name="destination"/>.Length bytes at <paramref name="offset"/>; fewer only at the object's end.
+    /// </summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>: no such object.</exception>
+    ValueTask<int> ReadAsync(string key, long offset, Memory<byte> destination, CancellationToken cancellationToken);
+
+    /// <summary>The object, or null when there is none.</summary>
+    ValueTask<ObjectInfo?> FindAsync(string key, CancellationToken cancellationToken);
+
+    /// <summary>Objects whose key starts with <paramref name="prefix"/> (a whole number of segments, ending in '/', or empty), in any order.</summary>
+    IAsyncEnumerable<ObjectInfo> ListAsync(string prefix, CancellationToken cancellationToken);
+
+    /// <summary>Removes the object; true when it was there.</summary>
+    ValueTask<bool> DeleteAsync(string key, CancellationToken cancellationToken);
+
+    /// <summary>Bytes that can still be written, or null when the store has no such limit.</summary>
+    ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>A staged object. Not safe for concurrent use. After any failure it can only be disposed: it is never retried.</summary>
+public interface IObjectWriter : IAsyncDisposable
+{
+    /// <summary>Bytes written so far.</summary>
+    long Length { get; }
+
+    ValueTask WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Forces the bytes to stable storage and gives them their name, only if no object has that key. False: the key
+    /// exists already and nothing was written.
+    /// </summary>
+    ValueTask<bool> PublishAsync(string key, CancellationToken cancellationToken);
+}

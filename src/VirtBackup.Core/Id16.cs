@@ -1,0 +1,75 @@
+using System.Buffers.Binary;
+using System.Diagnostics.CodeAnalysis;
+
+namespace VirtBackup.Core;
+
+/// <summary>
+/// A 16-byte name: repository, virtual machine, lineage, recovery point, scope, key epoch, key.
+/// Written as 32 lower-case hexadecimal digits; ordered by its bytes.
+/// </summary>
+public readonly record struct Id16(UInt128 Value) : IComparable<Id16>
+{
+    /// <summary>Length in bytes.</summary>
+    public const int Size = 16;
+
+    public static Id16 Empty => default;
+
+    public bool IsEmpty => Value == 0;
+
+    /// <summary>Reads the first 16 bytes of <paramref name="source"/>.</summary>
+    public static Id16 Read(ReadOnlySpan<byte> source) => new(BinaryPrimitives.ReadUInt128BigEndian(source));
+
+    /// <summary>A fresh name from <paramref name="entropy"/>.</summary>
+    public static Id16 Create(IEntropy entropy)
+    {
+        ArgumentNullException.ThrowIfNull(entropy);
+        Span<byte> bytes = stackalloc byte[Size];
+        entropy.Fill(bytes);
+        return Read(bytes);
+    }
+
+    /// <summary>
+    /// A name from a UUID's text, with or without dashes (RFC 9562 section 4: the bytes in the order in which they are written).
+    /// </summary>
+    public static bool TryParse([NotNullWhen(true)] string? text, out Id16 id)
+    {
+        id = default;
+        var hex = text?.Replace("-", "", StringComparison.Ordinal);
+        if (hex is not { Length: 2 * Size } || !UInt128.TryParse(hex, System.Globalization.NumberStyles.AllowHexSpecifier, null, out var value))
+        {
+            return false;
+        }
+        id = new Id16(value);
+        return true;
+    }
+
+    /// <exception cref="FormatException">The text is not 32 hexadecimal digits.</exception>
+    public static Id16 Parse(string text) =>
+        TryParse(text, out var id) ? id : throw new FormatException($"'{text}' is not an identifier: 32 hexadecimal digits were expected.");
+
+    /// <summary>Writes the 16 bytes to the start of <paramref name="destination"/>.</summary>
+    public void Write(Span<byte> destination) => BinaryPrimitives.WriteUInt128BigEndian(destination, Value);
+
+    public byte[] ToArray()
+    {
+        var bytes = new byte[Size];
+        Write(bytes);
+        return bytes;
+    }
+
+    public int CompareTo(Id16 other) => Value.CompareTo(other.Value);
+
+    public static bool operator <(Id16 left, Id16 right) => left.Value < right.Value;
+    public static bool operator >(Id16 left, Id16 right) => left.Value > right.Value;
+    public static bool operator <=(Id16 left, Id16 right) => left.Value <= right.Value;
+    public static bool operator >=(Id16 left, Id16 right) => left.Value >= right.Value;
+
+    public override string ToString() => Value.ToString("x32");
+
+    /// <summary>The UUID form with dashes, as hypervisors write it.</summary>
+    public string ToUuidString()
+    {
+        var text = ToString();
+        return $"{text[..8]}-{text[8..12]}-{text[12..16]}-{text[16..20]}-{text[20..]}";
+    }
+}
