@@ -1,0 +1,53 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors;
+
+/// <summary>
+/// The hypervisor port. Every platform has the same life cycle: list and describe → settle what an earlier run left →
+/// begin a capture → read disks → commit or abandon; and check → create → write → start for a restore. Nothing above
+/// this port knows which platform it holds. Safe for concurrent use across machines; operations on one machine are
+/// serialised by the caller.
+/// </summary>
+public interface IHypervisor
+{
+    /// <summary>Short lower-case platform name, stored with every recovery point: <c>qemu</c>, <c>image</c>.</summary>
+    string Kind { get; }
+
+    /// <summary>All machines this agent protects. A machine that cannot be reached is listed with its problem, never left out.</summary>
+    ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// The recovery points whose change tracking (dirty bitmaps, checkpoints) this machine still carries, in no
+    /// particular order: committed ones, and those of a run that broke off and whose outcome the driver cannot know.
+    /// </summary>
+    ValueTask<IReadOnlyList<Id16>> ListTrackedPointsAsync(Id16 machine, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Cleans up after runs that broke off, knowing which of the tracked points were committed: removes leftover
+    /// exports, filters and fleece files, drops tracking of older committed points, folds the tracking of uncommitted
+    /// points back into their base, so that no change is ever missed. Does nothing when all is settled. Never touches
+    /// what another tool made.
+    /// </summary>
+    /// <returns>The point whose tracking is intact on at least one disk, to be used as base; null: the next read is a full one.</returns>
+    ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken);
+
+    /// <summary>Predicts a capture without touching the machine.</summary>
+    ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Cuts all disks of a machine at one instant. The guest runs on; the returned view does not change.
+    /// On failure nothing is left behind on the machine.
+    /// </summary>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.HypervisorUnavailable"/>, <see cref="FaultReason.Unsupported"/> (the machine has something
+    /// that cannot be captured safely), <see cref="FaultReason.DeviceFull"/> (no space for the fleece).
+    /// </exception>
+    ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken);
+
+    /// <summary>Compares a stored machine with this host; nothing is written.</summary>
+    /// <returns>Findings; any with <see cref="FindingSeverity.Blocks"/> means that the restore would be refused.</returns>
+    ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken);
+
+    /// <summary>Creates the empty disks of a restore. Refused with the reason before a byte moves when the check blocks.</summary>
+    ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken);
+}

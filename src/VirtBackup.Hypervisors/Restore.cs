@@ -1,0 +1,75 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors;
+
+/// <summary>What to recreate and where.</summary>
+/// <param name="Folder">Absolute path of a folder that does not exist yet or is empty; it will hold disks, sockets and launch record.</param>
+/// <param name="Name">Name of the restored machine.</param>
+public sealed record RestoreRequest(
+    Id16 Machine,
+    Id16 Point,
+    string HypervisorKind,
+    MachineConfiguration Configuration,
+    IReadOnlyList<RestoreDisk> Disks,
+    string Folder,
+    string Name)
+{
+    /// <summary>Keep UUID and MAC addresses (the original is gone); otherwise both are made anew, so that the copy can run beside the original.</summary>
+    public bool KeepIdentity { get; init; }
+
+    /// <summary>Start the machine when its disks are complete.</summary>
+    public bool Start { get; init; } = true;
+
+    public DiskPreallocation Preallocation { get; init; } = DiskPreallocation.None;
+}
+
+/// <param name="Format">Image format to create: <c>qcow2</c> or <c>raw</c>.</param>
+/// <param name="DataBytes">Bytes that will be written, for the space check.</param>
+public sealed record RestoreDisk(Id16 Id, string Name, long LengthBytes, string Format, long DataBytes);
+
+/// <summary>How much of a new image is reserved when it is made.</summary>
+public enum DiskPreallocation
+{
+    /// <summary>Sparse.</summary>
+    None = 0,
+    /// <summary>qcow2 metadata only; sparse for raw.</summary>
+    Metadata,
+    /// <summary>All blocks reserved (fallocate).</summary>
+    Full,
+}
+
+public enum FindingSeverity
+{
+    Fits = 0,
+    /// <summary>Will be adapted, said how.</summary>
+    Adapts,
+    /// <summary>The restore is refused.</summary>
+    Blocks,
+}
+
+/// <param name="Item">What was compared: <c>space</c>, <c>disk format</c>, <c>machine type</c>, <c>name</c>.</param>
+public sealed record RestoreFinding(string Item, FindingSeverity Severity, string Message);
+
+/// <summary>
+/// A restore in progress. Disks are new and read as zero. Disposing without <see cref="CompleteAsync"/> removes everything created.
+/// </summary>
+public interface IRestore : IAsyncDisposable
+{
+    /// <summary>In the order of <see cref="RestoreRequest.Disks"/>.</summary>
+    IReadOnlyList<IRestoredDisk> Disks { get; }
+
+    /// <summary>Makes disks durable, gives them their names, defines the machine and starts it if asked to.</summary>
+    ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>One disk being written. Writes to different ranges may be in flight together.</summary>
+public interface IRestoredDisk
+{
+    RestoreDisk Disk { get; }
+
+    ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> source, CancellationToken cancellationToken);
+}
+
+/// <summary>Where the restored machine is.</summary>
+/// <param name="Details">Name → value, for people: disk paths, monitor and guest-agent sockets, process id.</param>
+public sealed record RestoredMachine(Id16 Id, string Name, bool Running, IReadOnlyDictionary<string, string> Details);
