@@ -205,7 +205,7 @@ public sealed class ChunkTests
         var before = GC.GetAllocatedBytesForCurrentThread();
         Run(100);
         var perChunk = (GC.GetAllocatedBytesForCurrentThread() - before) / 100;
-        Assert.True(perChunk < 600, $"{perChunk} bytes for a chunk named, sealed, masked, unmasked and opened");
+        Assert.True(perChunk < 300, $"{perChunk} bytes for a chunk named, sealed, masked, unmasked and opened");
 
         void Run(int count)
         {
