@@ -34,6 +34,7 @@ internal sealed class LinuxFolder : StoreFolder
         {
             CreateRoot(root);
         }
+        _renameUnsupported = options.LinkOnly;
         _root = OpenRoot(root);
         if (!options.IsOwner)
         {

@@ -25,4 +25,7 @@ public sealed record LocalFolderOptions
 
     /// <summary>Uses only what .NET offers on every system, as on Windows: folders are not forced to stable storage.</summary>
     internal bool PortableOnly { get; init; }
+
+    /// <summary>Gives names by linking, as on file systems that cannot rename without overwriting.</summary>
+    internal bool LinkOnly { get; init; }
 }

@@ -49,6 +49,11 @@ public sealed class LocalFolderStore : IObjectStore, IDisposable
         var entry = _files.Rent(key) ?? throw new FaultException(FaultReason.NotFound, $"The object {key} is not in the repository {_folder.Root}.");
         try
         {
+            // Behind every possible end; the system refuses ranges that do not fit its offsets.
+            if (offset > long.MaxValue - destination.Length)
+            {
+                return 0;
+            }
             var total = 0;
             while (total < destination.Length)
             {

@@ -79,7 +79,7 @@ internal sealed class PortableFolder : StoreFolder
                 File.Move(StagedPath(stagedName), PathOf(key), overwrite: false);
                 return true;
             }
-            catch (IOException) when (Path.Exists(PathOf(key)))
+            catch (IOException exception) when (StoreFaults.IsNameTaken(exception))
             {
                 return false;
             }

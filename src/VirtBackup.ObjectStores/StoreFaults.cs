@@ -19,6 +19,8 @@ internal sealed class StoreFaults(string root)
 
     public static bool IsSystemError(Exception exception) => exception is IOException or UnauthorizedAccessException;
 
+    public static bool IsNameTaken(IOException exception) => ErrnoOf(exception) == Errno.Exists;
+
     public static FaultException OpenedForReading(string root) =>
         new(FaultReason.Denied, $"The repository {root} was opened for reading only: open it as its owner to change it.");
 
@@ -65,6 +67,7 @@ internal sealed class StoreFaults(string root)
             1295 => Errno.QuotaExceeded,
             19 => Errno.ReadOnlyFileSystem,
             17 => Errno.OtherDevice,
+            80 or 183 => Errno.Exists,
             _ => 0,
         },
         _ => exception.HResult,

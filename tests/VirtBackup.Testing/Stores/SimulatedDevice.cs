@@ -21,6 +21,8 @@ internal sealed class SimulatedDevice
 
     public IEnumerable<string> Names => _names.Keys;
 
+    public int StagedCount => _staged.Count;
+
     public long UsedBytes => _names.Values.Concat(_staged).Distinct().Sum(file => file.Length);
 
     public SimulatedFile? Find(string key) => _names.GetValueOrDefault(key);

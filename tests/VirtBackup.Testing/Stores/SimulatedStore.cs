@@ -44,6 +44,18 @@ public sealed class SimulatedStore : IObjectStore
         }
     }
 
+    /// <summary>Objects that are being written and have no name yet.</summary>
+    public int StagedCount
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _device.StagedCount;
+            }
+        }
+    }
+
     /// <summary>
     /// Loses power right before operation <paramref name="index"/>: it and everything after it throw
     /// <see cref="SimulatedCrashException"/>.
