@@ -11,6 +11,7 @@ internal sealed class PortableFolder : StoreFolder
 {
     private readonly FileStream? _lock;
     private readonly bool _isOwner;
+    private readonly Lock _naming = new();
 
     public PortableFolder(string root, LocalFolderOptions options)
         : base(root)
@@ -76,8 +77,12 @@ internal sealed class PortableFolder : StoreFolder
             }
             try
             {
-                File.Move(StagedPath(stagedName), PathOf(key), overwrite: false);
-                return true;
+                // Outside of Windows .NET looks for the name and takes it in two steps; nobody but us gives names here.
+                lock (_naming)
+                {
+                    File.Move(StagedPath(stagedName), PathOf(key), overwrite: false);
+                    return true;
+                }
             }
             catch (IOException exception) when (StoreFaults.IsNameTaken(exception))
             {

@@ -117,6 +117,21 @@ public sealed class SimulatedStoreTests
     }
 
     [Fact]
+    public async Task After_a_failed_folder_flush_no_name_changes_until_the_store_is_opened_anew()
+    {
+        var failures = 1;
+        var store = new SimulatedStore(new SimulatedStoreOptions
+        {
+            Inject = operation => operation.Step == SimulatedStep.SyncFolder && failures-- > 0 ? FaultReason.Unavailable : null,
+        });
+        await Assert.ThrowsAsync<FaultException>(async () => await store.PutAsync("f/1", Content(1), None));
+        await Assert.ThrowsAsync<FaultException>(async () => await store.PutAsync("f/2", Content(1), None));
+        await Assert.ThrowsAsync<FaultException>(async () => await store.DeleteAsync("f/1", None));
+        Assert.Equal(Content(1), await store.ReadAllAsync("f/1", 1 << 20, None));
+        Assert.True(await store.Kill().PutAsync("f/2", Content(1), None));
+    }
+
+    [Fact]
     public void Any_workload_crashed_anywhere_keeps_its_promises()
     {
         Gen.Select(Gen.Int, Gen.Int[0, 120], Gen.Int).Sample(

@@ -20,6 +20,7 @@ public sealed class SimulatedStore : IObjectStore
     private long _operations;
     private long _crashAt = long.MaxValue;
     private bool _isDead;
+    private bool _isBroken;
 
     public SimulatedStore(SimulatedStoreOptions? options = null)
         : this(options ?? new SimulatedStoreOptions(), new SimulatedDevice())
@@ -249,8 +250,13 @@ public sealed class SimulatedStore : IObjectStore
         {
             _operations++;
         }
+        if (_isBroken && step is (SimulatedStep.GiveName or SimulatedStep.RemoveName))
+        {
+            throw Fault(FaultReason.Unavailable, step, key);
+        }
         if (_options.Inject?.Invoke(operation) is { } reason)
         {
+            _isBroken |= step == SimulatedStep.SyncFolder;
             throw Fault(reason, step, key);
         }
     }

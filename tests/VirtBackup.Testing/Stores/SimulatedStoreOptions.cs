@@ -25,6 +25,8 @@ public sealed record SimulatedStoreOptions
 
     /// <summary>
     /// Asked before every operation: a reason makes it fail with that fault, nothing done. Called under the store's lock.
+    /// As in the local folder store, a failed <see cref="SimulatedStep.SyncFolder"/> ends all naming and removing:
+    /// <see cref="SimulatedStore.Kill"/> gives the store that is opened anew.
     /// </summary>
     public Func<SimulatedOperation, FaultReason?>? Inject { get; init; }
 
