@@ -39,6 +39,9 @@ internal sealed class DuplexStream : Stream
     public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
     public override void SetLength(long value) => throw new NotSupportedException();
 
+    /// <summary>The other end reads what was sent, and then the end of the stream.</summary>
+    public void CloseSending() => _output.Dispose();
+
     protected override void Dispose(bool disposing)
     {
         if (disposing)

@@ -26,7 +26,11 @@ internal sealed class NbdServerProcess : IDisposable
         {
             using var process = Process.GetProcessById(_pid);
             process.Kill();
-            process.WaitForExit();
+            // Not WaitForExit: it looks only every two seconds at processes that are not our children.
+            while (IsAlive(_pid))
+            {
+                Thread.Sleep(1);
+            }
         }
         catch (ArgumentException)
         {
@@ -35,6 +39,19 @@ internal sealed class NbdServerProcess : IDisposable
     }
 
     public void Dispose() => Kill();
+
+    private static bool IsAlive(int pid)
+    {
+        try
+        {
+            var status = File.ReadAllText($"/proc/{pid}/stat");
+            return status[status.LastIndexOf(')') + 2] != 'Z';
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
 
     /// <summary>Runs a tool to its end; its standard error goes into the exception when it fails.</summary>
     public static void Run(TempFolder folder, params string[] command)
@@ -64,7 +81,15 @@ internal sealed class NbdServerProcess : IDisposable
         var socket = folder.File(name + ".sock");
         var pidFile = folder.File(name + ".pid");
         Run(folder, command(socket, pidFile));
-        return new NbdServerProcess(socket, int.Parse(File.ReadAllText(pidFile), CultureInfo.InvariantCulture));
+        // Both write their number once they listen; nbdkit does so after its parent has returned.
+        var waiting = Stopwatch.StartNew();
+        int pid;
+        while (!File.Exists(pidFile) || !int.TryParse(File.ReadAllText(pidFile), CultureInfo.InvariantCulture, out pid))
+        {
+            Assert.True(waiting.Elapsed < TimeSpan.FromSeconds(20), "The server did not say that it listens.");
+            Thread.Sleep(1);
+        }
+        return new NbdServerProcess(socket, pid);
     }
 }
 

@@ -63,7 +63,7 @@ public sealed class NbdkitTests : IDisposable
     [InlineData("ENOSPC", NbdError.NoSpace)]
     public async Task ReportsAnErrorAndGoesOn(string name, NbdError error)
     {
-        using var server = NbdServerProcess.StartNbdkit(_folder, "--filter=error", "memory", "1M", "error-pread=" + name);
+        using var server = NbdServerProcess.StartNbdkit(_folder, "--filter=error", "memory", "1M", "error-pread=" + name, "error-pread-rate=100%");
         await using var client = await NbdClient.ConnectAsync(server.Endpoint, new NbdClientOptions(), Token);
         for (var attempt = 0; attempt < 3; attempt++)
         {

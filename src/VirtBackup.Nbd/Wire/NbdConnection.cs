@@ -70,6 +70,7 @@ internal sealed class NbdConnection : IAsyncDisposable
     }
 
     /// <summary>Sends the request. A broken stream shows in the request's completion.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask SendAsync(PendingRequest request)
     {
         if (_leaving)

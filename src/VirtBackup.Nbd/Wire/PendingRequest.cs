@@ -160,6 +160,10 @@ internal sealed class PendingRequest(int index, NbdConnection owner) : IValueTas
             _wireLeft = true;
             completes = TryComplete();
             free = _callerLeft;
+            if (failure is not null && _cancelled is { } token)
+            {
+                failure = new OperationCanceledException(token);
+            }
         }
         if (completes && failure is null)
         {
