@@ -1,3 +1,6 @@
+using System.Diagnostics;
+using System.Reflection;
+
 namespace VirtBackup.Nbd.Tests;
 
 [Collection(nameof(Alone))]
@@ -18,7 +21,9 @@ public sealed class AllocationTests
         await ReadAsync(reads);
         var perRead = (GC.GetTotalAllocatedBytes() - before) / reads;
         TestContext.Current.SendDiagnosticMessage($"{perRead} bytes per read");
-        Assert.InRange(perRead, 0, 256);
+        // Without optimisation, every state machine of an async method is an object.
+        var debugging = typeof(NbdClient).Assembly.GetCustomAttribute<DebuggableAttribute>()?.IsJITOptimizerDisabled == true;
+        Assert.InRange(perRead, 0, debugging ? 4096 : 128);
 
         async Task ReadAsync(int count)
         {

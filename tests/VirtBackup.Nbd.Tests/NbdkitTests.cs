@@ -90,6 +90,53 @@ public sealed class NbdkitTests : IDisposable
         Assert.Equal(-1, buffer.AsSpan().IndexOfAnyExcept((byte)0xaa));
     }
 
+    [Theory]
+    [InlineData(1, true)]
+    [InlineData(2, true)]
+    [InlineData(3, false)]
+    public async Task CancellingAtAnyMomentDisturbsNobody(int seed, bool structured)
+    {
+        const int piece = 256 << 10;
+        using var server = NbdServerProcess.StartNbdkit(_folder, [.. structured ? (string[])[] : ["--no-sr"], "pattern", "size=64M"]);
+        await using var client = await NbdClient.ConnectAsync(server.Endpoint, new NbdClientOptions { RequestsInFlightMax = 8 }, Token);
+        var cancelled = 0;
+        await Task.WhenAll(Enumerable.Range(0, 12).Select(async worker =>
+        {
+            var random = new Random((seed * 100) + worker);
+            var buffer = new byte[piece];
+            for (var round = 0; round < 150; round++)
+            {
+                var offset = random.Next(0, 64 * MiB / piece) * piece;
+                buffer.AsSpan().Fill(0xee);
+                using var cancel = new CancellationTokenSource();
+                var reading = client.ReadAsync(offset, buffer, cancel.Token);
+                if (random.Next(2) == 0)
+                {
+                    for (var pause = random.Next(0, 40); pause > 0; pause--)
+                    {
+                        await Task.Yield();
+                    }
+                    await cancel.CancelAsync();
+                }
+                try
+                {
+                    await reading;
+                    Assert.Equal(offset, BinaryPrimitives.ReadInt64BigEndian(buffer));
+                    Assert.Equal(offset + piece - 8, BinaryPrimitives.ReadInt64BigEndian(buffer.AsSpan(piece - 8)));
+                }
+                catch (OperationCanceledException)
+                {
+                    // From here on the buffer is ours: another request's time passes and nothing may change in it.
+                    Interlocked.Increment(ref cancelled);
+                    buffer.AsSpan().Fill(0xdd);
+                    await client.ReadAsync(0, new byte[512], Token);
+                    Assert.Equal(-1, buffer.AsSpan().IndexOfAnyExcept((byte)0xdd));
+                }
+            }
+        }));
+        Assert.True(cancelled > 0);
+    }
+
     [Fact]
     public async Task ObeysBlockSizes()
     {
