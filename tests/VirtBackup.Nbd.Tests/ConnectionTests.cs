@@ -104,7 +104,7 @@ public sealed class ConnectionTests
         var cookie = (await server.ReadRequestAsync()).Cookie;
         var reply = Data(cookie, 0, Filled(200_000, 1), done: true);
         await server.SendAsync(reply[..50_000]);
-        await SpinUntilAsync(() => buffer[40_000] == 1);
+        await SpinUntilAsync(() => server.IsDrained);
         await cancel.CancelAsync();
         await server.SendAsync(reply[50_000..60_000]);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => reading);
@@ -129,7 +129,7 @@ public sealed class ConnectionTests
         var flushing = client.FlushAsync(Token).AsTask();
         var cookie = (await server.ReadRequestAsync()).Cookie;
         await server.SendAsync(Data(cookie, 0, Filled(200_000, 1), done: true)[..50_000]);
-        await SpinUntilAsync(() => buffer[40_000] == 1);
+        await SpinUntilAsync(() => server.IsDrained);
         await cancel.CancelAsync();
         Assert.False(reading.IsCompleted);
         time.Advance(TimeSpan.FromSeconds(4));
@@ -155,6 +155,28 @@ public sealed class ConnectionTests
         time.Advance(TimeSpan.FromSeconds(6));
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => writing);
         Assert.Equal(FaultReason.Unavailable, (await Assert.ThrowsAsync<FaultException>(() => client.FlushAsync(Token).AsTask())).Reason);
+    }
+
+    [Fact]
+    public async Task AReplyThatOvertakesACancelledSendIsNotASuccess()
+    {
+        // So small a window that a request is under way until the server reads it.
+        var (near, far) = DuplexStream.CreatePair(bytesMax: 16);
+        var server = new FakeServer(far);
+        var opening = NbdClient.OpenAsync(near, new NbdClientOptions(), Token);
+        await server.HandshakeAsync();
+        await using var client = await opening;
+        await using var _ = server;
+        using var cancel = new CancellationTokenSource();
+        var buffer = new byte[512];
+        var reading = client.ReadAsync(0, buffer, cancel.Token).AsTask();
+        await cancel.CancelAsync();
+        Assert.False(reading.IsCompleted);
+        const ulong cookie = 1UL << 32;
+        await server.SendAsync(Data(cookie, 0, Filled(512, 1), done: true));
+        Assert.Equal(cookie, (await server.ReadRequestAsync()).Cookie);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => reading);
+        Assert.Equal(new byte[512], buffer);
     }
 
     [Fact]

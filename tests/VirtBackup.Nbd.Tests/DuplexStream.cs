@@ -7,6 +7,10 @@ internal sealed class DuplexStream : Stream
 {
     private readonly Stream _input;
     private readonly Stream _output;
+    private DuplexStream _peer = null!;
+    private long _bytesRead;
+    private long _bytesWritten;
+    private long _waitingAt = -1;
 
     private DuplexStream(Pipe input, Pipe output) => (_input, _output) = (input.Reader.AsStream(), output.Writer.AsStream());
 
@@ -14,7 +18,9 @@ internal sealed class DuplexStream : Stream
     {
         var options = new PipeOptions(pauseWriterThreshold: bytesMax, resumeWriterThreshold: bytesMax / 2, useSynchronizationContext: false);
         Pipe up = new(options), down = new(options);
-        return (new DuplexStream(down, up), new DuplexStream(up, down));
+        DuplexStream near = new(down, up), far = new(up, down);
+        (near._peer, far._peer) = (far, near);
+        return (near, far);
     }
 
     public override bool CanRead => true;
@@ -23,10 +29,26 @@ internal sealed class DuplexStream : Stream
     public override long Length => throw new NotSupportedException();
     public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
 
-    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => _input.ReadAsync(buffer, cancellationToken);
+    private long WaitingAt => Volatile.Read(ref _waitingAt);
+
+    /// <summary>True when the other end has read all that was written here, and waits in a read for more.</summary>
+    public bool IsDrained => _peer.WaitingAt == _bytesWritten;
+
+    public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        var reading = _input.ReadAsync(buffer, cancellationToken);
+        if (!reading.IsCompleted)
+        {
+            Volatile.Write(ref _waitingAt, _bytesRead);
+        }
+        var count = await reading;
+        _bytesRead += count;
+        return count;
+    }
 
     public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
+        _bytesWritten += buffer.Length;
         await _output.WriteAsync(buffer, cancellationToken);
         await _output.FlushAsync(cancellationToken);
     }

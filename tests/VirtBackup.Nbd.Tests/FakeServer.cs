@@ -86,6 +86,9 @@ internal sealed class FakeServer(Stream stream) : IAsyncDisposable
         return bytes;
     }
 
+    /// <summary>The client has read everything and waits for more; over memory only.</summary>
+    public bool IsDrained => ((DuplexStream)stream).IsDrained;
+
     public ValueTask DisposeAsync() => stream.DisposeAsync();
 
     public static byte[] OptionReply(uint option, uint type, params byte[] payload) =>
