@@ -153,12 +153,21 @@ POWER
 cat > root/etc/inittab <<'TAB'
 ::sysinit:/etc/rc
 ::respawn:/usr/sbin/qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -F/etc/qemu/fsfreeze-hook
+::respawn:/etc/lab-agent
 ::respawn:/bin/acpid -d -l /run/acpid.log
 ttyS0::askfirst:-/bin/sh
 ::ctrlaltdel:/bin/reboot
 ::shutdown:/bin/sync
 ::shutdown:/bin/umount -a -r
 TAB
+# A second agent, for tests alone: they can look into the guest while the program under test holds the first one.
+cat > root/etc/lab-agent <<'AGENT'
+#!/bin/sh
+port=/dev/virtio-ports/lab.guest_agent.0
+[ -e "$port" ] || exec sleep 1000000
+mkdir -p /run/lab
+exec /usr/sbin/qemu-ga -m virtio-serial -p "$port" -t /run/lab -f /run/lab/qemu-ga.pid
+AGENT
 cat > root/etc/rc <<'RC'
 #!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -180,7 +189,7 @@ while [ "$tries" -lt 10 ]; do
 done
 echo "GUEST-UP $(cat /proc/uptime)" > /dev/ttyS0
 RC
-chmod 755 root/etc/rc root/etc/qemu/fsfreeze-hook root/etc/acpi/PWRF/00000080
+chmod 755 root/etc/rc root/etc/lab-agent root/etc/qemu/fsfreeze-hook root/etc/acpi/PWRF/00000080
 
 # make_disk NAME SIZE LABEL [DIRECTORY]: complete inode tables and journal, so that the idle guest writes nothing.
 make_disk() {
