@@ -3,7 +3,6 @@ using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Upload;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
-using VirtBackup.Format.Records;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Agent.Capture;
@@ -12,7 +11,7 @@ namespace VirtBackup.Agent.Capture;
 /// The hot path: plan → read → find zeros → name → probe → compress and seal → send, as loops over bounded channels. The
 /// chunk buffers are the bound of its memory, however big the disks.
 /// </summary>
-internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, ChunkKeys keys, VmKey vmKey, ReadRateLimit rate, RunProgress progress)
+internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, ChunkKeys keys, VmKey vmKey, ReadRateLimit rate, RunProgress progress) : IDisposable
 {
     private const int ReadsInFlight = 16;
     private const int ProbesInFlight = 2;
@@ -68,6 +67,8 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             });
         }
     }
+
+    public void Dispose() => _spans.Dispose();
 
     private async Task PlanAsync(DiskRun disk, CancellationToken cancellationToken)
     {
@@ -163,8 +164,8 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
 
     private async Task SealLoopAsync(CancellationToken cancellationToken)
     {
-        using var sealer = new ChunkSealer(keys.Scope, keys.Generation, tools.Entropy);
-        var record = new byte[RecordHeader.Size + RecordHeader.SealingBytes + _bufferBytes];
+        using var sealer = new ChunkSealer(keys, tools.Entropy, _bufferBytes);
+        var record = new byte[ChunkSealer.RecordBytesMax(_bufferBytes)];
         await foreach (var chunk in _toSeal.Reader.ReadAllAsync(cancellationToken))
         {
             var length = sealer.Seal(chunk.Plain, chunk.Id, chunk.Secret, record);

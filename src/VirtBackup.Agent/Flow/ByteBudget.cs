@@ -3,16 +3,19 @@ namespace VirtBackup.Agent.Flow;
 /// <summary>
 /// Bounds the bytes that are under way. Waiters are served in order. Safe for concurrent use.
 /// </summary>
-internal sealed class ByteBudget(long bytes)
+internal sealed class ByteBudget
 {
+    private readonly long _bytes;
     private readonly Lock _gate = new();
     private readonly Queue<(long Bytes, TaskCompletionSource Ready)> _waiters = new();
-    private long _free = bytes;
+    private long _free;
+
+    public ByteBudget(long bytes) => _bytes = _free = bytes;
 
     /// <summary>Waits for <paramref name="count"/> bytes, at most the whole budget.</summary>
     public async ValueTask TakeAsync(long count, CancellationToken cancellationToken)
     {
-        Core.Check.That(count <= bytes);
+        Core.Check.That(count <= _bytes);
         TaskCompletionSource ready;
         lock (_gate)
         {

@@ -16,14 +16,13 @@ internal sealed class LoopGroup : IDisposable
     /// <summary>Cancelled when the caller gives up or a loop fails.</summary>
     public CancellationToken Token => _stop.Token;
 
-    public Task Start(Func<CancellationToken, Task> loop)
+    public void Start(Func<CancellationToken, Task> loop)
     {
         var task = GuardAsync(loop);
         lock (_gate)
         {
             _loops.Add(task);
         }
-        return task;
     }
 
     /// <summary>Stops all loops without calling it a failure.</summary>

@@ -1,7 +1,6 @@
 using VirtBackup.Agent.Flow;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
-using VirtBackup.Format.Records;
 using VirtBackup.Protocol.Store.V1;
 using VirtBackup.Protocol.Transport;
 using RecordKind = VirtBackup.Format.Records.RecordKind;

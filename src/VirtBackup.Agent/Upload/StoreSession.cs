@@ -111,12 +111,12 @@ internal sealed class StoreSession : IDisposable
 
     /// <summary>Commits. When the answer is lost the controller is asked whether the point exists, never guessed.</summary>
     /// <param name="buildManifest">Makes the manifest for what a session was told; called again if the session is replaced.</param>
-    public async Task<CommitRecoveryPointResponse> CommitAsync(Func<BeginSessionResponse, byte[]> buildManifest, CancellationToken cancellationToken)
+    public async Task<CommitRecoveryPointResponse> CommitAsync(Func<BeginSessionResponse, CancellationToken, Task<byte[]>> buildManifest, CancellationToken cancellationToken)
     {
         var backoff = new Backoff(_time, _entropy);
         var start = _time.GetTimestamp();
         var session = Current;
-        var manifest = buildManifest(session);
+        var manifest = await buildManifest(session, cancellationToken);
         while (true)
         {
             try
@@ -136,7 +136,7 @@ internal sealed class StoreSession : IDisposable
             if (Current.SessionId != session.SessionId)
             {
                 session = Current;
-                manifest = buildManifest(session);
+                manifest = await buildManifest(session, cancellationToken);
             }
         }
     }
