@@ -15,19 +15,7 @@ internal sealed class BaseChoice(BackupContext context, IHypervisor hypervisor, 
 {
     public async Task<SettledBase> ChooseAsync(CancellationToken cancellationToken)
     {
-        var tracked = await hypervisor.ListTrackedPointsAsync(machine, cancellationToken);
-        var records = await context.Bases.LoadAsync(machine, cancellationToken);
-        var asked = tracked.Concat(records.Select(record => record.Point)).Distinct().ToArray();
-        var committed = new HashSet<Id16>();
-        foreach (var part in asked.Chunk(256))
-        {
-            var request = new FindRecoveryPointsRequest { VmId = machine.ToString() };
-            request.PointIds.AddRange(part.Select(point => point.ToString()));
-            var response = await context.Store.FindRecoveryPointsAsync(request, cancellationToken);
-            committed.UnionWith(response.CommittedPointIds.Select(Id16.Parse));
-        }
-        // A point counts as base only if this agent made it and remembers its map.
-        var usable = records.Where(record => committed.Contains(record.Point)).ToArray();
+        var (usable, committed, _) = await AskAsync(cancellationToken);
         var settled = await hypervisor.SettleAsync(machine, committed, cancellationToken);
         var match = usable.FirstOrDefault(record => record.Point == settled);
         if (settled is not null && match is null)
@@ -35,5 +23,28 @@ internal sealed class BaseChoice(BackupContext context, IHypervisor hypervisor, 
             progress.Log($"Changes since recovery point {settled} are known, but its map was not kept on this host: all blocks are read.");
         }
         return match is not null ? new SettledBase(settled, match) : new SettledBase(null, usable.FirstOrDefault());
+    }
+
+    /// <summary>The point whose changes a run now would read, without touching the machine; null: all is read.</summary>
+    public async Task<Id16?> FindAsync(CancellationToken cancellationToken)
+    {
+        var (usable, _, tracked) = await AskAsync(cancellationToken);
+        return usable.FirstOrDefault(record => tracked.Contains(record.Point))?.Point;
+    }
+
+    // A point counts as base only if this agent made it, remembers its map, and the controller has it.
+    private async Task<(BaseRecord[] Usable, HashSet<Id16> Committed, IReadOnlyList<Id16> Tracked)> AskAsync(CancellationToken cancellationToken)
+    {
+        var tracked = await hypervisor.ListTrackedPointsAsync(machine, cancellationToken);
+        var records = await context.Bases.LoadAsync(machine, cancellationToken);
+        var committed = new HashSet<Id16>();
+        foreach (var part in tracked.Concat(records.Select(record => record.Point)).Distinct().Chunk(256))
+        {
+            var request = new FindRecoveryPointsRequest { VmId = machine.ToString() };
+            request.PointIds.AddRange(part.Select(point => point.ToString()));
+            var response = await context.Store.FindRecoveryPointsAsync(request, cancellationToken);
+            committed.UnionWith(response.CommittedPointIds.Select(Id16.Parse));
+        }
+        return ([.. records.Where(record => committed.Contains(record.Point))], committed, tracked);
     }
 }
