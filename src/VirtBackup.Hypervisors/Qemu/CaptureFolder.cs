@@ -1,4 +1,3 @@
-using System.Runtime.Versioning;
 using VirtBackup.Core;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -17,10 +16,13 @@ internal static class CaptureFolder
 
     /// <summary>Makes the folder and an empty fleece image for each length.</summary>
     /// <param name="owner">QEMU's process: when it runs as another user, that user becomes the owner.</param>
-    [UnsupportedOSPlatform("windows")]
     public static async Task<string> CreateAsync(
         QemuOptions options, Id16 machine, Id16 point, IReadOnlyList<long> lengths, PeerProcess owner, ProcessRunner processes, CancellationToken cancellationToken)
     {
+        if (OperatingSystem.IsWindows())
+        {
+            throw new FaultException(FaultReason.Unsupported, "QEMU machines are captured on Linux only.");
+        }
         var folder = Path.Combine(options.FleeceFolder, CaptureNames.Folder(machine, point));
         if (Path.Combine(folder, SocketName).Length > SocketPathMax)
         {

@@ -36,7 +36,6 @@ internal static class CaptureRemoval
             await DeleteNodesAsync(qmp, nodes, "-cbw", cancellationToken);
             await DeleteNodesAsync(qmp, nodes, "-fl", cancellationToken);
         }
-        await FinishPauseAsync(qmp, folders, cancellationToken);
         foreach (var folder in folders)
         {
             CaptureFolder.Delete(folder);
@@ -46,8 +45,8 @@ internal static class CaptureRemoval
     public static IReadOnlyList<string> FindFolders(string fleeceFolder, Id16 machine) =>
         Directory.Exists(fleeceFolder) ? Directory.GetDirectories(fleeceFolder, CaptureNames.FolderPattern(machine)) : [];
 
-    // A run that was killed between 'stop' and 'cont' left its mark: nobody else would let the guest go on.
-    private static async Task FinishPauseAsync(QmpClient qmp, IReadOnlyList<string> folders, CancellationToken cancellationToken)
+    /// <summary>Lets a guest go on that a run stopped for its cut and was killed before letting it go on: nobody else would.</summary>
+    public static async Task FinishPauseAsync(QmpClient qmp, IReadOnlyList<string> folders, CancellationToken cancellationToken)
     {
         if (folders.Any(folder => File.Exists(Path.Combine(folder, CaptureFolder.StoppedMark)))
             && (await qmp.ExecuteAsync("query-status", null, cancellationToken)).Text("status") == "paused")

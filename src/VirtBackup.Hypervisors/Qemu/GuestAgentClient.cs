@@ -13,6 +13,7 @@ internal sealed class GuestAgentClient : IAsyncDisposable
 {
     private const int ReplyBytesMax = 1 << 20;
     private const byte Sentinel = 0xff;
+    private static readonly TimeSpan SendTimeout = TimeSpan.FromSeconds(2);
     private readonly JsonLineSocket lines;
     private readonly TimeProvider time;
     private readonly IEntropy entropy;
@@ -49,13 +50,35 @@ internal sealed class GuestAgentClient : IAsyncDisposable
     public async Task<long> FreezeAsync(TimeSpan timeout, CancellationToken cancellationToken) =>
         Count(await ExecuteAsync("guest-fsfreeze-freeze", null, timeout, cancellationToken));
 
-    /// <summary>Thaws what was frozen; harmless when nothing is. Synchronises first, since a late reply to a freeze may be under way.</summary>
+    /// <summary>Thaws what was frozen; harmless when nothing is. Tries once more when the agent does not answer properly.</summary>
+    /// <returns>How many were thawed by the answered request.</returns>
     public async Task<long> ThawAsync(TimeSpan timeout, CancellationToken cancellationToken)
     {
-        // Sent before synchronising: should the agent answer nothing any more, it has at least been told.
-        await lines.SendAsync(Request("guest-fsfreeze-thaw", null), [Sentinel], cancellationToken);
-        await SynchroniseAsync(timeout, cancellationToken);
-        return Count(await ExecuteAsync("guest-fsfreeze-thaw", null, timeout, cancellationToken));
+        try
+        {
+            return Count(await ExecuteAsync("guest-fsfreeze-thaw", null, timeout, cancellationToken));
+        }
+        catch (FaultException)
+        {
+            await AskToThawAsync(cancellationToken);
+            await SynchroniseAsync(timeout, cancellationToken);
+            return Count(await ExecuteAsync("guest-fsfreeze-thaw", null, timeout, cancellationToken));
+        }
+    }
+
+    /// <summary>Sends a thaw and waits for no answer: the agent carries it out after whatever it is doing.</summary>
+    public async Task AskToThawAsync(CancellationToken cancellationToken)
+    {
+        using var deadline = new CancellationTokenSource(SendTimeout, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellationToken);
+        try
+        {
+            await lines.SendAsync(Request("guest-fsfreeze-thaw", null), [Sentinel], linked.Token);
+        }
+        catch (Exception failure) when (failure is FaultException || (failure is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        {
+            // Nobody is there to be told, or the channel is full because nobody reads it.
+        }
     }
 
     public async Task<JsonElement> ExecuteAsync(string command, JsonObject? arguments, TimeSpan timeout, CancellationToken cancellationToken) =>

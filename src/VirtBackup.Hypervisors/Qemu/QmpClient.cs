@@ -42,16 +42,17 @@ internal sealed class QmpClient : IAsyncDisposable
     public string SocketPath => lines.Path;
 
     /// <summary>Opens a session: greeting, then capabilities.</summary>
-    /// <param name="timeout">For the greeting, and for each command that names no other.</param>
+    /// <param name="greetingTimeout">For the greeting, which a monitor in other hands does not send.</param>
+    /// <param name="timeout">For each command that names no other.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>: nobody listens, or another program holds the monitor.</exception>
-    public static async Task<QmpClient> ConnectAsync(string path, TimeProvider time, TimeSpan timeout, CancellationToken cancellationToken)
+    public static async Task<QmpClient> ConnectAsync(string path, TimeProvider time, TimeSpan greetingTimeout, TimeSpan timeout, CancellationToken cancellationToken)
     {
         var lines = await JsonLineSocket.ConnectAsync(path, ReplyBytesMax, cancellationToken);
         var client = new QmpClient(lines, time, timeout);
         try
         {
-            var greeting = await client.WithinAsync(timeout, token => lines.ReceiveAsync(null, token),
-                $"The monitor {path} gave no greeting within {timeout.TotalSeconds:0.#} s: another program is probably connected to it, and QEMU serves one at a time. "
+            var greeting = await client.WithinAsync(greetingTimeout, token => lines.ReceiveAsync(null, token),
+                $"The monitor {path} gave no greeting within {greetingTimeout.TotalSeconds:0.#} s: another program is probably connected to it, and QEMU serves one at a time. "
                 + "Give the backup a monitor socket of its own.", cancellationToken);
             if (greeting.Find("QMP") is null)
             {
