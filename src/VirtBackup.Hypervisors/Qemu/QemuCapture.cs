@@ -20,11 +20,17 @@ internal sealed class QemuCapture(
 
     public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
 
-    public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(tracked => tracked == point, cancellationToken);
+    public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(qmp => SettleAsync(qmp, tracked => tracked == point, cancellationToken), cancellationToken);
 
-    public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(tracked => tracked != point, cancellationToken);
+    public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(qmp => SettleAsync(qmp, tracked => tracked != point, cancellationToken), cancellationToken);
 
-    private async ValueTask EndAsync(Func<Id16, bool> committed, CancellationToken cancellationToken)
+    public ValueTask DetachAsync(CancellationToken cancellationToken) =>
+        EndAsync(qmp => CaptureRemoval.RemoveAsync(qmp, context.Options.FleeceFolder, machine.Uuid, cancellationToken), cancellationToken);
+
+    private async Task SettleAsync(QmpClient qmp, Func<Id16, bool> committed, CancellationToken cancellationToken) =>
+        await context.SettleAsync(qmp, machine, committed, cancellationToken);
+
+    private async ValueTask EndAsync(Func<QmpClient, Task> settle, CancellationToken cancellationToken)
     {
         await turn.WaitAsync(cancellationToken);
         try
@@ -38,7 +44,7 @@ internal sealed class QemuCapture(
                 await disk.DisposeAsync();
             }
             await using var qmp = await context.OpenAsync(machine, cancellationToken);
-            await context.SettleAsync(qmp, machine, committed, cancellationToken);
+            await settle(qmp);
             ended = true;
         }
         finally
