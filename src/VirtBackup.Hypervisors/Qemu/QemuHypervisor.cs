@@ -1,0 +1,98 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>
+/// QEMU machines that run as plain processes, reached over QMP. Needs QEMU 7.1 or later: the <c>copy-before-write</c>
+/// filter with <c>on-cbw-error</c>. See README.md beside this file for the method and its limits.
+/// </summary>
+public sealed class QemuHypervisor : IHypervisor
+{
+    private static readonly HashSet<string> NoneExcluded = [];
+    private readonly IReadOnlyList<QemuMachine> machines;
+    private readonly QemuDriverContext context;
+
+    public QemuHypervisor(IReadOnlyList<QemuMachine> machines, QemuOptions options, TimeProvider time, IEntropy entropy)
+    {
+        ArgumentNullException.ThrowIfNull(machines);
+        ArgumentNullException.ThrowIfNull(options);
+        if (!Path.IsPathFullyQualified(options.FleeceFolder))
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"The fleece folder '{options.FleeceFolder}' must be an absolute path.");
+        }
+        if (machines.GroupBy(machine => machine.Uuid).FirstOrDefault(group => group.Count() > 1) is { } twice)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"Two machines are configured with the UUID {twice.Key.ToUuidString()}.");
+        }
+        this.machines = machines;
+        context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
+    }
+
+    public string Kind => "qemu";
+
+    public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
+    {
+        var list = new List<MachineSummary>(machines.Count);
+        foreach (var machine in machines)
+        {
+            list.Add(await SummariseAsync(machine, cancellationToken));
+        }
+        return list;
+    }
+
+    private async Task<MachineSummary> SummariseAsync(QemuMachine machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var qmp = await context.OpenAsync(machine, cancellationToken);
+            var disks = await BlockInventory.ReadAsync(qmp, machine.Uuid, NoneExcluded, cancellationToken);
+            return new MachineSummary(machine.Uuid, machine.Name, Running: true, [.. disks.Select(disk => disk.Summary)],
+                disks.Select(disk => disk.Refusal).FirstOrDefault(refusal => refusal is not null));
+        }
+        catch (FaultException fault)
+        {
+            return new MachineSummary(machine.Uuid, machine.Name, Running: false, [], fault.Message);
+        }
+    }
+
+    public async ValueTask<IReadOnlyList<Id16>> ListTrackedPointsAsync(Id16 machine, CancellationToken cancellationToken)
+    {
+        var target = Find(machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        var disks = await BlockInventory.ReadAsync(qmp, machine, NoneExcluded, cancellationToken);
+        return [.. disks.SelectMany(disk => disk.Bitmaps.Where(bitmap => BitmapSettlement.IsUsable(disk, bitmap))).Select(bitmap => bitmap.Name.Point).Distinct()];
+    }
+
+    public async ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(committed);
+        var target = Find(machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        return await context.SettleAsync(qmp, target, committed.Contains, cancellationToken);
+    }
+
+    public async ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var target = Find(request.Machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        return await CapturePreparation.PlanAsync(qmp, request, context.Options, cancellationToken);
+    }
+
+    public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var target = Find(request.Machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        return await new CapturePreparation(context, qmp, target, request).BeginAsync(cancellationToken);
+    }
+
+    public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
+        throw new NotImplementedException();
+
+    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => throw new NotImplementedException();
+
+    private QemuMachine Find(Id16 id) =>
+        machines.FirstOrDefault(machine => machine.Uuid == id)
+        ?? throw new FaultException(FaultReason.NotFound, $"No machine with the UUID {id.ToUuidString()} is configured on this host.");
+}
