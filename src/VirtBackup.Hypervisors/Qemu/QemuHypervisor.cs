@@ -11,6 +11,7 @@ public sealed class QemuHypervisor : IHypervisor
     private static readonly HashSet<string> NoneExcluded = [];
     private readonly IReadOnlyList<QemuMachine> machines;
     private readonly QemuDriverContext context;
+    private readonly MachineTypes machineTypes;
 
     public QemuHypervisor(IReadOnlyList<QemuMachine> machines, QemuOptions options, TimeProvider time, IEntropy entropy)
     {
@@ -26,6 +27,7 @@ public sealed class QemuHypervisor : IHypervisor
         }
         this.machines = machines;
         context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
+        machineTypes = new MachineTypes(context.Processes);
     }
 
     public string Kind => "qemu";
@@ -87,10 +89,23 @@ public sealed class QemuHypervisor : IHypervisor
         return await new CapturePreparation(context, qmp, target, request).BeginAsync(cancellationToken);
     }
 
-    public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
-        throw new NotImplementedException();
+    public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return (await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken)).Findings;
+    }
 
-    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => throw new NotImplementedException();
+    public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var plan = await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken);
+        if (plan.Refused)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
+                + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
+        }
+        return await QemuRestore.BeginAsync(context, request, plan, cancellationToken);
+    }
 
     private QemuMachine Find(Id16 id) =>
         machines.FirstOrDefault(machine => machine.Uuid == id)

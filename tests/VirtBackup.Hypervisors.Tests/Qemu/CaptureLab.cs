@@ -134,6 +134,32 @@ internal sealed class CaptureLab : IAsyncDisposable
         }
     }
 
+    public RestoreRequest RestoreRequest(ICapture capture, Id16 point, string folder, string name) =>
+        new(Machine.Uuid, point, "qemu", capture.Configuration,
+            [.. capture.Disks.Select(disk => new RestoreDisk(disk.Disk.Id, disk.Disk.Name, disk.Disk.LengthBytes, disk.Disk.Format, disk.Disk.LengthBytes / 4))], folder, name);
+
+    /// <summary>Restores the kept content, its zero blocks left out.</summary>
+    public async Task<RestoredMachine> RestoreAsync(RestoreRequest request)
+    {
+        await using var restore = await Driver.BeginRestoreAsync(request, default);
+        foreach (var disk in restore.Disks)
+        {
+            const int block = 128 << 10;
+            var bytes = content[disk.Disk.Name];
+            var writes = new List<Task>();
+            for (var offset = 0; offset < bytes.Length; offset += block)
+            {
+                var source = bytes.AsMemory(offset, Math.Min(block, bytes.Length - offset));
+                if (source.Span.ContainsAnyExcept((byte)0))
+                {
+                    writes.Add(disk.WriteAsync(offset, source, default).AsTask());
+                }
+            }
+            await Task.WhenAll(writes);
+        }
+        return await restore.CompleteAsync(default);
+    }
+
     /// <summary>Nothing of ours is in QEMU or in the fleece folder, except tracking.</summary>
     public async Task AssertCleanAsync()
     {
