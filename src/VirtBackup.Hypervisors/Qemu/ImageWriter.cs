@@ -142,7 +142,14 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
     {
         using var deadline = new CancellationTokenSource(ToolTimeout, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellationToken);
-        await server!.WaitForExitAsync(linked.Token);
+        try
+        {
+            await server!.WaitForExitAsync(linked.Token);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new FaultException(FaultReason.Unavailable, $"The image of disk {Disk.Name} was not closed within {ToolTimeout.TotalMinutes:0} minutes.");
+        }
         if (server.ExitCode != 0)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The image of disk {Disk.Name} could not be closed: {ProcessRunner.LastLines(await serverError, 3)}");

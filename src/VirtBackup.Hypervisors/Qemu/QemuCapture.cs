@@ -8,7 +8,14 @@ internal sealed class QemuCapture(
     IReadOnlyList<QemuCapturedDisk> disks, IReadOnlyList<DiskSummary> skipped) : ICapture
 {
     private readonly SemaphoreSlim turn = new(1);
+    private Outcome? wanted;
     private bool ended;
+
+    private enum Outcome
+    {
+        Committed,
+        Abandoned,
+    }
 
     public MachineConfiguration Configuration => configuration;
 
@@ -20,9 +27,20 @@ internal sealed class QemuCapture(
 
     public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
 
-    public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(tracked => tracked == point, cancellationToken);
+    public async ValueTask CommitAsync(CancellationToken cancellationToken)
+    {
+        Check.That(wanted is not Outcome.Abandoned);
+        wanted = Outcome.Committed;
+        await EndAsync(tracked => tracked == point, cancellationToken);
+    }
 
-    public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(tracked => tracked != point, cancellationToken);
+    public async ValueTask AbandonAsync(CancellationToken cancellationToken)
+    {
+        // The point is durable as soon as a commit was asked for: folding its tracking back would only cost the next run.
+        Check.That(wanted is not Outcome.Committed);
+        wanted = Outcome.Abandoned;
+        await EndAsync(tracked => tracked != point, cancellationToken);
+    }
 
     private async ValueTask EndAsync(Func<Id16, bool> committed, CancellationToken cancellationToken)
     {
@@ -47,16 +65,20 @@ internal sealed class QemuCapture(
         }
     }
 
-    /// <summary>Abandons what was not ended. What cannot be cleaned up now is left to the next <see cref="IHypervisor.SettleAsync"/>.</summary>
+    /// <summary>Abandons what was not ended; tries a failed end once more. What cannot be cleaned up now is left to the next <see cref="IHypervisor.SettleAsync"/>.</summary>
     public async ValueTask DisposeAsync()
     {
         try
         {
-            await AbandonAsync(CancellationToken.None);
+            await (wanted is Outcome.Committed ? CommitAsync(CancellationToken.None) : AbandonAsync(CancellationToken.None));
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             // QEMU is gone or does not answer.
+        }
+        foreach (var disk in disks)
+        {
+            await disk.DisposeAsync();
         }
         turn.Dispose();
     }

@@ -32,15 +32,9 @@ public sealed class QemuHypervisor : IHypervisor
 
     public string Kind => "qemu";
 
-    public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
-    {
-        var list = new List<MachineSummary>(machines.Count);
-        foreach (var machine in machines)
-        {
-            list.Add(await SummariseAsync(machine, cancellationToken));
-        }
-        return list;
-    }
+    // Together: a monitor that is busy or hangs must not hold up the others.
+    public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
+        await Task.WhenAll(machines.Select(machine => SummariseAsync(machine, cancellationToken)));
 
     private async Task<MachineSummary> SummariseAsync(QemuMachine machine, CancellationToken cancellationToken)
     {

@@ -9,7 +9,7 @@ namespace VirtBackup.Hypervisors.Tests.Qemu;
 internal sealed class CaptureLab : IAsyncDisposable
 {
     private readonly LabDirectory scratch = new();
-    private readonly Dictionary<string, byte[]> content = [];
+    private Dictionary<string, byte[]> content = [];
 
     private CaptureLab(LabVm vm, Func<string, QemuOptions>? options)
     {
@@ -45,6 +45,14 @@ internal sealed class CaptureLab : IAsyncDisposable
         };
         return new CaptureLab(await LabVm.BootAsync(vm), options);
     }
+
+    /// <summary>A machine whose guest need not be up: QEMU answers at once.</summary>
+    public static async Task<CaptureLab> StartAsync(LabVmOptions? vm = null) => new(await LabVm.StartAsync(vm), null);
+
+    /// <summary>The content of the last point, to go back to when a later one is dropped.</summary>
+    public IReadOnlyDictionary<string, byte[]> Keep() => new Dictionary<string, byte[]>(content);
+
+    public void GoBack(IReadOnlyDictionary<string, byte[]> kept) => content = new Dictionary<string, byte[]>(kept);
 
     public static Id16 NewPoint() => Id16.Create(SystemEntropy.Instance);
 
