@@ -31,7 +31,7 @@ public sealed class LocalFolderTests : IDisposable
             await using var world = await World.OpenAsync(store, OpenIndex("index.db"), options);
             Assert.Equal(run == 1, world.Repository.OpenReport.Rebuilt);
             disk[run * 50] = 10_000 + run;
-            var point = world.NewMachine(1).Point(run, disk);
+            var point = world.NewMachine(1).Point(run, [.. disk]);
             await world.BackUpAsync(point);
             points.Add(point);
             foreach (var made in points)
@@ -48,5 +48,5 @@ public sealed class LocalFolderTests : IDisposable
 
     private LocalFolderStore OpenStore() => LocalFolderStore.Open(Path.Combine(_folder, "store"), new LocalFolderOptions { CreateFolder = true });
 
-    private IDatabase OpenIndex(string name) => SqliteDatabase.Open(Path.Combine(_folder, name), RepositoryIndex.Schema);
+    private SqliteDatabase OpenIndex(string name) => SqliteDatabase.Open(Path.Combine(_folder, name), RepositoryIndex.Schema);
 }
