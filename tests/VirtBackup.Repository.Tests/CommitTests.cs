@@ -220,6 +220,19 @@ public sealed class CommitTests
         Assert.Equal(machine.Key(1), Assert.Single(await world.Repository.ReadKeysAsync(machine.Vm, machine.Epoch(1), Token)).ToArray());
     }
 
+    [Fact]
+    public async Task AnAgentsPublicKeyIsKeptUnderItsId()
+    {
+        await using var world = await World.CreateAsync();
+        byte[] key = [1, 2, 3, 4];
+        var id = await world.Repository.PutAgentKeyAsync(key, Token);
+        Assert.Equal(id, await world.Repository.PutAgentKeyAsync(key, Token));
+        Assert.Equal(key, await world.Repository.ReadAgentKeyAsync(id, Token));
+        await world.ReplaceAsync(ObjectKeys.Agent(id), [1, 2, 3, 5]);
+        Assert.Equal(FaultReason.Corrupt, (await Assert.ThrowsAsync<FaultException>(async () => await world.Repository.ReadAgentKeyAsync(id, Token))).Reason);
+        Assert.Equal(FaultReason.NotFound, (await Assert.ThrowsAsync<FaultException>(async () => await world.Repository.ReadAgentKeyAsync(Machine.NameOf("x", 1), Token))).Reason);
+    }
+
     private sealed class CountingInspector : ILeafInspector
     {
         public bool Refuses { get; init; }

@@ -34,6 +34,33 @@ public sealed class CrashTests
         }
     }
 
+    /// <summary>A store that breaks its promise is found out: the test above can fail.</summary>
+    [Theory]
+    [InlineData("bytes are not flushed")]
+    [InlineData("names are not flushed")]
+    [InlineData("names come before bytes")]
+    public async Task AStoreThatBreaksItsPromiseIsFoundOut(string defect)
+    {
+        var options = new SimulatedStoreOptions
+        {
+            SkipFileSync = defect == "bytes are not flushed", SkipFolderSync = defect == "names are not flushed",
+            TearOnPublish = defect == "names come before bytes",
+        };
+        var operations = await CountOperationsAsync();
+        for (var at = 0L; at <= operations; at++)
+        {
+            try
+            {
+                await CrashAtAsync(at, 1, indexIsLost: false, options);
+            }
+            catch (InvalidOperationException)
+            {
+                return;
+            }
+        }
+        Assert.Fail($"Nothing was lost although {defect}.");
+    }
+
     private static async Task<long> CountOperationsAsync()
     {
         var store = new SimulatedStore();
@@ -44,10 +71,11 @@ public sealed class CrashTests
         return store.Operations - before;
     }
 
-    private static async Task CrashAtAsync(long at, int seed, bool indexIsLost)
+    private static async Task CrashAtAsync(long at, int seed, bool indexIsLost, SimulatedStoreOptions? options = null)
     {
         var store = new SimulatedStore();
         await World.InitializeAsync(store);
+        store = store.Kill(options ?? new SimulatedStoreOptions());
         store.CrashAt(store.Operations + at);
         await using var index = World.NewIndex();
         var history = new History();
@@ -59,7 +87,7 @@ public sealed class CrashTests
         {
             Assert.False(history.IsFinished);
         }
-        var survivor = store.Crash(seed);
+        var survivor = store.Crash(seed, new SimulatedStoreOptions());
         await using var other = World.NewIndex();
         try
         {

@@ -173,6 +173,23 @@ public sealed class IngestTests
     }
 
     [Fact]
+    public async Task ManySessionsStoreAtOnce()
+    {
+        await using var world = await World.CreateAsync(options: new RepositoryOptions { PackBytesTarget = 20_000 });
+        var points = Enumerable.Range(1, 6).Select(seed => world.NewMachine(seed).Point(1, [.. Enumerable.Range(seed * 20, 60)])).ToArray();
+        await Task.WhenAll(points.Select(async point =>
+        {
+            await Task.Yield();
+            await world.BackUpAsync(point);
+        }));
+        foreach (var point in points)
+        {
+            await world.AssertReadableAsync(point);
+        }
+        Assert.True((await world.VerifyAsync(open: true)).IsSound);
+    }
+
+    [Fact]
     public async Task ProbesAnswerForTheScopeThatStoredTheChunk()
     {
         await using var world = await World.CreateAsync();

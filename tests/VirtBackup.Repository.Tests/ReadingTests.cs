@@ -1,8 +1,11 @@
 using CsCheck;
 using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
 using VirtBackup.Format.Maps;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Tests.Fixtures;
+using VirtBackup.Testing.Stores;
 
 namespace VirtBackup.Repository.Tests;
 
@@ -56,6 +59,35 @@ public sealed class ReadingTests
         await world.Repository.CommitAsync(session, Machine.Seal(head), template.Expectation, Commits.KeylessLeafInspector.Instance, Token);
         var read = await World.ReadAsync(await world.Repository.OpenPointAsync(template.Id, Token), [new ByteRange(0, 3L << 22)]);
         Assert.Equal(records, read);
+    }
+
+    [Fact]
+    public async Task ARecordThatMovedMeanwhileIsLookedUpOnceMore()
+    {
+        var store = new HookedStore(new SimulatedStore());
+        await using var world = await World.CreateAsync(store);
+        var point = world.NewMachine(1).Point(1, [1, 2, 3]);
+        await world.BackUpAsync(point);
+        var before = await world.KeysAsync(ObjectKeys.PacksPrefix);
+        await using (var session = world.Begin())
+        {
+            await World.SendAsync(session, RecordKind.Data, point.Chunks.Reverse());
+        }
+        // The second copy is chosen, and goes when it is about to be read.
+        var second = Assert.Single((await world.KeysAsync(ObjectKeys.PacksPrefix)).Except(before));
+        var hasMoved = false;
+        store.BeforeRead = async key =>
+        {
+            if (key == second)
+            {
+                hasMoved = true;
+                await world.Index.WriteAsync(connection => connection.Execute(
+                    "DELETE FROM object WHERE pack = (SELECT max(number) FROM pack); DELETE FROM pack WHERE number = (SELECT max(number) FROM pack)"), Token);
+                await store.DeleteAsync(second, Token);
+            }
+        };
+        await world.AssertReadableAsync(point);
+        Assert.True(hasMoved);
     }
 
     [Fact]
