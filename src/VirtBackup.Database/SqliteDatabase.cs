@@ -44,13 +44,12 @@ public sealed class SqliteDatabase : IDatabase
         options ??= new SqliteOptions();
         Check.That(options.Readers is >= 1 and <= 64);
         path = Path.GetFullPath(path);
-        var uri = new UriBuilder { Scheme = "file", Host = "", Path = path }.Uri.AbsoluteUri;
         var opened = new List<SqliteSession>();
         var ownerLock = options.Exclusive ? OwnerLock.Take(path) : null;
         try
         {
             OwnerLock.CreateOwnerOnly(path);
-            var writer = Connect(opened, path, uri, options);
+            var writer = Connect(opened, path, path, options);
             Check.That(writer.Query("PRAGMA journal_mode=WAL") == "wal");
             writer.Command("PRAGMA journal_size_limit=67108864; PRAGMA wal_autocheckpoint=4096");
             if (options.VerifyStructure)
@@ -60,7 +59,7 @@ public sealed class SqliteDatabase : IDatabase
             SqliteSchema.Apply(writer, schema);
             for (var i = 0; i < options.Readers; i++)
             {
-                Connect(opened, path, uri, options).Command("PRAGMA query_only=ON");
+                Connect(opened, path, path, options).Command("PRAGMA query_only=ON");
             }
             return new SqliteDatabase(writer, opened[1..], ownerLock);
         }
@@ -196,9 +195,9 @@ public sealed class SqliteDatabase : IDatabase
         }
     }
 
-    private static SqliteSession Connect(List<SqliteSession> opened, string path, string uri, SqliteOptions options)
+    private static SqliteSession Connect(List<SqliteSession> opened, string path, string location, SqliteOptions options)
     {
-        var session = new SqliteSession(path, uri);
+        var session = new SqliteSession(path, location);
         opened.Add(session);
         session.Command(string.Create(
             CultureInfo.InvariantCulture,

@@ -15,11 +15,13 @@ internal sealed class SqliteSession : ISqlConnection, IDisposable
     private int _idleCount;
     private bool _inBody;
 
-    public SqliteSession(string path, string uri)
+    /// <param name="path">What messages call the database.</param>
+    /// <param name="location">An absolute path, or a <c>file:</c> URI.</param>
+    public SqliteSession(string path, string location)
     {
         Path = path;
         var code = raw.sqlite3_open_v2(
-            uri, out _handle, raw.SQLITE_OPEN_READWRITE | raw.SQLITE_OPEN_CREATE | raw.SQLITE_OPEN_URI | raw.SQLITE_OPEN_NOMUTEX, null);
+            location, out _handle, raw.SQLITE_OPEN_READWRITE | raw.SQLITE_OPEN_CREATE | raw.SQLITE_OPEN_URI | raw.SQLITE_OPEN_NOMUTEX, null);
         if (code != raw.SQLITE_OK)
         {
             var fault = SqliteFaults.Translate(null, code, path);
