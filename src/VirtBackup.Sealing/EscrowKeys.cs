@@ -4,68 +4,54 @@ using VirtBackup.Core;
 namespace VirtBackup.Sealing;
 
 /// <summary>
-/// The keys that an escrowed controller holds for its operator: the root of all chunk-id keys, and the private key to
-/// which VM keys are sealed. Stored as IdRoot (32 bytes) and the RestoreKey as PKCS #8 DER, nothing after it.
+/// The keys that an escrowed controller holds for its operator: the repository's root secret, from which the chunk-id
+/// keys derive, and the private key to which VM keys are sealed. Stored as the root secret (32 bytes) and the restore key
+/// as PKCS #8 DER, with nothing behind it. The restore key must not be used concurrently.
 /// </summary>
 public sealed class EscrowKeys : IDisposable
 {
-    /// <summary>Length of <see cref="IdRoot"/>, bytes.</summary>
-    public const int IdRootBytes = 32;
-
-    private readonly byte[] _idRoot;
-
-    private EscrowKeys(byte[] idRoot, ECDiffieHellman restoreKey)
+    private EscrowKeys(RootSecret root, AgreementKey restoreKey)
     {
-        _idRoot = idRoot;
+        Root = root;
         RestoreKey = restoreKey;
     }
 
-    /// <summary>Chunk-id keys derive from it; never logged, never sent.</summary>
-    public ReadOnlyMemory<byte> IdRoot => _idRoot;
+    /// <summary>Owned by this object.</summary>
+    public RootSecret Root { get; }
 
-    /// <summary>P-256, with its private part. Owned by this object.</summary>
-    public ECDiffieHellman RestoreKey { get; }
+    /// <summary>Owned by this object.</summary>
+    public AgreementKey RestoreKey { get; }
 
-    public static EscrowKeys Create(IEntropy entropy)
-    {
-        ArgumentNullException.ThrowIfNull(entropy);
-        var idRoot = new byte[IdRootBytes];
-        entropy.Fill(idRoot);
-        return new EscrowKeys(idRoot, ECDiffieHellman.Create(ECCurve.NamedCurves.nistP256));
-    }
+    public static EscrowKeys Create(IEntropy entropy) => new(RootSecret.Create(entropy), AgreementKey.Create(entropy));
 
     /// <exception cref="FaultException"><see cref="FaultReason.Corrupt"/>: not what <see cref="Serialize"/> writes.</exception>
     public static EscrowKeys Parse(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length <= IdRootBytes)
+        if (bytes.Length <= RootSecret.Size)
         {
-            throw Corrupt(null);
+            throw Damaged(null);
         }
-        var key = ECDiffieHellman.Create();
         try
         {
-            key.ImportPkcs8PrivateKey(bytes[IdRootBytes..], out var used);
-            var parameters = key.ExportParameters(includePrivateParameters: false);
-            if (used != bytes.Length - IdRootBytes || parameters.Curve.Oid.Value != "1.2.840.10045.3.1.7")
-            {
-                throw new CryptographicException("A P-256 key, and nothing after it, was expected.");
-            }
-            return new EscrowKeys(bytes[..IdRootBytes].ToArray(), key);
+            var restoreKey = AgreementKey.FromPkcs8(bytes[RootSecret.Size..]);
+            return new EscrowKeys(RootSecret.FromBytes(bytes[..RootSecret.Size]), restoreKey);
         }
-        catch (CryptographicException broken)
+        catch (FaultException broken)
         {
-            key.Dispose();
-            throw Corrupt(broken);
+            throw Damaged(broken);
         }
     }
 
-    /// <summary>The bytes to store; the caller zeroes them.</summary>
+    /// <summary>The bytes to store, in clear; the caller wipes them.</summary>
     public byte[] Serialize()
     {
-        var key = RestoreKey.ExportPkcs8PrivateKey();
+        var key = RestoreKey.ExportPkcs8();
         try
         {
-            return [.. _idRoot, .. key];
+            var bytes = new byte[RootSecret.Size + key.Length];
+            Root.CopyTo(bytes);
+            key.CopyTo(bytes, RootSecret.Size);
+            return bytes;
         }
         finally
         {
@@ -75,10 +61,10 @@ public sealed class EscrowKeys : IDisposable
 
     public void Dispose()
     {
-        CryptographicOperations.ZeroMemory(_idRoot);
+        Root.Dispose();
         RestoreKey.Dispose();
     }
 
-    private static FaultException Corrupt(Exception? cause) =>
+    private static FaultException Damaged(Exception? cause) =>
         new(FaultReason.Corrupt, "The escrowed keys are damaged: restore the file from the recovery kit.", cause);
 }
