@@ -31,6 +31,7 @@ public sealed class CertificateAuthority : IDisposable
 
     private const int LifetimeYears = 20;
 
+    private readonly Lock _signing = new();
     private readonly ECDsa _key;
     private readonly IEntropy _entropy;
     private readonly TimeProvider _time;
@@ -220,7 +221,11 @@ public sealed class CertificateAuthority : IDisposable
         request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.DigitalSignature, true));
         request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid(use.ToOid())], true));
         request.CertificateExtensions.Add(X509AuthorityKeyIdentifierExtension.CreateFromCertificate(Certificate, true, false));
-        return request.Create(Certificate.SubjectName, X509SignatureGenerator.CreateForECDsa(_key), from, until, CreateSerial(_entropy));
+        // The platform does not promise that one key may sign on two threads at once.
+        lock (_signing)
+        {
+            return request.Create(Certificate.SubjectName, X509SignatureGenerator.CreateForECDsa(_key), from, until, CreateSerial(_entropy));
+        }
     }
 
     private static X500DistinguishedName Subject(string unit, string name)
