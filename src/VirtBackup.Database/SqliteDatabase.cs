@@ -50,7 +50,11 @@ public sealed class SqliteDatabase : IDatabase
         {
             OwnerLock.CreateOwnerOnly(path);
             var writer = Connect(opened, path, path, options);
-            Check.That(writer.Query("PRAGMA journal_mode=WAL") == "wal");
+            if (writer.Query("PRAGMA journal_mode=WAL") != "wal")
+            {
+                throw new FaultException(
+                    FaultReason.Unsupported, $"The file system of the database {path} does not support its write-ahead log: keep it on a local file system.");
+            }
             writer.Command("PRAGMA journal_size_limit=67108864; PRAGMA wal_autocheckpoint=4096");
             if (options.VerifyStructure)
             {
@@ -199,9 +203,11 @@ public sealed class SqliteDatabase : IDatabase
     {
         var session = new SqliteSession(path, location);
         opened.Add(session);
+        session.Command("PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY");
         session.Command(string.Create(
             CultureInfo.InvariantCulture,
-            $"PRAGMA busy_timeout={options.BusyTimeoutMilliseconds}; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-{options.CacheKibibytes}; PRAGMA synchronous={(options.DurableCommits ? "FULL" : "NORMAL")}"));
+            $"PRAGMA busy_timeout={options.BusyTimeoutMilliseconds}; PRAGMA cache_size=-{options.CacheKibibytes}"));
+        session.Command(options.DurableCommits ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
         return session;
     }
 
