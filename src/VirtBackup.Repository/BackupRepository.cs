@@ -9,6 +9,7 @@ using VirtBackup.Repository.Ingest;
 using VirtBackup.Repository.Points;
 using VirtBackup.Repository.Reading;
 using VirtBackup.Repository.Rebuilding;
+using VirtBackup.Repository.Verification;
 
 namespace VirtBackup.Repository;
 
@@ -76,7 +77,7 @@ public sealed class BackupRepository : IAsyncDisposable
         var head = await ReadHeadAsync(store, cancellationToken);
         var (latest, nonce) = await Ownership.FindLatestAsync(store, cancellationToken);
         var known = await index.ReadAsync(OwnerRow.Read, cancellationToken);
-        var isCurrent = known is { Rebuilding: false } && known.Repository == head.Uuid
+        var isCurrent = !options.RebuildIndex && known is { Rebuilding: false } && known.Repository == head.Uuid
             && ((known.Generation == latest && known.Nonce == nonce) || known.Generation == latest + 1);
         var row = new OwnerRow(head.Uuid, latest, nonce, Rebuilding: !isCurrent);
         var owner = await Ownership.ClaimAsync(store, index, row, latest, clock, entropy, cancellationToken);
@@ -229,6 +230,16 @@ public sealed class BackupRepository : IAsyncDisposable
     /// <summary>What the repository holds, counted from its index.</summary>
     public ValueTask<RepositoryStatistics> GetStatisticsAsync(CancellationToken cancellationToken) =>
         _index.ReadAsync(StatisticsQuery.Run, cancellationToken);
+
+    /// <summary>
+    /// Reads everything and says what is damaged and which recovery points that takes. Changes nothing; backups may run
+    /// meanwhile.
+    /// </summary>
+    public ValueTask<VerificationReport> VerifyAsync(VerificationOptions options, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return new Verifier(_store, _index, options).RunAsync(cancellationToken);
+    }
 
     public ValueTask DisposeAsync()
     {

@@ -11,6 +11,9 @@ public sealed record RepositoryOptions
     /// <summary>Map nodes that one reader keeps in memory, bytes.</summary>
     public int NodeCacheBytes { get; init; } = 16 << 20;
 
+    /// <summary>Makes the index anew from the store even if it looks current.</summary>
+    public bool RebuildIndex { get; init; }
+
     /// <summary>Told how a rebuild of the index goes on.</summary>
     public IProgress<RebuildProgress>? RebuildProgress { get; init; }
 }
