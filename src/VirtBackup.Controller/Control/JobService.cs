@@ -98,6 +98,9 @@ public sealed partial class JobService(
     public IAsyncEnumerable<JobRow> WatchAsync(Id16 jobId, CancellationToken cancellationToken) =>
         _feed.WatchAsync(jobId, token => GetAsync(jobId, token), cancellationToken);
 
+    /// <summary>Whether the agent has a job for this machine that is not over.</summary>
+    public bool HasJobFor(string agent, Id16 vmId) => _active.Values.Any(job => job.Agent == agent && job.VmId == vmId);
+
     /// <summary>The job, if it is the caller's and this is its newest attempt.</summary>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.Denied"/>: not the caller's; <see cref="FaultReason.Fenced"/>: an older attempt, or over.

@@ -9,7 +9,7 @@ namespace VirtBackup.Controller.Store;
 /// One lane of a session and the one stream that may write to it: a newer stream pushes an older one out. Safe for
 /// concurrent use.
 /// </summary>
-internal sealed class SessionLane(uint number, IngestLane lane, long creditBytes)
+internal sealed class SessionLane(uint number, IngestLane lane, long creditBytes) : IAsyncDisposable
 {
     private readonly SemaphoreSlim _using = new(1, 1);
     private readonly Lock _lock = new();
@@ -116,11 +116,12 @@ internal sealed class SessionLane(uint number, IngestLane lane, long creditBytes
     public void EndStream() => EndStream(null);
 
     /// <summary>Waits until the last user has let go; nobody may use the lane afterwards.</summary>
-    public async ValueTask CloseAsync()
+    public async ValueTask DisposeAsync()
     {
         EndStream(null);
         await _using.WaitAsync();
         await lane.DisposeAsync();
+        // Who comes late finds the lane disposed, not the gate.
         _using.Release();
     }
 

@@ -92,7 +92,7 @@ internal sealed class WriteSession : IAsyncDisposable
         Committing.Release();
         foreach (var lane in Lanes)
         {
-            await lane.CloseAsync();
+            await lane.DisposeAsync();
         }
         await Ingest.DisposeAsync();
         _end.Dispose();

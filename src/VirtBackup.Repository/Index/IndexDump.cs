@@ -1,4 +1,3 @@
-using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format.Records;
 
