@@ -147,6 +147,15 @@ public sealed class BackupRepository : IAsyncDisposable
     /// </exception>
     public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, CancellationToken cancellationToken) => _keys.PutAsync(keyObject, cancellationToken);
 
+    /// <summary>Keeps an agent's public signing key (SubjectPublicKeyInfo), so that its manifests can be verified for ever.</summary>
+    /// <returns>The key's id, as manifests name it.</returns>
+    public ValueTask<Id16> PutAgentKeyAsync(ReadOnlyMemory<byte> subjectPublicKeyInfo, CancellationToken cancellationToken) =>
+        _keys.PutAgentKeyAsync(subjectPublicKeyInfo, cancellationToken);
+
+    /// <summary>The public signing key of that id.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.Corrupt"/>.</exception>
+    public ValueTask<byte[]> ReadAgentKeyAsync(Id16 keyId, CancellationToken cancellationToken) => _keys.ReadAgentKeyAsync(keyId, cancellationToken);
+
     /// <summary>
     /// Commits a recovery point whose records are durable: the only call that makes data reachable. The same manifest may
     /// be committed again. The caller has verified the manifest's signature.

@@ -28,16 +28,19 @@ internal sealed class IndexReconciler(
     /// <summary>Runs once.</summary>
     public async ValueTask<OpenReport> RunAsync(bool rebuild, CancellationToken cancellationToken)
     {
-        if (!rebuild && await HasLostPacksAsync(cancellationToken))
+        if (!rebuild)
         {
-            // Marks of complete nodes may rest on what is gone.
-            rebuild = true;
+            var known = await index.ReadAsync(CountPacks, cancellationToken);
+            // Marks of complete nodes may rest on a pack that is gone.
+            rebuild = await AddPacksAsync(cancellationToken) < known;
         }
         if (rebuild)
         {
             await index.WriteAsync(Clear, cancellationToken);
+            (_done, _problemCount) = (default, 0);
+            _problems.Clear();
+            await AddPacksAsync(cancellationToken);
         }
-        await AddPacksAsync(cancellationToken);
         await AddKeysAsync(cancellationToken);
         var (added, removed) = await SettlePointsAsync(rebuild, cancellationToken);
         if (rebuild)
@@ -54,23 +57,10 @@ internal sealed class IndexReconciler(
         DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key;
         """);
 
-    private async ValueTask<bool> HasLostPacksAsync(CancellationToken cancellationToken)
+    private static long CountPacks(ISqlConnection connection)
     {
-        long known = await index.ReadAsync(
-            connection =>
-            {
-                using var count = connection.Prepare("SELECT count(*) FROM pack");
-                return count.Step() ? count.GetInt64(0) : 0;
-            },
-            cancellationToken);
-        await foreach (var info in store.ListAsync(ObjectKeys.PacksPrefix, cancellationToken))
-        {
-            if (ObjectKeys.TryParsePack(info.Key, out var hash) && await IsKnownAsync(hash, info.Length, cancellationToken))
-            {
-                known--;
-            }
-        }
-        return known != 0;
+        using var count = connection.Prepare("SELECT count(*) FROM pack");
+        return count.Step() ? count.GetInt64(0) : 0;
     }
 
     private ValueTask<bool> IsKnownAsync(Id32 hash, long bytes, CancellationToken cancellationToken) =>
@@ -82,8 +72,10 @@ internal sealed class IndexReconciler(
             },
             cancellationToken);
 
-    private async ValueTask AddPacksAsync(CancellationToken cancellationToken)
+    /// <summary>Adds the packs that the index lacks; returns how many of those it knew are there.</summary>
+    private async ValueTask<long> AddPacksAsync(CancellationToken cancellationToken)
     {
+        long known = 0;
         await foreach (var info in store.ListAsync(ObjectKeys.PacksPrefix, cancellationToken))
         {
             if (!ObjectKeys.TryParsePack(info.Key, out var hash))
@@ -93,6 +85,7 @@ internal sealed class IndexReconciler(
             }
             if (await IsKnownAsync(hash, info.Length, cancellationToken))
             {
+                known++;
                 continue;
             }
             PackFooter footer;
@@ -114,6 +107,7 @@ internal sealed class IndexReconciler(
             }
         }
         await WriteBatchAsync(cancellationToken);
+        return known;
     }
 
     private async ValueTask WriteBatchAsync(CancellationToken cancellationToken)

@@ -21,7 +21,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
 
     private readonly NodeReader _nodes = new(store, index);
     private readonly RecentSet<(Id32, MapPlace, Id16 Scope)> _soundNodes = new(RememberedNodes);
-    private readonly RecentSet<(Id32, Id16 Scope)> _openedChunks = new(RememberedChunks);
+    private readonly RecentSet<(Id32, int Length, Id16 Scope)> _openedChunks = new(RememberedChunks);
 
     public long ChunksOpened { get; private set; }
 
@@ -93,7 +93,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
     /// <summary>Null when one copy of the chunk is sound.</summary>
     private async ValueTask<DamageLog.Entry?> FindDamageAsync(Place at, MapEntry entry, List<Copy> copies, CancellationToken cancellationToken)
     {
-        if (_openedChunks.Contains((entry.Id, at.Head.Scope)))
+        if (_openedChunks.Contains((entry.Id, entry.Length, at.Head.Scope)))
         {
             return null;
         }
@@ -127,7 +127,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
             await store.ReadExactlyAsync(copy.PackKey, copy.Location.Position, bytes, cancellationToken);
             await opener!.OpenAsync(at.Head.Vm, entry, bytes, cancellationToken);
             ChunksOpened++;
-            _openedChunks.Add((entry.Id, at.Head.Scope));
+            _openedChunks.Add((entry.Id, entry.Length, at.Head.Scope));
             return null;
         }
         catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported)
