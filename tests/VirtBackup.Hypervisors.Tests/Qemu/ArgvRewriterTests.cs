@@ -106,7 +106,7 @@ public sealed class ArgvRewriterTests
         var twice = OptionText.Parse(once.ToString());
         Assert.Equal(once.Parts, twice.Parts);
         Assert.Equal(once.ToString(), twice.ToString());
-    });
+    }, iter: 5000);
 
     private static readonly Gen<string[]> Arguments = Gen.OneOf(OptionTexts,
         Gen.Int[0, 9].Select(i => new[] { "-drive", "-blockdev", "-device", "-S", "-qmp", "{", "{\"file\":{\"filename\":5}}", "-chardev", "-name", "{\"node-name\":[]}" }[i])).Array[0, 12];
@@ -122,7 +122,7 @@ public sealed class ArgvRewriterTests
         {
             Assert.Equal(FaultReason.Malformed, fault.Reason);
         }
-    });
+    }, iter: 5000);
 
     [Fact]
     public void A_damaged_document_is_refused()
