@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using VirtBackup.Core;
 
@@ -120,31 +119,26 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
 
     private string BlockDevJson(string value)
     {
-        try
+        if (JsonOption.TryParse(value) is not { } node)
         {
-            var node = JsonNode.Parse(value)!.AsObject();
-            AdaptNode(node, null);
-            return node.ToJsonString();
-        }
-        catch (Exception failure) when (failure is JsonException or InvalidOperationException)
-        {
-            findings.Add(new RestoreFinding("command line", FindingSeverity.Blocks, "A stored -blockdev option is not valid JSON."));
+            findings.Add(new RestoreFinding("command line", FindingSeverity.Blocks, "A stored -blockdev option is not a JSON object."));
             return value;
         }
+        AdaptNode(node, null);
+        return node.ToJsonString();
     }
 
     private void AdaptNode(JsonObject node, JsonObject? above)
     {
-        if (node["filename"] is JsonValue name)
+        if (JsonOption.Text(node["filename"]) is { } old)
         {
-            var old = name.GetValue<string>();
             if (FindImage(old) is { } image)
             {
                 node["filename"] = image.NewFile;
                 node["driver"] = "file";
                 if (above is null)
                 {
-                    formatsByNode[node["node-name"]?.GetValue<string>() ?? ""] = image.Format;
+                    formatsByNode[JsonOption.Text(node["node-name"]) ?? ""] = image.Format;
                 }
                 else
                 {
@@ -172,8 +166,7 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
         }
         if (value.StartsWith('{'))
         {
-            var node = JsonNode.Parse(value)!.AsObject();
-            if (node["file"] is JsonValue below && formatsByNode.TryGetValue(below.GetValue<string>(), out var jsonFormat))
+            if (JsonOption.TryParse(value) is { } node && JsonOption.Text(node["file"]) is { } below && formatsByNode.TryGetValue(below, out var jsonFormat))
             {
                 node["driver"] = jsonFormat;
                 node.Remove("backing");
@@ -230,7 +223,7 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
         }
         if (value.StartsWith('{'))
         {
-            if (JsonNode.Parse(value) is JsonObject device && (device.ContainsKey("mac") || device.ContainsKey("netdev")))
+            if (JsonOption.TryParse(value) is { } device && (device.ContainsKey("mac") || device.ContainsKey("netdev")))
             {
                 device["mac"] = NewMac();
                 return device.ToJsonString();

@@ -106,25 +106,12 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         }
         foreach (var machine in machines.Where(machine => machine.Uuid == request.Machine || machine.Name == request.Name))
         {
-            if (await IsRunningAsync(machine, cancellationToken))
+            // Listening is enough: a monitor that is busy or refuses belongs to a running machine, too.
+            if (await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
                 findings.Add(Blocks("identity",
                     $"The machine {machine.Name} ({machine.Uuid.ToUuidString()}) is running on this host. Stop it, or restore with a new identity and another name."));
             }
-        }
-    }
-
-    private static async Task<bool> IsRunningAsync(QemuMachine machine, CancellationToken cancellationToken)
-    {
-        try
-        {
-            // Connecting is enough: a monitor that is busy or refuses belongs to a running machine, too.
-            using var lines = await JsonLineSocket.ConnectAsync(machine.QmpSocket, QmpClient.ReplyBytesMax, cancellationToken);
-            return true;
-        }
-        catch (FaultException)
-        {
-            return false;
         }
     }
 

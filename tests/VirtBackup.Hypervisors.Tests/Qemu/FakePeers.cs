@@ -32,7 +32,7 @@ internal abstract class FakePeer : IAsyncDisposable
                 await using var stream = new NetworkStream(client);
                 await ServeAsync(stream, stop.Token);
             }
-            catch (Exception failure) when (failure is OperationCanceledException or IOException or SocketException)
+            catch (Exception failure) when (failure is OperationCanceledException or IOException or SocketException or JsonException)
             {
                 // the client or the test has left
             }
@@ -44,8 +44,8 @@ internal abstract class FakePeer : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await stop.CancelAsync();
-        listener.Dispose();
         await loop;
+        listener.Dispose();
         stop.Dispose();
     }
 }
