@@ -106,7 +106,7 @@ measure() {
   if [ "$tool" = virtbackup ]; then
     after=$(awk "BEGIN { print $(cpu_of "$agent_pid") + $(cpu_of "$controller_pid") }")
     agent=$(peak_of "$agent_pid") controller=$(peak_of "$controller_pid")
-    read_mib=$(jq -r '(.read_bytes // empty) / 1048576' "$work/out" 2> /dev/null || true)
+    read_mib=$(jq -r '(.result.backup.read_bytes // empty) / 1048576' "$work/out" 2> /dev/null || true)
     [ -n "$read_mib" ] || read_mib=null
   fi
   if [ "$name" = restore ]; then
