@@ -56,10 +56,22 @@ trap 'exit 143' TERM
 
 virtbackup() { "$bin/virtbackup" "$@"; }
 
-# One command of a guest agent: guest SOCKET JSON
+# One command of a guest agent: guest SOCKET JSON. The connection stays open until the answer is here: QEMU drops what a
+# guest still has to say when its peer is done sending.
 guest() {
-  local answer
-  answer=$(printf '{"execute":"guest-sync","arguments":{"id":%d}}\n%s\n' "$RANDOM" "$2" | socat -t 5 -T 5 - "UNIX-CONNECT:$1" 2> /dev/null | tail -n 1)
+  local id=$RANDOM$RANDOM line answer= in out pid
+  coproc AGENT { exec socat - "UNIX-CONNECT:$1" 2> /dev/null; }
+  in=${AGENT[1]:-} out=${AGENT[0]:-} pid=${AGENT_PID:-}
+  [ -n "$in" ] && [ -n "$out" ] || return 1
+  printf '{"execute":"guest-sync","arguments":{"id":%d}}\n%s\n' "$id" "$2" 2> /dev/null >&"$in" || true
+  while read -r -t 5 line <&"$out"; do
+    if [ "$line" = "{\"return\": $id}" ]; then
+      read -r -t 10 answer <&"$out" || true
+      break
+    fi
+  done
+  kill "$pid" 2> /dev/null || true
+  wait "$pid" 2> /dev/null || true
   [ -n "$answer" ] && printf '%s\n' "$answer"
 }
 
@@ -105,7 +117,8 @@ for project in Controller.Host Agent.Host Cli; do
 done
 lab=$(deploy/lab/build-guest.sh | tee /dev/stderr | tail -n 1)
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/virtbackup-quickstart.XXXXXX")
+work=$(mktemp -d "${TMPDIR:-/tmp}/vb-quick.XXXXXX")
+[ ${#work} -le 36 ] || { rmdir "$work"; work=$(mktemp -d /tmp/vb-quick.XXXXXX); } # sockets need short paths
 export VIRTBACKUP_CREDENTIALS=$work/operator
 port=$((20000 + RANDOM % 20000))
 
@@ -163,7 +176,7 @@ virtbackup vm list >&2
 backups=()
 back_up() {
   local text=$1 result
-  guest_shell "$work/vm/agent.sock" "printf '%s\n' '$text' > /data/marker && sync" > /dev/null
+  guest_shell "$work/vm/agent.sock" "echo $(printf '%s\n' "$text" | base64 -w 0) | base64 -d > /data/marker && sync" > /dev/null
   note "the running guest wrote '$(guest_shell "$work/vm/agent.sock" 'cat /data/marker')' to /data/marker"
   result=$(virtbackup backup run quickstart --output json) || fail 'the backup failed'
   result=$(jq -c '.result.backup + {duration_s: .duration_seconds}' <<< "$result")
@@ -171,7 +184,6 @@ back_up() {
   note "recovery point $(jq -r .point_id <<< "$result"): read $(jq -r .read_bytes <<< "$result") bytes, stored $(jq -r .stored_bytes <<< "$result") bytes, $(jq -r .consistency <<< "$result")-consistent"
 }
 
-case "$marker" in *"'"* | *'\'*) fail 'the marker must not contain quotes or backslashes' ;; esac
 say 'First backup, of everything, while the guest runs'
 back_up "$marker"
 say 'Second backup, of what changed since'

@@ -32,8 +32,9 @@ try
     // A machine's view is removed before the process ends.
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(30));
     using var host = builder.Build();
+    var service = host.Services.GetRequiredService<AgentService>();
     await host.RunAsync();
-    if (host.Services.GetRequiredService<AgentService>().Failure is { } failure)
+    if (service.Failure is { } failure)
     {
         throw failure;
     }

@@ -14,7 +14,8 @@ internal static class ProcessReplacement
     {
         if (!OperatingSystem.IsWindows())
         {
-            _ = execvp(command[0], [.. command, null]);
+            // The vector is never freed: this process ends here, one way or the other.
+            _ = execvp(command[0], [.. command.Select(Marshal.StringToCoTaskMemUTF8), 0]);
             throw new CommandFault(ExitCode.Failed, $"'{command[0]}' cannot be run: {Marshal.GetLastPInvokeErrorMessage()}.");
         }
         var start = new ProcessStartInfo(command[0]) { UseShellExecute = false };
@@ -30,5 +31,5 @@ internal static class ProcessReplacement
     [DllImport("libc", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static extern int execvp(
-        [MarshalAs(UnmanagedType.LPUTF8Str)] string file, [MarshalAs(UnmanagedType.LPArray, ArraySubType = UnmanagedType.LPUTF8Str)] string?[] arguments);
+        [MarshalAs(UnmanagedType.LPUTF8Str)] string file, nint[] arguments);
 }
