@@ -2,7 +2,6 @@ using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
-using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Control;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Tests.Fakes;
