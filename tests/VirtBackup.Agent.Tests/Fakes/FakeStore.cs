@@ -148,7 +148,8 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
 
     public async ValueTask<AbandonSessionResponse> AbandonSessionAsync(AbandonSessionRequest request, CancellationToken cancellationToken)
     {
-        await EnterAsync(cancellationToken);
+        // Once sent, it arrives, even if the caller no longer waits.
+        await EnterAsync(CancellationToken.None);
         lock (Gate)
         {
             Abandoned++;
