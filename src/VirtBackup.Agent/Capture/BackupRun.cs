@@ -27,6 +27,7 @@ public sealed record BackupContext(
 public sealed class BackupRun
 {
     private static readonly MapShape Shape = MapShape.Default;
+    private static readonly TimeSpan ReleaseMax = TimeSpan.FromMinutes(5);
 
     private readonly BackupContext _context;
     private readonly IHypervisor _hypervisor;
@@ -83,13 +84,13 @@ public sealed class BackupRun
                 try
                 {
                     var result = await CaptureAsync(capture, session, settled, options.ReadBytesPerSecondMax, () => commitSent = true, cancellationToken);
-                    await FinishAsync(capture, cancellationToken);
+                    await FinishAsync(capture);
                     return result;
                 }
                 catch (Exception exception) when (commitSent && IsOutcomeUnknown(exception))
                 {
                     // The point may exist: tracking since both points stays until the next run has asked the controller.
-                    await capture.DetachAsync(CancellationToken.None);
+                    await DetachAsync(capture);
                     throw;
                 }
             }
@@ -109,7 +110,6 @@ public sealed class BackupRun
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {capture.Configuration.Name} has no disk that can be captured: {string.Join("; ", capture.SkippedDisks.Select(disk => $"{disk.Name}: {disk.SkipReason}"))}.");
         }
         var vmKey = _context.VmKeys.Get(_machine);
-        await PutKeyAsync(session, vmKey, cancellationToken);
         using var idKey = ReadIdKey(session.Current);
         using var chunkKeys = idKey.DeriveChunkKeys();
         using var pipeline = new CapturePipeline(
@@ -120,6 +120,8 @@ public sealed class BackupRun
         loops.Start(session.RunLanesAsync);
         loops.Start(async token =>
         {
+            // Beside the lanes, which notice when the session has to be replaced.
+            await PutKeyAsync(session, vmKey, token);
             await pipeline.RunAsync(disks, token);
             session.Data.Complete();
             session.Map.Complete();
@@ -145,24 +147,52 @@ public sealed class BackupRun
                 return bytes;
             },
             cancellationToken);
-        await _context.Bases.SaveAsync(_machine, [record!], cancellationToken);
+        await ForgetFormerBaseAsync(record!);
         return ResultOf(capture, disks);
     }
 
     private static bool IsOutcomeUnknown(Exception exception) =>
         exception is OperationCanceledException or FaultException { Reason: FaultReason.Unavailable or FaultReason.SessionExpired };
 
-    private async Task FinishAsync(ICapture capture, CancellationToken cancellationToken)
+    // The point exists: whatever happens from here on, and whoever cancels, it is the run's outcome.
+    private async Task ForgetFormerBaseAsync(BaseRecord record)
     {
-        _progress.Enter("releasing");
         try
         {
-            await capture.CommitAsync(cancellationToken);
+            await _context.Bases.SaveAsync(_machine, [record], CancellationToken.None);
         }
         catch (FaultException fault)
         {
-            // The point is safe; the next run settles what is left.
-            _progress.Log($"The machine could not be tidied up and will be at the next run: {fault.Message}");
+            _progress.Log($"The former base is still remembered, which does no harm: {fault.Message}");
+        }
+    }
+
+    private async Task FinishAsync(ICapture capture)
+    {
+        _progress.Enter("releasing");
+        using var limit = new CancellationTokenSource(ReleaseMax, _context.Tools.Time);
+        try
+        {
+            await capture.CommitAsync(limit.Token);
+        }
+        catch (Exception exception) when (exception is FaultException or OperationCanceledException)
+        {
+            // The next run settles what is left.
+            _progress.Log($"The machine could not be tidied up and will be at the next run: {exception.Message}");
+            await DetachAsync(capture);
+        }
+    }
+
+    // Folding the tracking back would be wrong when the point exists, or may.
+    private async Task DetachAsync(ICapture capture)
+    {
+        try
+        {
+            await capture.DetachAsync(CancellationToken.None);
+        }
+        catch (FaultException fault)
+        {
+            _progress.Log($"The machine keeps its view until the next run: {fault.Message}");
         }
     }
 

@@ -23,7 +23,7 @@ internal sealed class ChunkBuffers
         {
             return ValueTask.FromResult(buffer);
         }
-        if (Interlocked.Decrement(ref _left) >= 0)
+        if (Volatile.Read(ref _left) > 0 && Interlocked.Decrement(ref _left) >= 0)
         {
             return ValueTask.FromResult(GC.AllocateUninitializedArray<byte>(_bytes));
         }

@@ -147,11 +147,19 @@ public sealed partial class ControlLoop(
         Inventory? last = null;
         while (true)
         {
-            var now = await _inventory.ReadAsync(cancellationToken);
-            if (!now.Equals(last))
+            try
             {
-                await outgoing.WriteAsync(new ConnectRequest { Inventory = now }, cancellationToken);
-                last = now;
+                var now = await _inventory.ReadAsync(cancellationToken);
+                if (!now.Equals(last))
+                {
+                    await outgoing.WriteAsync(new ConnectRequest { Inventory = now }, cancellationToken);
+                    last = now;
+                }
+            }
+            catch (FaultException fault)
+            {
+                // A hypervisor's trouble is not the link's: jobs go on.
+                LogInventory(logger, fault.Message);
             }
             await Task.Delay(InventoryInterval, context.Tools.Time, cancellationToken);
         }
@@ -159,6 +167,9 @@ public sealed partial class ControlLoop(
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The link to the controller broke: {Reason}")]
     private static partial void LogBroken(ILogger logger, string reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The machines of this host cannot be listed: {Reason}")]
+    private static partial void LogInventory(ILogger logger, string reason);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "The controller ended the connection; dialing again")]
     private static partial void LogClosed(ILogger logger);

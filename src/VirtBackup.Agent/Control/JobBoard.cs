@@ -1,4 +1,5 @@
 using VirtBackup.Agent.Flow;
+using VirtBackup.Core;
 using VirtBackup.Protocol.Agent.V1;
 
 namespace VirtBackup.Agent.Control;
@@ -11,6 +12,7 @@ internal sealed class JobBoard(JobWork work) : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly Dictionary<string, JobSlot> _slots = [];
+    private readonly HashSet<JobSlot> _running = [];
     private readonly CancellationTokenSource _stopping = new();
     private readonly AsyncSignal _news = new();
 
@@ -23,15 +25,25 @@ internal sealed class JobBoard(JobWork work) : IDisposable
     }
 
     /// <summary>Starts what is new, cancels what is to be cancelled, withdraws what is no longer listed.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: a job is listed twice.</exception>
     public void Apply(Assignments assignments)
     {
+        var listed = new Dictionary<string, Job>(StringComparer.Ordinal);
+        foreach (var job in assignments.Jobs)
+        {
+            if (!listed.TryAdd(job.JobId, job))
+            {
+                throw FaultException.Malformed($"The controller assigned job {job.JobId} twice.");
+            }
+        }
+        var withdrawn = new List<JobSlot>();
+        var cancelled = new List<JobSlot>();
         lock (_gate)
         {
-            var listed = assignments.Jobs.ToDictionary(job => job.JobId, StringComparer.Ordinal);
             foreach (var slot in _slots.Values.Where(slot => !listed.TryGetValue(slot.Job.JobId, out var job) || job.Attempt > slot.Job.Attempt).ToArray())
             {
                 _slots.Remove(slot.Job.JobId);
-                slot.Withdraw();
+                withdrawn.Add(slot);
             }
             foreach (var job in listed.Values)
             {
@@ -39,18 +51,18 @@ internal sealed class JobBoard(JobWork work) : IDisposable
                 {
                     slot = new JobSlot(job, _stopping.Token);
                     _slots.Add(job.JobId, slot);
-                    if (job.Cancel)
-                    {
-                        slot.Cancel();
-                    }
+                    _running.Add(slot);
                     slot.Ended = RunAsync(slot);
                 }
-                else if (job.Cancel && slot.Final is null)
+                if (job.Cancel && slot.Final is null)
                 {
-                    slot.Cancel();
+                    cancelled.Add(slot);
                 }
             }
         }
+        // Outside the gate: stopping runs code of the jobs.
+        withdrawn.ForEach(slot => slot.Withdraw());
+        cancelled.ForEach(slot => slot.Cancel());
         _news.Set();
     }
 
@@ -98,7 +110,8 @@ internal sealed class JobBoard(JobWork work) : IDisposable
         Task[] ended;
         lock (_gate)
         {
-            ended = [.. _slots.Values.Select(slot => slot.Ended)];
+            // Those of withdrawn jobs, too, which may still be putting their machines in order.
+            ended = [.. _running.Select(slot => slot.Ended)];
         }
         await Task.WhenAll(ended);
     }
@@ -112,6 +125,7 @@ internal sealed class JobBoard(JobWork work) : IDisposable
         lock (_gate)
         {
             slot.Final = report;
+            _running.Remove(slot);
         }
         _news.Set();
         slot.Dispose();

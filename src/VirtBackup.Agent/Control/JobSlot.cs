@@ -30,10 +30,21 @@ internal sealed class JobSlot(Job job, CancellationToken agentStopping) : IDispo
     public void Cancel()
     {
         CancelRequested = true;
-        _stop.Cancel();
+        Withdraw();
     }
 
-    public void Withdraw() => _stop.Cancel();
+    /// <summary>Stops the work; nothing happens when it has ended.</summary>
+    public void Withdraw()
+    {
+        try
+        {
+            _stop.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // The work has ended by itself.
+        }
+    }
 
     public JobReport RunningReport()
     {

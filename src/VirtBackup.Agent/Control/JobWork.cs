@@ -12,6 +12,8 @@ namespace VirtBackup.Agent.Control;
 /// <summary>Does the work of a job and turns every outcome into its final report.</summary>
 internal sealed partial class JobWork(BackupContext context, IReadOnlyList<IHypervisor> hypervisors, ILogger logger)
 {
+    private readonly MachineTurns _turns = new();
+
     public async Task<JobReport> RunAsync(JobSlot slot)
     {
         var job = slot.Job;
@@ -56,6 +58,7 @@ internal sealed partial class JobWork(BackupContext context, IReadOnlyList<IHype
             {
                 var machine = ParseId(job.Backup.VmId, "machine");
                 var hypervisor = await FindAsync(machine, slot.Stopping);
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
                 report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress).RunAsync(slot.Stopping);
                 break;
             }

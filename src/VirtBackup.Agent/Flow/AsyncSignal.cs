@@ -9,14 +9,12 @@ internal sealed class AsyncSignal
 
     public void Set()
     {
-        TaskCompletionSource? waiter;
         lock (_gate)
         {
-            waiter = _waiter;
+            // A waiter that was cancelled takes nothing with it: the signal stays for the next one.
+            _set = _waiter is null || !_waiter.TrySetResult();
             _waiter = null;
-            _set = waiter is null;
         }
-        waiter?.TrySetResult();
     }
 
     public async ValueTask WaitAsync(CancellationToken cancellationToken)

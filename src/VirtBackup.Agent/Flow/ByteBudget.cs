@@ -28,7 +28,16 @@ internal sealed class ByteBudget
             _waiters.Enqueue((count, ready));
         }
         await using var registration = cancellationToken.UnsafeRegister(static (state, token) => ((TaskCompletionSource)state!).TrySetCanceled(token), ready);
-        await ready.Task;
+        try
+        {
+            await ready.Task;
+        }
+        catch (OperationCanceledException)
+        {
+            // Smaller ones behind it may fit into what is free already.
+            Return(0);
+            throw;
+        }
     }
 
     public void Return(long count)

@@ -1,8 +1,8 @@
 namespace VirtBackup.Agent.Flow;
 
 /// <summary>
-/// Loops that live and fall together: the first failure cancels the others and is the one that is reported. Start all
-/// loops from one place, then await <see cref="WhenAllAsync"/>.
+/// Loops that live and fall together: the first failure cancels the others and is the one that is reported. Start loops
+/// from one place or from a loop of the group, then await <see cref="WhenAllAsync"/>.
 /// </summary>
 internal sealed class LoopGroup : IDisposable
 {
@@ -31,12 +31,7 @@ internal sealed class LoopGroup : IDisposable
     /// <exception cref="Exception">The first failure of any loop.</exception>
     public async Task WhenAllAsync()
     {
-        Task[] loops;
-        lock (_gate)
-        {
-            loops = [.. _loops];
-        }
-        foreach (var loop in loops)
+        for (var i = 0; TryGet(i) is { } loop; i++)
         {
             await loop;
         }
@@ -55,6 +50,15 @@ internal sealed class LoopGroup : IDisposable
     }
 
     public void Dispose() => _stop.Dispose();
+
+    // A loop that starts another one is awaited before it, so none is missed.
+    private Task? TryGet(int index)
+    {
+        lock (_gate)
+        {
+            return index < _loops.Count ? _loops[index] : null;
+        }
+    }
 
     private async Task GuardAsync(Func<CancellationToken, Task> loop)
     {

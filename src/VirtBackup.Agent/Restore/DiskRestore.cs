@@ -52,7 +52,7 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
         var window = new RestoreWindow();
         await foreach (var (index, leaf) in map.ReadLeavesAsync(cancellationToken))
         {
-            if (window.ChunkCount > 0 && window.ChunkCount + leaf.Count > RestoreWindow.ChunksMax)
+            if (window.ChunkCount > 0 && (window.ChunkCount + leaf.Count > RestoreWindow.ChunksMax || window.ByteCount + spanBytes > RestoreWindow.BytesMax))
             {
                 await windows.WriteAsync(window, cancellationToken);
                 window = new RestoreWindow();
@@ -68,15 +68,26 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
     private async Task FetchAsync(RestoreWindow window, CancellationToken cancellationToken)
     {
         var backoff = new Backoff(source.Time, source.Entropy);
-        for (var tries = 1; window.MissingCount > 0; tries++)
+        var failures = 0;
+        while (window.MissingCount > 0)
         {
             var before = window.MissingCount;
             try
             {
                 await FetchMissingAsync(window, cancellationToken);
             }
-            catch (FaultException fault) when (fault.Reason == FaultReason.Unavailable && tries < AttemptsMax)
+            catch (FaultException fault) when (fault.Reason == FaultReason.Unavailable)
             {
+                // A break that came after some chunks is not the same one again.
+                if (window.MissingCount < before)
+                {
+                    failures = 0;
+                    backoff.Reset();
+                }
+                if (++failures >= AttemptsMax)
+                {
+                    throw;
+                }
                 progress.Log($"Reading broke off and will go on: {fault.Message}");
                 await backoff.WaitAsync(cancellationToken);
                 continue;
@@ -100,7 +111,15 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
             var slices = source.Store.ReadRecordsAsync(request, token).Select(response => response.Data);
             await foreach (var record in RecordStream.ReadAsync(slices, RecordKind.Data, token))
             {
-                await records.Writer.WriteAsync(record, token);
+                try
+                {
+                    await records.Writer.WriteAsync(record, token);
+                }
+                catch
+                {
+                    record.Dispose();
+                    throw;
+                }
             }
             records.Writer.Complete();
         });
@@ -108,7 +127,17 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
         {
             loops.Start(token => WriteRecordsAsync(window, records.Reader, token));
         }
-        await loops.WhenAllAsync();
+        try
+        {
+            await loops.WhenAllAsync();
+        }
+        finally
+        {
+            while (records.Reader.TryRead(out var left))
+            {
+                left.Dispose();
+            }
+        }
         cancellationToken.ThrowIfCancellationRequested();
     }
 

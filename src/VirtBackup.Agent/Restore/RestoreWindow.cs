@@ -14,11 +14,16 @@ internal sealed class RestoreWindow
     /// <summary>Chunks in one window.</summary>
     public const int ChunksMax = 1024;
 
+    /// <summary>Bytes of one window: the most that one request may ask for.</summary>
+    public const long BytesMax = 1L << 30;
+
     private readonly Lock _gate = new();
     private readonly Dictionary<Id32, ChunkPlaces> _missing = [];
     private readonly HashSet<Id32> _taken = [];
 
     public int ChunkCount { get; private set; }
+
+    public long ByteCount { get; private set; }
 
     public int MissingCount
     {
@@ -53,6 +58,7 @@ internal sealed class RestoreWindow
                 }
                 places.Offsets.Add(offset);
                 ChunkCount++;
+                ByteCount += entry.Length;
             }
             offset += entry.Length;
         }

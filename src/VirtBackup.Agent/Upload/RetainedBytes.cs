@@ -41,16 +41,7 @@ internal sealed class RetainedBytes(long bytesMax) : IDisposable
         }
     }
 
-    /// <summary>True when the next append of <paramref name="count"/> bytes would have to wait.</summary>
-    public bool WouldWait(int count)
-    {
-        lock (_gate)
-        {
-            return _end - _durable + count > bytesMax;
-        }
-    }
-
-    /// <summary>Appends a whole record; returns the offset behind it.</summary>
+    /// <summary>Appends a whole record; returns the offset behind it. Completes at once when there is room.</summary>
     public async ValueTask<long> AppendAsync(ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
         await _budget.TakeAsync(record.Length, cancellationToken);

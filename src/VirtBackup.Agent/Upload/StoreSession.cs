@@ -18,6 +18,9 @@ internal sealed class StoreSession : IDisposable
     /// <summary>Longest time without the controller before the run fails.</summary>
     public static readonly TimeSpan PatienceMax = TimeSpan.FromMinutes(15);
 
+    // A link that held this long was a working one, even if nothing had to be sent.
+    private static readonly TimeSpan HealthyMin = TimeSpan.FromMinutes(1);
+
     // A controller makes a data pack durable at 64 MiB: retaining a good deal more keeps the pipeline moving meanwhile.
     private const long DataRetainedMax = 96 << 20;
     private const long MapRetainedMax = 16 << 20;
@@ -61,10 +64,11 @@ internal sealed class StoreSession : IDisposable
     {
         var resumed = false;
         var backoff = new Backoff(_time, _entropy);
-        var lastProgress = _time.GetTimestamp();
+        var lastHealthy = _time.GetTimestamp();
         while (true)
         {
             var before = Data.Durable + Map.Durable;
+            var attached = _time.GetTimestamp();
             try
             {
                 Data.Attach(StateOf(0), resumed);
@@ -78,14 +82,18 @@ internal sealed class StoreSession : IDisposable
             }
             catch (FaultException fault) when (IsPassing(fault.Reason))
             {
-                if (Data.Durable + Map.Durable > before)
+                if (Data.Durable + Map.Durable > before || _time.GetElapsedTime(attached) >= HealthyMin)
                 {
-                    lastProgress = _time.GetTimestamp();
+                    lastHealthy = _time.GetTimestamp();
                     backoff.Reset();
+                }
+                if (_time.GetElapsedTime(lastHealthy) >= PatienceMax)
+                {
+                    throw;
                 }
                 _progress.Log($"The upload broke off and will go on: {fault.Message}");
             }
-            resumed = await ReplaceAsync(backoff, lastProgress, cancellationToken);
+            resumed = await ReplaceAsync(backoff, lastHealthy, cancellationToken);
         }
     }
 
@@ -124,13 +132,26 @@ internal sealed class StoreSession : IDisposable
                 return await _store.CommitRecoveryPointAsync(
                     new CommitRecoveryPointRequest { SessionId = session.SessionId, Manifest = Google.Protobuf.UnsafeByteOperations.UnsafeWrap(manifest) }, cancellationToken);
             }
-            catch (FaultException fault) when (IsPassing(fault.Reason))
+            catch (FaultException fault) when (IsPassing(fault.Reason) && _time.GetElapsedTime(start) < PatienceMax)
             {
                 _progress.Log($"The commit got no answer and is asked for: {fault.Message}");
             }
-            await ReplaceAsync(backoff, start, cancellationToken);
-            if (await IsCommittedAsync(cancellationToken))
+            // Asked first: no session can be had for a point that exists.
+            if (await IsCommittedAsync(backoff, start, cancellationToken))
             {
+                return new CommitRecoveryPointResponse();
+            }
+            try
+            {
+                await ReplaceAsync(backoff, start, cancellationToken);
+            }
+            catch (FaultException fault) when (!IsPassing(fault.Reason))
+            {
+                // The commit may have come through between the question and now.
+                if (!await IsCommittedAsync(backoff, start, cancellationToken))
+                {
+                    throw;
+                }
                 return new CommitRecoveryPointResponse();
             }
             if (Current.SessionId != session.SessionId)
@@ -166,12 +187,23 @@ internal sealed class StoreSession : IDisposable
     private LaneState StateOf(uint lane) =>
         Current.Lanes.FirstOrDefault(state => state.Lane == lane) ?? throw FaultException.Malformed($"The controller opened a session without lane {lane}.");
 
-    private async Task<bool> IsCommittedAsync(CancellationToken cancellationToken)
+    private async Task<bool> IsCommittedAsync(Backoff backoff, long since, CancellationToken cancellationToken)
     {
         var request = new FindRecoveryPointsRequest { VmId = _purpose.Machine.ToString() };
         request.PointIds.Add(_purpose.Point.ToString());
-        var found = await _store.FindRecoveryPointsAsync(request, cancellationToken);
-        return found.CommittedPointIds.Contains(_purpose.Point.ToString());
+        while (true)
+        {
+            try
+            {
+                var found = await _store.FindRecoveryPointsAsync(request, cancellationToken);
+                return found.CommittedPointIds.Contains(_purpose.Point.ToString());
+            }
+            catch (FaultException fault) when (IsPassing(fault.Reason) && _time.GetElapsedTime(since) < PatienceMax)
+            {
+                _progress.Log($"The controller is still away: {fault.Message}");
+            }
+            await backoff.WaitAsync(cancellationToken);
+        }
     }
 
     /// <summary>Resumes the session or opens a new one; true when it was resumed.</summary>

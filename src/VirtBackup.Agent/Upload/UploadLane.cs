@@ -21,6 +21,7 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
     // Positions count from the lane's beginning; a session's own offsets count from _origin.
     private long _origin;
     private long _credit;
+    private long _sent;
     private long _flushUpTo;
     private bool _completed;
 
@@ -31,11 +32,13 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
     /// <summary>Appends a whole record. Waits while too much is not yet durable.</summary>
     public async ValueTask AppendAsync(ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
-        if (_bytes.WouldWait(record.Length))
+        var appending = _bytes.AppendAsync(record, cancellationToken);
+        if (!appending.IsCompleted)
         {
+            // Nothing else may come that would ask for it.
             RequestFlush();
         }
-        await _bytes.AppendAsync(record, cancellationToken);
+        await appending;
         _sendable.Set();
     }
 
@@ -85,6 +88,7 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
     /// <exception cref="FaultException"><see cref="FaultReason.Unavailable"/> when the link breaks: attach and run again.</exception>
     public async Task RunAsync(IStoreTransport store, string sessionId, RunProgress progress, CancellationToken cancellationToken)
     {
+        Interlocked.Exchange(ref _sent, _bytes.Durable);
         using var loops = new LoopGroup(cancellationToken);
         await using var stream = store.UploadRecords(loops.Token);
         loops.Start(async token =>
@@ -96,6 +100,11 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
         {
             await foreach (var response in stream.ReceiveAsync(token))
             {
+                // Bytes that are still to be sent by this stream must stay as they are.
+                if (response.State is { } state && state.DurableOffset > (ulong)(Interlocked.Read(ref _sent) - _origin))
+                {
+                    throw FaultException.Malformed("The controller acknowledged bytes of a lane that were not sent.");
+                }
                 Acknowledge(response.State);
             }
             if (!IsDone())
@@ -132,8 +141,8 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
     private async Task SendAsync(
         IDuplex<UploadRecordsRequest, UploadRecordsResponse> stream, string sessionId, RunProgress progress, CancellationToken cancellationToken)
     {
-        await stream.SendAsync(new UploadRecordsRequest { SessionId = sessionId, Lane = number, Kind = kind, Offset = (ulong)(_bytes.Durable - _origin) }, cancellationToken);
         var position = _bytes.Durable;
+        await stream.SendAsync(new UploadRecordsRequest { SessionId = sessionId, Lane = number, Kind = kind, Offset = (ulong)(position - _origin) }, cancellationToken);
         var flushed = position;
         while (!IsDone())
         {
@@ -146,6 +155,7 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
                     slice = slice[..(int)available];
                 }
                 var message = new UploadRecordsRequest { Offset = (ulong)(position - _origin), Data = UnsafeByteOperations.UnsafeWrap(slice) };
+                Interlocked.Exchange(ref _sent, position + slice.Length);
                 await stream.SendAsync(message, cancellationToken);
                 position += slice.Length;
                 progress.AddSent(slice.Length);

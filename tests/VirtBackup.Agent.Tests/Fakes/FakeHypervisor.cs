@@ -1,0 +1,220 @@
+using System.Runtime.CompilerServices;
+using System.Text.Json;
+using VirtBackup.Core;
+using VirtBackup.Hypervisors;
+
+namespace VirtBackup.Agent.Tests.Fakes;
+
+/// <summary>A disk in memory with exact change tracking in blocks of 64 KiB.</summary>
+internal sealed class FakeDisk(Id16 id, string name, byte[] content)
+{
+    public const int Block = 64 << 10;
+
+    public DiskSummary Summary => new(id, name, content.Length, "raw", null);
+    public byte[] Content => content;
+
+    /// <summary>Blocks written since a point.</summary>
+    public Dictionary<Id16, SortedSet<long>> Tracking { get; } = [];
+
+    public void Write(long offset, byte[] data)
+    {
+        data.CopyTo(content, offset);
+        foreach (var blocks in Tracking.Values)
+        {
+            for (var block = offset / Block; block * Block < offset + data.Length; block++)
+            {
+                blocks.Add(block);
+            }
+        }
+    }
+}
+
+internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IHypervisor
+{
+    public string Kind => "fake";
+    public Id16 Machine => machine;
+    public IReadOnlyList<FakeDisk> Disks => disks;
+    public List<string> Ends { get; } = [];
+    public FakeRestore? Restored { get; private set; }
+
+    /// <summary>Called before every read.</summary>
+    public Func<long, Task> OnRead { get; set; } = _ => Task.CompletedTask;
+    public Exception? CommitFailure { get; set; }
+    public int CapturesNow { get; set; }
+    public int CapturesMax { get; set; }
+
+    public MachineSummary Summary => new(machine, "web1", true, [.. disks.Select(disk => disk.Summary)], null);
+
+    public ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) => new([Summary]);
+
+    public ValueTask<IReadOnlyList<Id16>> ListTrackedPointsAsync(Id16 id, CancellationToken cancellationToken) =>
+        new([.. disks.SelectMany(disk => disk.Tracking.Keys).Distinct()]);
+
+    public ValueTask<Id16?> SettleAsync(Id16 id, IReadOnlySet<Id16> committed, CancellationToken cancellationToken)
+    {
+        Id16? last = null;
+        foreach (var disk in disks)
+        {
+            foreach (var point in disk.Tracking.Keys.ToArray())
+            {
+                if (committed.Contains(point))
+                {
+                    last = point;
+                }
+                else
+                {
+                    disk.Tracking.Remove(point);
+                }
+            }
+        }
+        return new(last);
+    }
+
+    public ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken) => new(new CapturePlan([], 0, 0));
+
+    public ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        CapturesMax = Math.Max(CapturesMax, ++CapturesNow);
+        return new(new FakeCapture(this, request));
+    }
+
+    public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => new([]);
+
+    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => new(Restored = new FakeRestore(request));
+}
+
+internal sealed class FakeCapture : ICapture
+{
+    private readonly FakeHypervisor _owner;
+    private readonly CaptureRequest _request;
+    private bool _over;
+
+    public FakeCapture(FakeHypervisor owner, CaptureRequest request)
+    {
+        _owner = owner;
+        _request = request;
+        Disks = [.. owner.Disks.Where(disk => !request.ExcludedDisks.Contains(disk.Summary.Name)).Select(disk => new FakeCapturedDisk(owner, disk, request.Base))];
+        SkippedDisks = [.. owner.Disks.Where(disk => request.ExcludedDisks.Contains(disk.Summary.Name)).Select(disk => disk.Summary with { SkipReason = "excluded" })];
+        foreach (var disk in owner.Disks)
+        {
+            disk.Tracking.Add(request.Point, []);
+        }
+    }
+
+    public MachineConfiguration Configuration { get; } = new("web1", JsonSerializer.SerializeToElement(new { cpus = 2 }), "none", default);
+    public CaptureConsistency Consistency => CaptureConsistency.Crash;
+    public string ConsistencyDetail => "no guest agent";
+    public IReadOnlyList<ICapturedDisk> Disks { get; }
+    public IReadOnlyList<DiskSummary> SkippedDisks { get; }
+
+    public ValueTask CommitAsync(CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        if (_owner.CommitFailure is { } failure)
+        {
+            throw failure;
+        }
+        return End("commit", point => point != _request.Point);
+    }
+
+    public ValueTask AbandonAsync(CancellationToken cancellationToken) => End("abandon", point => point == _request.Point);
+
+    public ValueTask DetachAsync(CancellationToken cancellationToken) => End("detach", _ => false);
+
+    public ValueTask DisposeAsync() => AbandonAsync(CancellationToken.None);
+
+    private ValueTask End(string how, Func<Id16, bool> drop)
+    {
+        if (!_over)
+        {
+            _over = true;
+            _owner.CapturesNow--;
+            _owner.Ends.Add(how);
+            foreach (var disk in _owner.Disks)
+            {
+                foreach (var point in disk.Tracking.Keys.Where(drop).ToArray())
+                {
+                    disk.Tracking.Remove(point);
+                }
+            }
+        }
+        return ValueTask.CompletedTask;
+    }
+}
+
+internal sealed class FakeCapturedDisk : ICapturedDisk
+{
+    private readonly FakeHypervisor _owner;
+    private readonly byte[] _view;
+    private readonly long[] _blocks;
+
+    public FakeCapturedDisk(FakeHypervisor owner, FakeDisk disk, Id16? basis)
+    {
+        _owner = owner;
+        _view = [.. disk.Content];
+        Disk = disk.Summary;
+        ChangedOnly = basis is { } point && disk.Tracking.ContainsKey(point);
+        _blocks = ChangedOnly
+            ? [.. disk.Tracking[basis!.Value]]
+            : [.. Enumerable.Range(0, (_view.Length + FakeDisk.Block - 1) / FakeDisk.Block).Select(block => (long)block).Where(IsAllocated)];
+    }
+
+    public DiskSummary Disk { get; }
+    public bool ChangedOnly { get; }
+    public string Reason => ChangedOnly ? "changed blocks only" : "first backup";
+    public string BaseToken => "";
+
+    public async IAsyncEnumerable<ByteRange> ListExtentsAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        for (var i = 0; i < _blocks.Length;)
+        {
+            var first = i;
+            while (i < _blocks.Length && _blocks[i] == _blocks[first] + (i - first))
+            {
+                i++;
+            }
+            var offset = _blocks[first] * FakeDisk.Block;
+            yield return new ByteRange(offset, Math.Min(_view.Length, (_blocks[i - 1] + 1) * FakeDisk.Block) - offset);
+        }
+    }
+
+    public async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        cancellationToken.ThrowIfCancellationRequested();
+        await _owner.OnRead(offset);
+        _view.AsMemory((int)offset, destination.Length).CopyTo(destination);
+    }
+
+    private bool IsAllocated(long block) =>
+        _view.AsSpan((int)(block * FakeDisk.Block), (int)Math.Min(FakeDisk.Block, _view.Length - (block * FakeDisk.Block))).ContainsAnyExcept((byte)0);
+}
+
+internal sealed class FakeRestore(RestoreRequest request) : IRestore
+{
+    public IReadOnlyList<IRestoredDisk> Disks { get; } = [.. request.Disks.Select(disk => new FakeTarget(disk))];
+    public bool Completed { get; private set; }
+
+    public byte[] Content(Id16 disk) => ((FakeTarget)Disks.Single(target => target.Disk.Id == disk)).Content;
+
+    public ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
+    {
+        Completed = true;
+        return new(new RestoredMachine(request.Machine, request.Name, true, new Dictionary<string, string>()));
+    }
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private sealed class FakeTarget(RestoreDisk disk) : IRestoredDisk
+    {
+        public byte[] Content { get; } = new byte[disk.LengthBytes];
+        public RestoreDisk Disk => disk;
+
+        public ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> source, CancellationToken cancellationToken)
+        {
+            source.CopyTo(Content.AsMemory((int)offset));
+            return ValueTask.CompletedTask;
+        }
+    }
+}
