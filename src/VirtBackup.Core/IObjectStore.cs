@@ -5,13 +5,15 @@ public readonly record struct ObjectInfo(string Key, long Length);
 
 /// <summary>
 /// The storage port: a flat space of write-once objects named by slash-separated keys (<c>[a-zA-Z0-9._-]</c> segments,
-/// at most 512 characters, no <c>.</c> or <c>..</c> segment). A local folder, S3 and Azure Blob serve it alike, and so
+/// at most 255 characters each and 512 in all, no <c>.</c> or <c>..</c> segment; the first segments <c>staging</c> and
+/// <c>lock</c> are the stores' own; see <see cref="ObjectKey"/>). No key is used as the folder of another. A local folder, S3 and Azure Blob serve it alike, and so
 /// does the simulated store of the tests. All members are safe for concurrent use.
 /// </summary>
 /// <remarks>
 /// Durability contract: when <see cref="IObjectWriter.PublishAsync"/> returns true, the object and its name survive a
 /// power loss; until then nothing is visible under any key. Deleting is durable when the call returns.
-/// Failures: <see cref="FaultReason.DeviceFull"/>, <see cref="FaultReason.Unavailable"/> (worth a retry),
+/// Failures: <see cref="FaultReason.InvalidArgument"/> (not a key), <see cref="FaultReason.DeviceFull"/>,
+/// <see cref="FaultReason.Denied"/>, <see cref="FaultReason.Unavailable"/> (worth a retry),
 /// <see cref="FaultReason.NotFound"/> on reading or measuring what is not there.
 /// </remarks>
 public interface IObjectStore
@@ -48,7 +50,8 @@ public interface IObjectWriter : IAsyncDisposable
 
     /// <summary>
     /// Forces the bytes to stable storage and gives them their name, only if no object has that key. False: the key
-    /// exists already and nothing was written.
+    /// exists already, durably, and nothing was written; the staged object is spent in either case. When it fails, whether
+    /// the key exists is not known: ask the store.
     /// </summary>
     ValueTask<bool> PublishAsync(string key, CancellationToken cancellationToken);
 }

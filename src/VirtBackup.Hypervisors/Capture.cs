@@ -23,7 +23,7 @@ public sealed record CapturePlan(IReadOnlyList<DiskPlan> Disks, long FleeceBytes
 public sealed record DiskPlan(DiskSummary Disk, bool ChangedOnly, long ReadBytes, string Reason);
 
 /// <summary>
-/// A frozen view of a machine. Exactly one of <see cref="CommitAsync"/> and <see cref="AbandonAsync"/> ends it;
+/// A frozen view of a machine. Exactly one of <see cref="CommitAsync"/>, <see cref="AbandonAsync"/> and <see cref="DetachAsync"/> ends it;
 /// disposing without either abandons. Members of different disks may be used concurrently.
 /// </summary>
 public interface ICapture : IAsyncDisposable
@@ -52,6 +52,12 @@ public interface ICapture : IAsyncDisposable
     /// misses nothing. Idempotent.
     /// </summary>
     ValueTask AbandonAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// It is not known whether the recovery point exists: removes the view and leaves the tracking of both points as it
+    /// is, for <see cref="IHypervisor.SettleAsync"/> to decide when the truth is known. Idempotent.
+    /// </summary>
+    ValueTask DetachAsync(CancellationToken cancellationToken);
 }
 
 /// <summary>One disk of a frozen view.</summary>

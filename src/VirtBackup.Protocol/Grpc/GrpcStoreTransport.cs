@@ -1,0 +1,41 @@
+using Grpc.Net.Client;
+using VirtBackup.Protocol.Store.V1;
+using VirtBackup.Protocol.Transport;
+
+namespace VirtBackup.Protocol.Grpc;
+
+/// <summary>The store service over a gRPC channel. The channel is the caller's to dispose.</summary>
+public sealed class GrpcStoreTransport(GrpcChannel channel, string peer) : IStoreTransport
+{
+    private readonly StoreService.StoreServiceClient _client = new(channel);
+
+    public ValueTask<FindRecoveryPointsResponse> FindRecoveryPointsAsync(FindRecoveryPointsRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.UnaryAsync(_client.FindRecoveryPointsAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public ValueTask<BeginSessionResponse> BeginSessionAsync(BeginSessionRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.UnaryAsync(_client.BeginSessionAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public ValueTask<PutKeyResponse> PutKeyAsync(PutKeyRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.UnaryAsync(_client.PutKeyAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public ValueTask<ProbeChunksResponse> ProbeChunksAsync(ProbeChunksRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.UnaryAsync(_client.ProbeChunksAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public IDuplex<UploadRecordsRequest, UploadRecordsResponse> UploadRecords(CancellationToken cancellationToken) =>
+        new GrpcDuplex<UploadRecordsRequest, UploadRecordsResponse>(_client.UploadRecords(cancellationToken: cancellationToken), peer);
+
+    public ValueTask<CommitRecoveryPointResponse> CommitRecoveryPointAsync(CommitRecoveryPointRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.UnaryAsync(_client.CommitRecoveryPointAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public ValueTask<AbandonSessionResponse> AbandonSessionAsync(AbandonSessionRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.UnaryAsync(_client.AbandonSessionAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public ValueTask<ReadManifestResponse> ReadManifestAsync(ReadManifestRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.UnaryAsync(_client.ReadManifestAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public IAsyncEnumerable<ReadMapNodesResponse> ReadMapNodesAsync(ReadMapNodesRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.StreamAsync(_client.ReadMapNodes(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
+    public IAsyncEnumerable<ReadRecordsResponse> ReadRecordsAsync(ReadRecordsRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.StreamAsync(_client.ReadRecords(request, cancellationToken: cancellationToken), peer, cancellationToken);
+}
