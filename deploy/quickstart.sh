@@ -166,6 +166,7 @@ back_up() {
   guest_shell "$work/vm/agent.sock" "printf '%s\n' '$text' > /data/marker && sync" > /dev/null
   note "the running guest wrote '$(guest_shell "$work/vm/agent.sock" 'cat /data/marker')' to /data/marker"
   result=$(virtbackup backup run quickstart --output json) || fail 'the backup failed'
+  result=$(jq -c '.result.backup + {duration_s: .duration_seconds}' <<< "$result")
   backups+=("$result")
   note "recovery point $(jq -r .point_id <<< "$result"): read $(jq -r .read_bytes <<< "$result") bytes, stored $(jq -r .stored_bytes <<< "$result") bytes, $(jq -r .consistency <<< "$result")-consistent"
 }
@@ -186,8 +187,9 @@ answers=()
 restore() {
   local point=$1 name=$2 began_restore=$SECONDS result socket pid
   result=$(virtbackup restore run "$point" --folder "$work/$name" --name "$name" --output json) || fail "the restore of $point failed"
-  pid=$(jq -r .details.pid <<< "$result")
-  socket=$(jq -r .details.guest_agent_socket <<< "$result")
+  result=$(jq -c '.result.restore.details | from_entries' <<< "$result")
+  pid=$(jq -r .pid <<< "$result")
+  socket=$(jq -r '."guest agent socket"' <<< "$result")
   children+=("$pid")
   wait_for_guest "$socket"
   answer=$(guest_shell "$socket" 'cat /data/marker')

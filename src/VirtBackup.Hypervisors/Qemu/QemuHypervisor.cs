@@ -77,6 +77,10 @@ public sealed class QemuHypervisor : IHypervisor
 
     public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
+        if (request.ChangedExtents.Count > 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "Changed extents cannot be given for a running QEMU machine: it tracks its changes itself. Run the backup without them.");
+        }
         ArgumentNullException.ThrowIfNull(request);
         var target = Find(request.Machine);
         await using var qmp = await context.OpenAsync(target, cancellationToken);

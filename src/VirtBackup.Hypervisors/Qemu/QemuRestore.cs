@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -31,7 +32,7 @@ internal sealed class QemuRestore : IRestore
             for (var i = 0; i < request.Disks.Count; i++)
             {
                 restore.disks.Add(await ImageWriter.CreateAsync(request.Disks[i], plan.Images[i].NewFile, Path.Combine(request.Folder, $"image-{i}.sock"),
-                    request.Preallocation, context, cancellationToken));
+                    request.Preallocation, context.ImageTools, cancellationToken));
             }
             return restore;
         }
