@@ -81,6 +81,7 @@ public sealed class CaptureTests
         await using (var capture = await lab.Driver.BeginCaptureAsync(lab.Request(third, second), default))
         {
             await lab.ReadAsync(capture);
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await capture.CommitAsync(new CancellationToken(canceled: true)));
             await capture.DetachAsync(default);
         }
         await lab.AssertCleanAsync();
