@@ -28,33 +28,28 @@ internal sealed class QemuCapture(
 
     public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
 
-    public async ValueTask CommitAsync(CancellationToken cancellationToken)
+    public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Committed, cancellationToken);
+
+    public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Abandoned, cancellationToken);
+
+    public ValueTask DetachAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Unknown, cancellationToken);
+
+    private async Task ApplyAsync(QmpClient qmp, Outcome outcome, CancellationToken cancellationToken)
     {
-        Check.That(wanted is null or Outcome.Committed);
-        wanted = Outcome.Committed;
-        await EndAsync(qmp => SettleAsync(qmp, tracked => tracked == point, cancellationToken), cancellationToken);
+        if (outcome == Outcome.Unknown)
+        {
+            await CaptureRemoval.RemoveAsync(qmp, context.Options.FleeceFolder, machine.Uuid, cancellationToken);
+            return;
+        }
+        await context.SettleAsync(qmp, machine, tracked => tracked == point == (outcome == Outcome.Committed), cancellationToken);
     }
 
-    public async ValueTask AbandonAsync(CancellationToken cancellationToken)
+    private async ValueTask EndAsync(Outcome outcome, CancellationToken cancellationToken)
     {
-        // The point is durable as soon as a commit was asked for: folding its tracking back would only cost the next run.
-        Check.That(wanted is null or Outcome.Abandoned);
-        wanted = Outcome.Abandoned;
-        await EndAsync(qmp => SettleAsync(qmp, tracked => tracked != point, cancellationToken), cancellationToken);
-    }
-
-    public async ValueTask DetachAsync(CancellationToken cancellationToken)
-    {
-        Check.That(wanted is null or Outcome.Unknown);
-        wanted = Outcome.Unknown;
-        await EndAsync(qmp => CaptureRemoval.RemoveAsync(qmp, context.Options.FleeceFolder, machine.Uuid, cancellationToken), cancellationToken);
-    }
-
-    private async Task SettleAsync(QmpClient qmp, Func<Id16, bool> committed, CancellationToken cancellationToken) =>
-        await context.SettleAsync(qmp, machine, committed, cancellationToken);
-
-    private async ValueTask EndAsync(Func<QmpClient, Task> settle, CancellationToken cancellationToken)
-    {
+        // One outcome, however often it is tried: abandoning a point that became durable would cost the next run its
+        // tracking. Only to leave the decision open is always right.
+        Check.That(wanted is null || wanted == outcome || outcome == Outcome.Unknown);
+        wanted = outcome;
         await turn.WaitAsync(cancellationToken);
         try
         {
@@ -67,7 +62,7 @@ internal sealed class QemuCapture(
                 await disk.DisposeAsync();
             }
             await using var qmp = await context.OpenAsync(machine, cancellationToken);
-            await settle(qmp);
+            await ApplyAsync(qmp, outcome, cancellationToken);
             ended = true;
         }
         finally
@@ -81,12 +76,7 @@ internal sealed class QemuCapture(
     {
         try
         {
-            await (wanted switch
-            {
-                Outcome.Committed => CommitAsync(CancellationToken.None),
-                Outcome.Unknown => DetachAsync(CancellationToken.None),
-                _ => AbandonAsync(CancellationToken.None),
-            });
+            await EndAsync(wanted ?? Outcome.Abandoned, CancellationToken.None);
         }
         catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {

@@ -75,11 +75,17 @@ public sealed class CaptureTests
         var second = CaptureLab.NewPoint();
         await lab.BackUpAsync(second, first);
 
-        // Broken off after the point had become durable.
+        // Left with the outcome unknown; the point turns out to be durable.
         var third = CaptureLab.NewPoint();
         await lab.WriteAsync("/data/d", 700);
-        var capture3 = await lab.Driver.BeginCaptureAsync(lab.Request(third, second), default);
-        await lab.ReadAsync(capture3);
+        await using (var capture = await lab.Driver.BeginCaptureAsync(lab.Request(third, second), default))
+        {
+            await lab.ReadAsync(capture);
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await capture.CommitAsync(new CancellationToken(canceled: true)));
+            await capture.DetachAsync(default);
+        }
+        await lab.AssertCleanAsync();
+        Assert.Equivalent(new[] { second, third }, await lab.Driver.ListTrackedPointsAsync(lab.Machine.Uuid, default));
         await lab.WriteAsync("/data/e", 700);
         Assert.Equal(third, await lab.Driver.SettleAsync(lab.Machine.Uuid, new HashSet<Id16> { first, second, third }, default));
         Assert.Equal([third], await lab.Driver.ListTrackedPointsAsync(lab.Machine.Uuid, default));
