@@ -13,6 +13,12 @@ public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadO
 
     /// <summary>Longest wait for the guest agent's freeze before going on crash-consistently.</summary>
     public TimeSpan QuiesceTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>
+    /// What changed since <see cref="Base"/>, told by the caller for machines that cannot tell it themselves: by disk name,
+    /// ascending. Drivers that track changes refuse it.
+    /// </summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<ByteRange>> ChangedExtents { get; init; } = new Dictionary<string, IReadOnlyList<ByteRange>>();
 }
 
 /// <summary>A prediction. Bytes; <paramref name="FleeceBytesMax"/> is what the temporary copy-on-write area could need at worst.</summary>
@@ -23,7 +29,7 @@ public sealed record CapturePlan(IReadOnlyList<DiskPlan> Disks, long FleeceBytes
 public sealed record DiskPlan(DiskSummary Disk, bool ChangedOnly, long ReadBytes, string Reason);
 
 /// <summary>
-/// A frozen view of a machine. Exactly one of <see cref="CommitAsync"/> and <see cref="AbandonAsync"/> ends it;
+/// A frozen view of a machine. Exactly one of <see cref="CommitAsync"/>, <see cref="AbandonAsync"/> and <see cref="DetachAsync"/> ends it;
 /// disposing without either abandons. Members of different disks may be used concurrently.
 /// </summary>
 public interface ICapture : IAsyncDisposable
@@ -52,6 +58,12 @@ public interface ICapture : IAsyncDisposable
     /// misses nothing. Idempotent.
     /// </summary>
     ValueTask AbandonAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// It is not known whether the recovery point exists: removes the view and leaves the tracking of both points as it
+    /// is, for <see cref="IHypervisor.SettleAsync"/> to decide when the truth is known. Idempotent.
+    /// </summary>
+    ValueTask DetachAsync(CancellationToken cancellationToken);
 }
 
 /// <summary>One disk of a frozen view.</summary>

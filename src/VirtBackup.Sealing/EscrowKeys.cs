@@ -10,7 +10,7 @@ namespace VirtBackup.Sealing;
 /// </summary>
 public sealed class EscrowKeys : IDisposable
 {
-    private EscrowKeys(RootSecret root, AgreementKey restoreKey)
+    public EscrowKeys(RootSecret root, AgreementKey restoreKey)
     {
         Root = root;
         RestoreKey = restoreKey;

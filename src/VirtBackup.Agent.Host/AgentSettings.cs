@@ -1,0 +1,144 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Qemu;
+using YamlDotNet.Core;
+using YamlDotNet.Serialization;
+using YamlDotNet.Serialization.NamingConventions;
+
+namespace VirtBackup.Agent.Host;
+
+/// <summary>The agent's configuration file, <c>agent.yaml</c>. deploy/agent.yaml documents every field.</summary>
+public sealed class AgentSettings
+{
+    public const string DefaultPath = "/etc/virtbackup/agent.yaml";
+
+    /// <summary>Folder of keys, state and, by default, fleece files.</summary>
+    public string Home { get; set; } = "/var/lib/virtbackup-agent";
+
+    /// <summary>Where copies of what guests overwrite lie while a backup runs; must be reachable by the QEMU processes.</summary>
+    public string? FleeceFolder { get; set; }
+
+    /// <summary>host:port; empty: as told by the join token.</summary>
+    public string? Controller { get; set; }
+
+    /// <summary>Processors to use for compression and sealing; 0: all.</summary>
+    public int Workers { get; set; }
+
+    public List<MachineSettings> Machines { get; set; } = [];
+
+    public List<ImageMachineSettings> Images { get; set; } = [];
+
+    /// <exception cref="FaultException">The file is missing, is not YAML, or holds something that cannot be.</exception>
+    public static AgentSettings Load(string path)
+    {
+        AgentSettings settings;
+        try
+        {
+            var deserializer = new DeserializerBuilder().WithNamingConvention(UnderscoredNamingConvention.Instance).WithDuplicateKeyChecking().Build();
+            settings = deserializer.Deserialize<AgentSettings>(File.ReadAllText(path)) ?? new AgentSettings();
+        }
+        catch (YamlException exception)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"{path}, line {exception.Start.Line}: {exception.InnerException?.Message ?? exception.Message}", exception);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new FaultException(FaultReason.NotFound, $"The agent's configuration {path} cannot be read: {exception.Message} Create it (deploy/agent.yaml is a template) or name another with --config.", exception);
+        }
+        settings.Validate(path);
+        return settings;
+    }
+
+    public IReadOnlyList<QemuMachine> ToQemuMachines() =>
+        [.. Machines.Select(machine => new QemuMachine(Id16.Parse(machine.Uuid!.Replace("-", "", StringComparison.Ordinal)), machine.Name!, machine.Qmp!, machine.GuestAgent))];
+
+    public IReadOnlyList<ImageMachine> ToImageMachines() =>
+        [.. Images.Select(machine => new ImageMachine(
+            Id16.Parse(machine.Uuid!.Replace("-", "", StringComparison.Ordinal)), machine.Name!,
+            [.. machine.Disks.Select(disk => new MachineImage(disk.Name ?? Path.GetFileNameWithoutExtension(disk.Path!), disk.Path!, disk.Format!))]))];
+
+    private void Validate(string path)
+    {
+        FaultException Wrong(string what) => new(FaultReason.InvalidArgument, $"{path}: {what}");
+        if (!Path.IsPathRooted(Home) || (FleeceFolder is not null && !Path.IsPathRooted(FleeceFolder)))
+        {
+            throw Wrong("home and fleece_folder must be absolute paths.");
+        }
+        if (Workers is < 0 or > 1024)
+        {
+            throw Wrong("workers must be between 0 (all processors) and 1024.");
+        }
+        var ids = new HashSet<Id16>();
+        var names = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var machine in Machines)
+        {
+            if (string.IsNullOrWhiteSpace(machine.Name) || !names.Add(machine.Name))
+            {
+                throw Wrong($"every machine needs a name of its own ('{machine.Name}').");
+            }
+            if (!Id16.TryParse(machine.Uuid, out var id) || id.IsEmpty || !ids.Add(id))
+            {
+                throw Wrong($"machine {machine.Name}: uuid '{machine.Uuid}' is missing, not a UUID, or used twice.");
+            }
+            if (machine.Qmp is null || !Path.IsPathRooted(machine.Qmp) || (machine.GuestAgent is not null && !Path.IsPathRooted(machine.GuestAgent)))
+            {
+                throw Wrong($"machine {machine.Name}: qmp (and guest_agent, if given) must be absolute paths of sockets.");
+            }
+        }
+        foreach (var machine in Images)
+        {
+            if (string.IsNullOrWhiteSpace(machine.Name) || !names.Add(machine.Name))
+            {
+                throw Wrong($"every machine needs a name of its own ('{machine.Name}').");
+            }
+            if (!Id16.TryParse(machine.Uuid, out var id) || id.IsEmpty || !ids.Add(id))
+            {
+                throw Wrong($"machine {machine.Name}: uuid '{machine.Uuid}' is missing, not a UUID, or used twice.");
+            }
+            if (machine.Disks.Count == 0 || machine.Disks.Any(disk => disk.Path is null || !Path.IsPathRooted(disk.Path) || disk.Format is not ("raw" or "qcow2")))
+            {
+                throw Wrong($"machine {machine.Name}: every disk needs an absolute path and a format (raw or qcow2).");
+            }
+            if (machine.Disks.Select(disk => disk.Name ?? Path.GetFileNameWithoutExtension(disk.Path!)).Distinct(StringComparer.Ordinal).Count() < machine.Disks.Count)
+            {
+                throw Wrong($"machine {machine.Name}: two disks have the same name; give each a name.");
+            }
+        }
+    }
+}
+
+/// <summary>One QEMU machine of this host.</summary>
+public sealed class MachineSettings
+{
+    public string? Name { get; set; }
+
+    public string? Uuid { get; set; }
+
+    /// <summary>Path of a QMP socket that nothing else keeps open.</summary>
+    public string? Qmp { get; set; }
+
+    /// <summary>Path of the guest agent's socket; without it backups are crash-consistent.</summary>
+    public string? GuestAgent { get; set; }
+}
+
+/// <summary>A powered-off machine of image files.</summary>
+public sealed class ImageMachineSettings
+{
+    public string? Name { get; set; }
+
+    public string? Uuid { get; set; }
+
+    public List<ImageDiskSettings> Disks { get; set; } = [];
+}
+
+/// <summary>One image file.</summary>
+public sealed class ImageDiskSettings
+{
+    /// <summary>Empty: the file's name without its ending.</summary>
+    public string? Name { get; set; }
+
+    public string? Path { get; set; }
+
+    /// <summary>raw or qcow2; never guessed, because a guest could fake another format.</summary>
+    public string? Format { get; set; }
+}

@@ -1,0 +1,51 @@
+using VirtBackup.Agent.Host;
+using VirtBackup.Core;
+
+var path = AgentSettings.DefaultPath;
+switch (args)
+{
+    case []:
+        break;
+    case ["--config", var named]:
+        path = named;
+        break;
+    default:
+        Console.Error.WriteLine("usage: virtbackup-agent [--config FILE]");
+        return 2;
+}
+try
+{
+    var settings = AgentSettings.Load(path);
+    var builder = Microsoft.Extensions.Hosting.Host.CreateApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true });
+    builder.Logging.AddSimpleConsole(options =>
+    {
+        options.SingleLine = true;
+        options.UseUtcTimestamp = true;
+        options.TimestampFormat = "yyyy-MM-ddTHH:mm:ssZ ";
+        options.ColorBehavior = Microsoft.Extensions.Logging.Console.LoggerColorBehavior.Disabled;
+    });
+    builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
+    builder.Services.AddSystemd();
+    builder.Services.AddSingleton(settings);
+    builder.Services.AddSingleton<AgentService>();
+    builder.Services.AddHostedService(services => services.GetRequiredService<AgentService>());
+    // A machine's view is removed before the process ends.
+    builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(30));
+    using var host = builder.Build();
+    await host.RunAsync();
+    if (host.Services.GetRequiredService<AgentService>().Failure is { } failure)
+    {
+        throw failure;
+    }
+    return 0;
+}
+catch (FaultException fault)
+{
+    Console.Error.WriteLine($"error: {fault.Message}");
+    return fault.Reason switch
+    {
+        FaultReason.InvalidArgument or FaultReason.NotFound => 2,
+        FaultReason.Denied => 4,
+        _ => 1,
+    };
+}

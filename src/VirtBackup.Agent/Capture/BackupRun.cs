@@ -1,0 +1,245 @@
+using System.Security.Cryptography;
+using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Records;
+using VirtBackup.Agent.State;
+using VirtBackup.Agent.Upload;
+using VirtBackup.Core;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Maps;
+using VirtBackup.Hypervisors;
+using VirtBackup.Protocol.Agent.V1;
+using VirtBackup.Protocol.Store.V1;
+using VirtBackup.Protocol.Transport;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Agent.Capture;
+
+/// <summary>What backup runs of this agent share.</summary>
+/// <param name="Signer">The agent's manifest signing key.</param>
+/// <param name="SignerId">Its key id.</param>
+public sealed record BackupContext(
+    string AgentName, IStoreTransport Store, IBaseStore Bases, VmKeyRing VmKeys, ECDsa Signer, Id16 SignerId, CaptureTools Tools);
+
+/// <summary>
+/// One backup: settle what broke off before → cut → read and send → commit → let the view go. Until the commit there is
+/// no recovery point; after it nothing can lose it.
+/// </summary>
+public sealed class BackupRun
+{
+    private static readonly MapShape Shape = MapShape.Default;
+
+    private readonly BackupContext _context;
+    private readonly IHypervisor _hypervisor;
+    private readonly Job _job;
+    private readonly Id16 _machine;
+    private readonly Id16 _point;
+    private readonly RunProgress _progress;
+    private readonly long _started;
+
+    public BackupRun(BackupContext context, IHypervisor hypervisor, Job job, Id16 machine, Id16 point, RunProgress progress)
+    {
+        ArgumentNullException.ThrowIfNull(context);
+        _context = context;
+        _hypervisor = hypervisor;
+        _job = job;
+        _machine = machine;
+        _point = point;
+        _progress = progress;
+        _started = context.Tools.Time.GetTimestamp();
+    }
+
+    /// <exception cref="FaultException">There is no recovery point, and the machine is as it was.</exception>
+    public async Task<BackupResult> RunAsync(CancellationToken cancellationToken)
+    {
+        _progress.Enter("settling");
+        var options = _job.Backup.Options ?? new Protocol.Common.V1.BackupOptions();
+        var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(cancellationToken);
+        var extents = ToldExtents.Read(options.ChangedExtents);
+        if (options.Full)
+        {
+            settled = settled with { Tracked = null };
+        }
+        else if (extents.Count > 0)
+        {
+            // Told changes are changes since the newest point of this agent.
+            settled = settled with { Tracked = settled.Base?.Point };
+        }
+        var purpose = new SessionPurpose(_job.JobId, _job.Attempt, _machine, _point, settled.Base?.Point);
+        using var session = await StoreSession.BeginAsync(_context.Store, purpose, _context.Tools.Time, _context.Tools.Entropy, _progress, cancellationToken);
+        var commitSent = false;
+        try
+        {
+            _progress.Enter("cutting");
+            var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal)) 
+            {
+                Quiesce = !options.SkipQuiesce,
+                ChangedExtents = extents,
+            };
+            var capture = await _hypervisor.BeginCaptureAsync(request, cancellationToken);
+            // Disposing folds the tracking back into the base.
+            await using (capture)
+            {
+                _progress.Log($"Cut: {capture.ConsistencyDetail}");
+                try
+                {
+                    var result = await CaptureAsync(capture, session, settled, options.ReadBytesPerSecondMax, () => commitSent = true, cancellationToken);
+                    await FinishAsync(capture, cancellationToken);
+                    return result;
+                }
+                catch (Exception exception) when (commitSent && IsOutcomeUnknown(exception))
+                {
+                    // The point may exist: tracking since both points stays until the next run has asked the controller.
+                    await capture.DetachAsync(CancellationToken.None);
+                    throw;
+                }
+            }
+        }
+        catch
+        {
+            await TryAbandonAsync(session);
+            throw;
+        }
+    }
+
+    private async Task<BackupResult> CaptureAsync(
+        ICapture capture, StoreSession session, SettledBase settled, ulong rateMax, Action commitSent, CancellationToken cancellationToken)
+    {
+        if (capture.Disks.Count == 0)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {capture.Configuration.Name} has no disk that can be captured: {string.Join("; ", capture.SkippedDisks.Select(disk => $"{disk.Name}: {disk.SkipReason}"))}.");
+        }
+        var vmKey = _context.VmKeys.Get(_machine);
+        await PutKeyAsync(session, vmKey, cancellationToken);
+        using var idKey = ReadIdKey(session.Current);
+        using var chunkKeys = idKey.DeriveChunkKeys();
+        using var pipeline = new CapturePipeline(
+            _context.Tools, session, chunkKeys, vmKey, new ReadRateLimit((long)Math.Min(rateMax, long.MaxValue), _context.Tools.Time), _progress);
+        var disks = capture.Disks.Select(disk => Open(disk, session, settled)).ToArray();
+        _progress.Enter("reading");
+        using var loops = new LoopGroup(cancellationToken);
+        loops.Start(session.RunLanesAsync);
+        loops.Start(async token =>
+        {
+            await pipeline.RunAsync(disks, token);
+            session.Data.Complete();
+            session.Map.Complete();
+        });
+        await loops.WhenAllAsync();
+        cancellationToken.ThrowIfCancellationRequested();
+
+        _progress.Enter("committing");
+        var epochs = new SortedSet<Id16>(pipeline.Epochs) { vmKey.EpochId };
+        if (settled.Base is { } basis)
+        {
+            epochs.UnionWith(basis.Epochs);
+        }
+        BaseRecord? record = null;
+        commitSent();
+        await session.CommitAsync(
+            async (current, token) =>
+            {
+                var bytes = new ManifestWriter(_context, _hypervisor.Kind, capture, disks, [.. epochs], _progress, _started).Write(current, _job.Attempt, _machine, _point, vmKey);
+                record = new BaseRecord(_point, Manifest.Parse(bytes).Hash, [.. disks.Select(disk => new BaseDisk(disk.Source.Disk.Id, disk.Geometry.StreamLength, disk.Geometry.Shape, disk.Map.Root))], [.. epochs]);
+                // Both are kept until the outcome is known for certain.
+                await _context.Bases.SaveAsync(_machine, settled.Base is { } former ? [record, former] : [record], token);
+                return bytes;
+            },
+            cancellationToken);
+        await _context.Bases.SaveAsync(_machine, [record!], cancellationToken);
+        return ResultOf(capture, disks);
+    }
+
+    private static bool IsOutcomeUnknown(Exception exception) =>
+        exception is OperationCanceledException or FaultException { Reason: FaultReason.Unavailable or FaultReason.SessionExpired };
+
+    private async Task FinishAsync(ICapture capture, CancellationToken cancellationToken)
+    {
+        _progress.Enter("releasing");
+        try
+        {
+            await capture.CommitAsync(cancellationToken);
+        }
+        catch (FaultException fault)
+        {
+            // The point is safe; the next run settles what is left.
+            _progress.Log($"The machine could not be tidied up and will be at the next run: {fault.Message}");
+        }
+    }
+
+    private async Task TryAbandonAsync(StoreSession session)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(5), _context.Tools.Time);
+        try
+        {
+            await session.AbandonAsync(limit.Token);
+        }
+        catch (Exception exception) when (exception is FaultException or OperationCanceledException)
+        {
+            // Its lease ends the session anyway.
+        }
+    }
+
+    private async Task PutKeyAsync(StoreSession session, VmKey vmKey, CancellationToken cancellationToken)
+    {
+        var recipient = AgreementPublicKey.FromSubjectPublicKeyInfo(session.Current.RestorePublicKey.Span);
+        var keyObject = KeySealing.Seal(vmKey, Id16.Parse(session.Current.RepositoryId), _machine, recipient, _context.Tools.Entropy);
+        await session.PutKeyAsync(keyObject.ToBytes(), cancellationToken);
+    }
+
+    private DiskRun Open(ICapturedDisk disk, StoreSession session, SettledBase settled)
+    {
+        var geometry = new MapGeometry(Shape, disk.Disk.LengthBytes);
+        var known = settled.Base?.Disks.FirstOrDefault(candidate => candidate.Disk == disk.Disk.Id && candidate.LengthBytes == disk.Disk.LengthBytes && candidate.Shape == Shape);
+        if (disk.ChangedOnly && known is null)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"Disk {disk.Disk.Name} offers changed blocks only, but its base is not known to this agent. Run the backup with --full.");
+        }
+        var nodes = known is null ? null : new NodeSource(_context.Store, _job.JobId, _job.Attempt, settled.Base!.Point, _context.Tools.Time, _context.Tools.Entropy);
+        var map = new MapAssembler(geometry, disk.ChangedOnly, known?.Root ?? Id32.Zero, nodes, (id, node, token) => AppendNodeAsync(session, id, node, token));
+        return new DiskRun(disk, geometry, map);
+    }
+
+    private static async ValueTask AppendNodeAsync(StoreSession session, Id32 id, byte[] node, CancellationToken cancellationToken)
+    {
+        var header = Format.Records.RecordHeader.ForNode(id, node.Length);
+        var record = new byte[header.RecordLength];
+        header.Write(record);
+        node.CopyTo(record, Format.Records.RecordHeader.Size);
+        await session.Map.AppendAsync(record, cancellationToken);
+    }
+
+    private static IdKey ReadIdKey(BeginSessionResponse session)
+    {
+        if (session.IdKey.Length != IdKey.Size || session.IdGeneration > ushort.MaxValue)
+        {
+            throw FaultException.Malformed("The controller handed out a chunk-id key of the wrong form.");
+        }
+        return new IdKey(Id16.Parse(session.ScopeId), (ushort)session.IdGeneration, session.IdKey.Span);
+    }
+
+    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks)
+    {
+        var result = new BackupResult
+        {
+            PointId = _point.ToString(),
+            Consistency = (Protocol.Common.V1.Consistency)(int)capture.Consistency,
+            ConsistencyDetail = capture.ConsistencyDetail,
+            BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
+            BytesSent = (ulong)_progress.BytesSent,
+        };
+        result.Disks.AddRange(disks.Select(disk => new Protocol.Common.V1.DiskPlan
+        {
+            DiskId = disk.Source.Disk.Id.ToString(),
+            Name = disk.Source.Disk.Name,
+            LengthBytes = (ulong)disk.Source.Disk.LengthBytes,
+            ChangedOnly = disk.Source.ChangedOnly,
+            ReadBytes = (ulong)disk.BytesRead,
+            Reason = disk.Source.Reason,
+        }));
+        result.Disks.AddRange(capture.SkippedDisks.Select(disk => new Protocol.Common.V1.DiskPlan
+        {
+            DiskId = disk.Id.ToString(), Name = disk.Name, LengthBytes = (ulong)disk.LengthBytes, Reason = disk.SkipReason ?? "", Skipped = true,
+        }));
+        return result;
+    }
+}

@@ -1,0 +1,50 @@
+using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.State;
+using VirtBackup.Core;
+using VirtBackup.Hypervisors;
+using VirtBackup.Protocol.Store.V1;
+
+namespace VirtBackup.Agent.Capture;
+
+/// <param name="Tracked">The point whose changes the hypervisor can tell; null: read in full.</param>
+/// <param name="Base">Whose map the new point may share; when <paramref name="Tracked"/> is set it is that point.</param>
+internal sealed record SettledBase(Id16? Tracked, BaseRecord? Base);
+
+/// <summary>Cleans up after broken runs and picks the base of the next one. Outcomes are asked for, never guessed.</summary>
+internal sealed class BaseChoice(BackupContext context, IHypervisor hypervisor, Id16 machine, RunProgress progress)
+{
+    public async Task<SettledBase> ChooseAsync(CancellationToken cancellationToken)
+    {
+        var (usable, committed, _) = await AskAsync(cancellationToken);
+        var settled = await hypervisor.SettleAsync(machine, committed, cancellationToken);
+        var match = usable.FirstOrDefault(record => record.Point == settled);
+        if (settled is not null && match is null)
+        {
+            progress.Log($"Changes since recovery point {settled} are known, but its map was not kept on this host: all blocks are read.");
+        }
+        return match is not null ? new SettledBase(settled, match) : new SettledBase(null, usable.FirstOrDefault());
+    }
+
+    /// <summary>The point whose changes a run now would read, without touching the machine; null: all is read.</summary>
+    public async Task<Id16?> FindAsync(CancellationToken cancellationToken)
+    {
+        var (usable, _, tracked) = await AskAsync(cancellationToken);
+        return usable.FirstOrDefault(record => tracked.Contains(record.Point))?.Point;
+    }
+
+    // A point counts as base only if this agent made it, remembers its map, and the controller has it.
+    private async Task<(BaseRecord[] Usable, HashSet<Id16> Committed, IReadOnlyList<Id16> Tracked)> AskAsync(CancellationToken cancellationToken)
+    {
+        var tracked = await hypervisor.ListTrackedPointsAsync(machine, cancellationToken);
+        var records = await context.Bases.LoadAsync(machine, cancellationToken);
+        var committed = new HashSet<Id16>();
+        foreach (var part in tracked.Concat(records.Select(record => record.Point)).Distinct().Chunk(256))
+        {
+            var request = new FindRecoveryPointsRequest { VmId = machine.ToString() };
+            request.PointIds.AddRange(part.Select(point => point.ToString()));
+            var response = await context.Store.FindRecoveryPointsAsync(request, cancellationToken);
+            committed.UnionWith(response.CommittedPointIds.Select(Id16.Parse));
+        }
+        return ([.. records.Where(record => committed.Contains(record.Point))], committed, tracked);
+    }
+}

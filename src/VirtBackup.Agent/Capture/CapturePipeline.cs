@@ -1,0 +1,207 @@
+using System.Threading.Channels;
+using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Upload;
+using VirtBackup.Core;
+using VirtBackup.Format.Maps;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Agent.Capture;
+
+/// <summary>
+/// The hot path: plan → read → find zeros → name → probe → compress and seal → send, as loops over bounded channels. The
+/// chunk buffers are the bound of its memory, however big the disks.
+/// </summary>
+internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, ChunkKeys keys, VmKey vmKey, ReadRateLimit rate, RunProgress progress) : IDisposable
+{
+    private const int ReadsInFlight = 16;
+    private const int ProbesInFlight = 2;
+    private const int ProbeBatch = 64;
+    private const int BuffersMax = 160;
+    private const int SpansMax = 96;
+
+    private readonly Channel<ReadWork> _toRead = Channel.CreateBounded<ReadWork>(BuffersMax);
+    private readonly Channel<NamedChunk> _toProbe = Channel.CreateBounded<NamedChunk>(BuffersMax);
+    private readonly Channel<NamedChunk> _toSeal = Channel.CreateBounded<NamedChunk>(BuffersMax);
+    private readonly SemaphoreSlim _spans = new(SpansMax);
+    private readonly SentChunks _sent = new();
+    private readonly SortedSet<Id16> _epochs = [];
+    private int _bufferBytes;
+    private ChunkBuffers? _buffers;
+
+    /// <summary>Key epochs of all entries seen.</summary>
+    public IReadOnlySet<Id16> Epochs => _epochs;
+
+    /// <summary>Captures all disks; when it returns everything has been appended to the session's lanes.</summary>
+    public async Task RunAsync(IReadOnlyList<DiskRun> disks, CancellationToken cancellationToken)
+    {
+        _bufferBytes = disks.Max(disk => disk.Geometry.Shape.ChunkBytes);
+        _buffers = new ChunkBuffers(BuffersMax, _bufferBytes);
+        using var loops = new LoopGroup(cancellationToken);
+        loops.Start(async token =>
+        {
+            foreach (var disk in disks)
+            {
+                await PlanAsync(disk, token);
+            }
+            _toRead.Writer.Complete();
+        });
+        StartStage(loops, ReadsInFlight, ReadLoopAsync, _toProbe.Writer);
+        StartStage(loops, ProbesInFlight, ProbeLoopAsync, _toSeal.Writer);
+        StartStage(loops, tools.Workers, SealLoopAsync, null);
+        await loops.WhenAllAsync();
+        cancellationToken.ThrowIfCancellationRequested();
+    }
+
+    private static void StartStage(LoopGroup loops, int count, Func<CancellationToken, Task> loop, ChannelWriter<NamedChunk>? next)
+    {
+        var running = count;
+        for (var i = 0; i < count; i++)
+        {
+            loops.Start(async token =>
+            {
+                await loop(token);
+                if (Interlocked.Decrement(ref running) == 0)
+                {
+                    next?.Complete();
+                }
+            });
+        }
+    }
+
+    public void Dispose() => _spans.Dispose();
+
+    private async Task PlanAsync(DiskRun disk, CancellationToken cancellationToken)
+    {
+        if (disk.Geometry.StreamLength == 0)
+        {
+            return;
+        }
+        await foreach (var group in SpanPlanner.PlanAsync(disk.Source.ListExtentsAsync(cancellationToken), disk.Geometry, cancellationToken))
+        {
+            var leaves = group.Select(span => span.Leaf).ToArray();
+            var bases = await disk.Map.EnterAsync(leaves[0] / MapShape.Radix, leaves, cancellationToken);
+            for (var i = 0; i < leaves.Length; i++)
+            {
+                await _spans.WaitAsync(cancellationToken);
+                var span = new SpanRun(disk, leaves[i], bases[i], group[i]);
+                for (var chunk = 0; chunk < span.ChunkCount; chunk++)
+                {
+                    if (group[i].IsTouched(chunk))
+                    {
+                        await _toRead.Writer.WriteAsync(new ReadWork(span, chunk), cancellationToken);
+                    }
+                }
+            }
+        }
+        await disk.Map.FinishPlanningAsync(cancellationToken);
+    }
+
+    private async Task ReadLoopAsync(CancellationToken cancellationToken)
+    {
+        await foreach (var work in _toRead.Reader.ReadAllAsync(cancellationToken))
+        {
+            var length = work.Span.LengthOf(work.Chunk);
+            var buffer = await _buffers!.TakeAsync(cancellationToken);
+            await rate.WaitAsync(length, cancellationToken);
+            await work.Span.Disk.Source.ReadAsync(work.Span.OffsetOf(work.Chunk), buffer.AsMemory(0, length), cancellationToken);
+            work.Span.Disk.CountRead(length);
+            progress.AddDone(length);
+            if (!buffer.AsSpan(0, length).ContainsAnyExcept((byte)0))
+            {
+                progress.CountZero();
+                await FinishAsync(work, MapEntry.Zeros(length), buffer, cancellationToken);
+                continue;
+            }
+            var secret = keys.ComputeSecret(buffer.AsSpan(0, length));
+            var id = secret.DeriveId();
+            if (work.Span.TryGetSame(work.Chunk, id, out var same))
+            {
+                progress.CountKnown();
+                await FinishAsync(work, same, buffer, cancellationToken);
+                continue;
+            }
+            await _toProbe.Writer.WriteAsync(new NamedChunk(work, buffer, length, id, secret), cancellationToken);
+        }
+    }
+
+    private async Task ProbeLoopAsync(CancellationToken cancellationToken)
+    {
+        var batch = new List<NamedChunk>(ProbeBatch);
+        var ids = new byte[ProbeBatch * Id32.Size];
+        while (await _toProbe.Reader.WaitToReadAsync(cancellationToken))
+        {
+            batch.Clear();
+            while (batch.Count < ProbeBatch && _toProbe.Reader.TryRead(out var chunk))
+            {
+                if (_sent.TryAdd(chunk.Id))
+                {
+                    chunk.Id.Write(ids.AsSpan(batch.Count * Id32.Size));
+                    batch.Add(chunk);
+                }
+                else
+                {
+                    await FinishKnownAsync(chunk, cancellationToken);
+                }
+            }
+            if (batch.Count == 0)
+            {
+                continue;
+            }
+            var present = await session.ProbeAsync(ids.AsMemory(0, batch.Count * Id32.Size), cancellationToken);
+            for (var i = 0; i < batch.Count; i++)
+            {
+                if ((present.Span[i / 8] & (1 << (i % 8))) != 0)
+                {
+                    await FinishKnownAsync(batch[i], cancellationToken);
+                }
+                else
+                {
+                    await _toSeal.Writer.WriteAsync(batch[i], cancellationToken);
+                }
+            }
+        }
+    }
+
+    private async Task SealLoopAsync(CancellationToken cancellationToken)
+    {
+        using var sealer = new ChunkSealer(keys, tools.Entropy, _bufferBytes);
+        var record = new byte[ChunkSealer.RecordBytesMax(_bufferBytes)];
+        await foreach (var chunk in _toSeal.Reader.ReadAllAsync(cancellationToken))
+        {
+            var length = sealer.Seal(chunk.Plain, chunk.Id, chunk.Secret, record);
+            await session.Data.AppendAsync(record.AsMemory(0, length), cancellationToken);
+            progress.CountNew();
+            await FinishAsync(chunk.Work, EntryOf(chunk), chunk.Buffer, cancellationToken);
+        }
+    }
+
+    private async ValueTask FinishKnownAsync(NamedChunk chunk, CancellationToken cancellationToken)
+    {
+        progress.CountKnown();
+        await FinishAsync(chunk.Work, EntryOf(chunk), chunk.Buffer, cancellationToken);
+    }
+
+    private MapEntry EntryOf(NamedChunk chunk) => new(chunk.Length, chunk.Id, vmKey.Mask(chunk.Id, chunk.Secret), vmKey.EpochId);
+
+    private async ValueTask FinishAsync(ReadWork work, MapEntry entry, byte[] buffer, CancellationToken cancellationToken)
+    {
+        _buffers!.Return(buffer);
+        var span = work.Span;
+        if (span.Set(work.Chunk, entry))
+        {
+            await span.Disk.Map.SetLeafAsync(span.Leaf, span.Build(_epochs), span.BaseId, cancellationToken);
+            _spans.Release();
+        }
+    }
+
+    private readonly record struct ReadWork(SpanRun Span, int Chunk);
+
+    private readonly record struct NamedChunk(ReadWork Work, byte[] Buffer, int Length, Id32 Id, ChunkSecret Secret)
+    {
+        public ReadOnlySpan<byte> Plain => Buffer.AsSpan(0, Length);
+    }
+}
+
+/// <summary>What runs need from their surroundings.</summary>
+/// <param name="Workers">Loops that compress and seal: the processors to be used.</param>
+public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Workers);

@@ -1,0 +1,168 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Logging;
+using VirtBackup.Agent.Capture;
+using VirtBackup.Agent.Flow;
+using VirtBackup.Core;
+using VirtBackup.Hypervisors;
+using VirtBackup.Protocol.Agent.V1;
+using VirtBackup.Protocol.Transport;
+
+namespace VirtBackup.Agent.Control;
+
+/// <summary>
+/// The agent's life: dial the controller, say hello, do what the newest assignments say, report, and come back after
+/// every break. Work goes on while the link is down.
+/// </summary>
+public sealed partial class ControlLoop(
+    IControlTransport transport, BackupContext context, IReadOnlyList<IHypervisor> hypervisors, string version, string hostName, ILogger<ControlLoop> logger) : IDisposable
+{
+    private static readonly TimeSpan ReportInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan InventoryInterval = TimeSpan.FromSeconds(30);
+
+    private readonly JobBoard _board = new(new JobWork(context, hypervisors, logger));
+    private readonly InventoryReader _inventory = new(hypervisors, hostName);
+
+    /// <summary>Raised on every accepted connection, with the controller's version.</summary>
+    public Action<string>? Connected { get; init; }
+
+    /// <summary>Runs until cancelled.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.Denied"/>: the controller does not know this agent (any more).</exception>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        var bootId = Id16.Create(context.Tools.Entropy).ToString();
+        var backoff = new Backoff(context.Tools.Time, context.Tools.Entropy);
+        try
+        {
+            while (true)
+            {
+                try
+                {
+                    await ServeAsync(bootId, backoff, cancellationToken);
+                    LogClosed(logger);
+                }
+                catch (FaultException fault) when (fault.Reason is not FaultReason.Denied)
+                {
+                    LogBroken(logger, fault.Message);
+                }
+                await backoff.WaitAsync(cancellationToken);
+            }
+        }
+        finally
+        {
+            await _board.StopAsync();
+        }
+    }
+
+    public void Dispose() => _board.Dispose();
+
+    private async Task ServeAsync(string bootId, Backoff backoff, CancellationToken cancellationToken)
+    {
+        using var loops = new LoopGroup(cancellationToken);
+        await using var stream = transport.Connect(loops.Token);
+        var connection = new object();
+        var outgoing = Channel.CreateBounded<ConnectRequest>(64);
+        var hello = new AgentHello
+        {
+            Version = version,
+            BootId = bootId,
+            Capabilities = new AgentCapabilities { Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true },
+        };
+        hello.RunningJobs.AddRange(_board.ListJobs().Select(job => new RunningJob { JobId = job.JobId, Attempt = job.Attempt }));
+        await stream.SendAsync(new ConnectRequest { Hello = hello }, cancellationToken);
+        var greeted = false;
+        ulong revision = 0;
+        var heartbeat = TimeSpan.FromSeconds(10);
+        loops.Start(async token =>
+        {
+            await foreach (var message in outgoing.Reader.ReadAllAsync(token))
+            {
+                await stream.SendAsync(message, token);
+            }
+        });
+        loops.Start(async token =>
+        {
+            await foreach (var message in stream.ReceiveAsync(token))
+            {
+                if (!greeted)
+                {
+                    if (message.MessageCase != ConnectResponse.MessageOneofCase.Hello)
+                    {
+                        throw FaultException.Malformed("The controller did not begin with a hello.");
+                    }
+                    greeted = true;
+                    backoff.Reset();
+                    if (message.Hello.HeartbeatInterval?.ToTimeSpan() is { } interval && interval >= TimeSpan.FromSeconds(1) && interval <= TimeSpan.FromMinutes(5))
+                    {
+                        heartbeat = interval;
+                    }
+                    Connected?.Invoke(message.Hello.Version);
+                    loops.Start(inner => ReportAsync(outgoing.Writer, connection, inner));
+                    loops.Start(inner => SendInventoryAsync(outgoing.Writer, inner));
+                    loops.Start(inner => BeatAsync(outgoing.Writer, () => heartbeat, () => Interlocked.Read(ref revision), inner));
+                    continue;
+                }
+                switch (message.MessageCase)
+                {
+                    case ConnectResponse.MessageOneofCase.Assignments:
+                        Interlocked.Exchange(ref revision, message.Assignments.Revision);
+                        _board.Apply(message.Assignments);
+                        break;
+                    case ConnectResponse.MessageOneofCase.GoAway:
+                        LogGoAway(logger, message.GoAway.Reason);
+                        loops.Stop();
+                        return;
+                    default:
+                        throw FaultException.Malformed("The controller sent a message that does not belong on the control stream.");
+                }
+            }
+            loops.Stop();
+        });
+        await loops.WhenAllAsync();
+        cancellationToken.ThrowIfCancellationRequested();
+    }
+
+    private async Task ReportAsync(ChannelWriter<ConnectRequest> outgoing, object connection, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            foreach (var report in _board.TakeReports(connection))
+            {
+                await outgoing.WriteAsync(new ConnectRequest { JobReport = report }, cancellationToken);
+            }
+            await _board.WaitForNewsAsync(ReportInterval, context.Tools.Time, cancellationToken);
+        }
+    }
+
+    private async Task BeatAsync(ChannelWriter<ConnectRequest> outgoing, Func<TimeSpan> interval, Func<ulong> revision, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            await Task.Delay(interval(), context.Tools.Time, cancellationToken);
+            await outgoing.WriteAsync(new ConnectRequest { Heartbeat = new Heartbeat { AssignmentsRevisionSeen = revision() } }, cancellationToken);
+        }
+    }
+
+    private async Task SendInventoryAsync(ChannelWriter<ConnectRequest> outgoing, CancellationToken cancellationToken)
+    {
+        Inventory? last = null;
+        while (true)
+        {
+            var now = await _inventory.ReadAsync(cancellationToken);
+            if (!now.Equals(last))
+            {
+                await outgoing.WriteAsync(new ConnectRequest { Inventory = now }, cancellationToken);
+                last = now;
+            }
+            await Task.Delay(InventoryInterval, context.Tools.Time, cancellationToken);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The link to the controller broke: {Reason}")]
+    private static partial void LogBroken(ILogger logger, string reason);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "The controller ended the connection; dialing again")]
+    private static partial void LogClosed(ILogger logger);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "The controller goes away: {Reason}")]
+    private static partial void LogGoAway(ILogger logger, string reason);
+}

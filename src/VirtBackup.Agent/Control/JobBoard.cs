@@ -1,0 +1,119 @@
+using VirtBackup.Agent.Flow;
+using VirtBackup.Protocol.Agent.V1;
+
+namespace VirtBackup.Agent.Control;
+
+/// <summary>
+/// The jobs of this agent, held to the controller's newest list. A finished job's report is repeated on every new
+/// connection until the controller no longer lists the job. Safe for concurrent use.
+/// </summary>
+internal sealed class JobBoard(JobWork work) : IDisposable
+{
+    private readonly Lock _gate = new();
+    private readonly Dictionary<string, JobSlot> _slots = [];
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly AsyncSignal _news = new();
+
+    public IReadOnlyList<Job> ListJobs()
+    {
+        lock (_gate)
+        {
+            return [.. _slots.Values.Select(slot => slot.Job)];
+        }
+    }
+
+    /// <summary>Starts what is new, cancels what is to be cancelled, withdraws what is no longer listed.</summary>
+    public void Apply(Assignments assignments)
+    {
+        lock (_gate)
+        {
+            var listed = assignments.Jobs.ToDictionary(job => job.JobId, StringComparer.Ordinal);
+            foreach (var slot in _slots.Values.Where(slot => !listed.TryGetValue(slot.Job.JobId, out var job) || job.Attempt > slot.Job.Attempt).ToArray())
+            {
+                _slots.Remove(slot.Job.JobId);
+                slot.Withdraw();
+            }
+            foreach (var job in listed.Values)
+            {
+                if (!_slots.TryGetValue(job.JobId, out var slot))
+                {
+                    slot = new JobSlot(job, _stopping.Token);
+                    _slots.Add(job.JobId, slot);
+                    if (job.Cancel)
+                    {
+                        slot.Cancel();
+                    }
+                    slot.Ended = RunAsync(slot);
+                }
+                else if (job.Cancel && slot.Final is null)
+                {
+                    slot.Cancel();
+                }
+            }
+        }
+        _news.Set();
+    }
+
+    /// <summary>Reports due on this connection.</summary>
+    public IReadOnlyList<JobReport> TakeReports(object connection)
+    {
+        lock (_gate)
+        {
+            var reports = new List<JobReport>();
+            foreach (var slot in _slots.Values)
+            {
+                if (slot.Final is null)
+                {
+                    reports.Add(slot.RunningReport());
+                }
+                else if (!ReferenceEquals(slot.FinalSentTo, connection))
+                {
+                    slot.FinalSentTo = connection;
+                    reports.Add(slot.Final);
+                }
+            }
+            return reports;
+        }
+    }
+
+    /// <summary>Waits for a change, at most <paramref name="limit"/>.</summary>
+    public async Task WaitForNewsAsync(TimeSpan limit, TimeProvider time, CancellationToken cancellationToken)
+    {
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        await using var timer = time.CreateTimer(static state => ((CancellationTokenSource)state!).Cancel(), timeout, limit, Timeout.InfiniteTimeSpan);
+        try
+        {
+            await _news.WaitAsync(timeout.Token);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            // The limit passed: a periodic report is due.
+        }
+    }
+
+    /// <summary>Stops all work and waits for it, so that no machine keeps a view.</summary>
+    public async Task StopAsync()
+    {
+        await _stopping.CancelAsync();
+        Task[] ended;
+        lock (_gate)
+        {
+            ended = [.. _slots.Values.Select(slot => slot.Ended)];
+        }
+        await Task.WhenAll(ended);
+    }
+
+    public void Dispose() => _stopping.Dispose();
+
+    private async Task RunAsync(JobSlot slot)
+    {
+        await Task.Yield();
+        var report = await work.RunAsync(slot);
+        lock (_gate)
+        {
+            slot.Final = report;
+        }
+        _news.Set();
+        slot.Dispose();
+    }
+}

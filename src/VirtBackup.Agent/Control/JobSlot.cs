@@ -1,0 +1,46 @@
+using VirtBackup.Agent.Flow;
+using VirtBackup.Protocol.Agent.V1;
+using VirtBackup.Protocol.Common.V1;
+
+namespace VirtBackup.Agent.Control;
+
+/// <summary>One assigned job of this agent: running, or finished and kept until the controller no longer lists it.</summary>
+internal sealed class JobSlot(Job job, CancellationToken agentStopping) : IDisposable
+{
+    private readonly CancellationTokenSource _stop = CancellationTokenSource.CreateLinkedTokenSource(agentStopping);
+
+    public Job Job => job;
+
+    public RunProgress Progress { get; } = new();
+
+    public CancellationToken Stopping => _stop.Token;
+
+    /// <summary>The operator asked for the end; otherwise a stop means that the controller took the job back.</summary>
+    public bool CancelRequested { get; private set; }
+
+    /// <summary>Completes when the job's work has ended, whatever its outcome.</summary>
+    public Task Ended { get; set; } = Task.CompletedTask;
+
+    /// <summary>The last report, once there is one.</summary>
+    public JobReport? Final { get; set; }
+
+    /// <summary>The connection to which the final report was sent.</summary>
+    public object? FinalSentTo { get; set; }
+
+    public void Cancel()
+    {
+        CancelRequested = true;
+        _stop.Cancel();
+    }
+
+    public void Withdraw() => _stop.Cancel();
+
+    public JobReport RunningReport()
+    {
+        var report = new JobReport { JobId = job.JobId, Attempt = job.Attempt, State = JobState.Running, Progress = Progress.ToMessage() };
+        report.LogLines.AddRange(Progress.TakeLog());
+        return report;
+    }
+
+    public void Dispose() => _stop.Dispose();
+}

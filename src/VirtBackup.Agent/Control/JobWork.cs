@@ -1,0 +1,122 @@
+using Microsoft.Extensions.Logging;
+using VirtBackup.Agent.Capture;
+using VirtBackup.Agent.Restore;
+using VirtBackup.Core;
+using VirtBackup.Hypervisors;
+using VirtBackup.Protocol.Agent.V1;
+using VirtBackup.Protocol.Common.V1;
+using VirtBackup.Protocol.Grpc;
+
+namespace VirtBackup.Agent.Control;
+
+/// <summary>Does the work of a job and turns every outcome into its final report.</summary>
+internal sealed partial class JobWork(BackupContext context, IReadOnlyList<IHypervisor> hypervisors, ILogger logger)
+{
+    public async Task<JobReport> RunAsync(JobSlot slot)
+    {
+        var job = slot.Job;
+        var report = new JobReport { JobId = job.JobId, Attempt = job.Attempt };
+        try
+        {
+            await DispatchAsync(slot, report);
+            report.State = JobState.Succeeded;
+        }
+        catch (OperationCanceledException) when (slot.Stopping.IsCancellationRequested)
+        {
+            report.State = slot.CancelRequested ? JobState.Cancelled : JobState.Failed;
+            report.FailureMessage = slot.CancelRequested ? "Cancelled; nothing was left behind." : "The agent was stopped.";
+            report.FailureReason = ErrorReason.Cancelled;
+        }
+        catch (FaultException fault)
+        {
+            report.State = JobState.Failed;
+            report.FailureMessage = fault.Message.Length <= 4096 ? fault.Message : fault.Message[..4096];
+            report.FailureReason = FaultStatus.ToReason(fault.Reason);
+            LogFault(logger, job.JobId, fault.Message);
+        }
+#pragma warning disable CA1031 // Whatever went wrong must reach the operator as the job's outcome, not end the agent.
+        catch (Exception exception)
+#pragma warning restore CA1031
+        {
+            report.State = JobState.Failed;
+            report.FailureMessage = $"A defect of the agent ended the job ({exception.GetType().Name}). The agent's log has the details; please report them.";
+            LogDefect(logger, exception, job.JobId);
+        }
+        report.Progress = slot.Progress.ToMessage();
+        report.LogLines.AddRange(slot.Progress.TakeLog());
+        return report;
+    }
+
+    private async Task DispatchAsync(JobSlot slot, JobReport report)
+    {
+        var job = slot.Job;
+        switch (job.TaskCase)
+        {
+            case Job.TaskOneofCase.Backup:
+            {
+                var machine = ParseId(job.Backup.VmId, "machine");
+                var hypervisor = await FindAsync(machine, slot.Stopping);
+                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress).RunAsync(slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.Restore:
+                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot).RunAsync(slot.Stopping);
+                break;
+            case Job.TaskOneofCase.CheckRestore:
+                report.CheckRestore = await RestoreOf(job, job.CheckRestore.VmId, job.CheckRestore.PointId, job.CheckRestore.Options, slot).CheckAsync(slot.Stopping);
+                break;
+            case Job.TaskOneofCase.PlanBackup:
+                report.PlanBackup = await PlanAsync(job.PlanBackup, slot);
+                break;
+            default:
+                throw new FaultException(FaultReason.Unsupported, "The controller assigned a kind of job that this agent does not know. Update the agent.");
+        }
+    }
+
+    private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot) => new(
+        context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress);
+
+    private async Task<BackupPlan> PlanAsync(PlanBackupTask task, JobSlot slot)
+    {
+        slot.Progress.Enter("predicting");
+        var machine = ParseId(task.VmId, "machine");
+        var options = task.Options ?? new BackupOptions();
+        var hypervisor = await FindAsync(machine, slot.Stopping);
+        var settled = await new BaseChoice(context, hypervisor, machine, slot.Progress).FindAsync(slot.Stopping);
+        var request = new CaptureRequest(machine, Id16.Create(context.Tools.Entropy), options.Full ? null : settled, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal));
+        var plan = await hypervisor.PlanCaptureAsync(request, slot.Stopping);
+        var result = new BackupPlan { FleeceBytesMax = (ulong)plan.FleeceBytesMax, FleeceBytesFree = (ulong)plan.FleeceBytesFree };
+        result.Disks.AddRange(plan.Disks.Select(disk => new Protocol.Common.V1.DiskPlan
+        {
+            DiskId = disk.Disk.Id.ToString(),
+            Name = disk.Disk.Name,
+            LengthBytes = (ulong)disk.Disk.LengthBytes,
+            ChangedOnly = disk.ChangedOnly,
+            ReadBytes = (ulong)disk.ReadBytes,
+            Reason = disk.Disk.SkipReason ?? disk.Reason,
+            Skipped = disk.Disk.SkipReason is not null,
+        }));
+        return result;
+    }
+
+    private async Task<IHypervisor> FindAsync(Id16 machine, CancellationToken cancellationToken)
+    {
+        foreach (var hypervisor in hypervisors)
+        {
+            if ((await hypervisor.ListMachinesAsync(cancellationToken)).Any(summary => summary.Id == machine))
+            {
+                return hypervisor;
+            }
+        }
+        throw new FaultException(FaultReason.NotFound, $"This host has no machine {machine.ToUuidString()}. Check agent.yaml.");
+    }
+
+    private static Id16 ParseId(string text, string what) =>
+        Id16.TryParse(text, out var id) ? id : throw FaultException.Malformed($"The controller named a {what} by '{text}', which is not an identifier.");
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Job {JobId} failed: {Reason}")]
+    private static partial void LogFault(ILogger logger, string jobId, string reason);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Job {JobId} ended by a defect")]
+    private static partial void LogDefect(ILogger logger, Exception exception, string jobId);
+}

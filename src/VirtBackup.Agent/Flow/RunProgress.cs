@@ -1,0 +1,77 @@
+using VirtBackup.Protocol.Common.V1;
+
+namespace VirtBackup.Agent.Flow;
+
+/// <summary>Counters of one run, written by its loops and read by whoever reports. Safe for concurrent use.</summary>
+public sealed class RunProgress
+{
+    private readonly Lock _gate = new();
+    private readonly List<string> _log = [];
+    private long _bytesTotal;
+    private long _bytesDone;
+    private long _bytesSent;
+    private long _chunksNew;
+    private long _chunksKnown;
+    private long _chunksZero;
+
+    /// <summary>What the run is doing, for people.</summary>
+    public string Phase { get; private set; } = "starting";
+
+    /// <summary>Bytes read (backup) or written (restore) so far.</summary>
+    public long BytesDone => Interlocked.Read(ref _bytesDone);
+
+    public long BytesSent => Interlocked.Read(ref _bytesSent);
+
+    public void Enter(string phase)
+    {
+        Phase = phase;
+        Log(phase);
+    }
+
+    public void AddTotal(long bytes) => Interlocked.Add(ref _bytesTotal, bytes);
+
+    public void AddDone(long bytes) => Interlocked.Add(ref _bytesDone, bytes);
+
+    public void AddSent(long bytes) => Interlocked.Add(ref _bytesSent, bytes);
+
+    public void CountNew() => Interlocked.Increment(ref _chunksNew);
+
+    public void CountKnown(int chunks = 1) => Interlocked.Add(ref _chunksKnown, chunks);
+
+    public void CountZero() => Interlocked.Increment(ref _chunksZero);
+
+    /// <summary>Adds a line to the job's log; the oldest unsent lines give way after 1,000.</summary>
+    public void Log(string line)
+    {
+        lock (_gate)
+        {
+            if (_log.Count >= 1000)
+            {
+                _log.RemoveAt(0);
+            }
+            _log.Add(line.Length <= 1024 ? line : line[..1024]);
+        }
+    }
+
+    /// <summary>Takes the lines added since the last call, at most 32, so that a report stays small.</summary>
+    public IReadOnlyList<string> TakeLog()
+    {
+        lock (_gate)
+        {
+            var lines = _log.Take(32).ToArray();
+            _log.RemoveRange(0, lines.Length);
+            return lines;
+        }
+    }
+
+    public Progress ToMessage() => new()
+    {
+        Phase = Phase,
+        BytesTotal = (ulong)Interlocked.Read(ref _bytesTotal),
+        BytesDone = (ulong)BytesDone,
+        BytesSent = (ulong)BytesSent,
+        ChunksNew = (ulong)Interlocked.Read(ref _chunksNew),
+        ChunksKnown = (ulong)Interlocked.Read(ref _chunksKnown),
+        ChunksZero = (ulong)Interlocked.Read(ref _chunksZero),
+    };
+}

@@ -1,0 +1,145 @@
+using System.Buffers;
+using System.Threading.Channels;
+using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Records;
+using VirtBackup.Core;
+using VirtBackup.Hypervisors;
+using VirtBackup.Protocol.Store.V1;
+using VirtBackup.Protocol.Transport;
+using VirtBackup.Sealing;
+using RecordKind = VirtBackup.Format.Records.RecordKind;
+
+namespace VirtBackup.Agent.Restore;
+
+/// <summary>What the disks of one restore share.</summary>
+internal sealed record RestoreSource(
+    IStoreTransport Store, string JobId, ulong Attempt, Id16 Point, ChunkKeyRing ChunkKeys, IReadOnlyDictionary<Id16, VmKey> VmKeys, TimeProvider Time, IEntropy Entropy, int Workers);
+
+/// <summary>
+/// Fetches one disk window by window, a bounded number of chunks at a time; each chunk is proven before it is written.
+/// </summary>
+internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader map, IRestoredDisk target, long spanBytes, RunProgress progress)
+{
+    private const int WindowsInFlight = 2;
+    private const int RecordsInFlight = 12;
+    private const int AttemptsMax = 8;
+
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        var windows = Channel.CreateBounded<RestoreWindow>(1);
+        using var loops = new LoopGroup(cancellationToken);
+        loops.Start(async token =>
+        {
+            await PlanAsync(windows.Writer, token);
+            windows.Writer.Complete();
+        });
+        for (var i = 0; i < WindowsInFlight; i++)
+        {
+            loops.Start(async token =>
+            {
+                await foreach (var window in windows.Reader.ReadAllAsync(token))
+                {
+                    await FetchAsync(window, token);
+                }
+            });
+        }
+        await loops.WhenAllAsync();
+        cancellationToken.ThrowIfCancellationRequested();
+    }
+
+    private async Task PlanAsync(ChannelWriter<RestoreWindow> windows, CancellationToken cancellationToken)
+    {
+        var window = new RestoreWindow();
+        await foreach (var (index, leaf) in map.ReadLeavesAsync(cancellationToken))
+        {
+            if (window.ChunkCount > 0 && window.ChunkCount + leaf.Count > RestoreWindow.ChunksMax)
+            {
+                await windows.WriteAsync(window, cancellationToken);
+                window = new RestoreWindow();
+            }
+            window.Add(leaf, index * spanBytes, source.VmKeys);
+        }
+        if (window.ChunkCount > 0)
+        {
+            await windows.WriteAsync(window, cancellationToken);
+        }
+    }
+
+    private async Task FetchAsync(RestoreWindow window, CancellationToken cancellationToken)
+    {
+        var backoff = new Backoff(source.Time, source.Entropy);
+        for (var tries = 1; window.MissingCount > 0; tries++)
+        {
+            var before = window.MissingCount;
+            try
+            {
+                await FetchMissingAsync(window, cancellationToken);
+            }
+            catch (FaultException fault) when (fault.Reason == FaultReason.Unavailable && tries < AttemptsMax)
+            {
+                progress.Log($"Reading broke off and will go on: {fault.Message}");
+                await backoff.WaitAsync(cancellationToken);
+                continue;
+            }
+            if (window.MissingCount == before)
+            {
+                throw FaultException.Corrupt($"The controller did not send {before} chunks that disk {target.Disk.Name} needs.");
+            }
+        }
+    }
+
+    private async Task FetchMissingAsync(RestoreWindow window, CancellationToken cancellationToken)
+    {
+        window.Retake();
+        var request = new ReadRecordsRequest { JobId = source.JobId, Attempt = source.Attempt, PointId = source.Point.ToString(), StreamId = stream.ToString() };
+        request.Ranges.AddRange(window.ListMissingRanges());
+        var records = Channel.CreateBounded<PooledRecord>(RecordsInFlight);
+        using var loops = new LoopGroup(cancellationToken);
+        loops.Start(async token =>
+        {
+            var slices = source.Store.ReadRecordsAsync(request, token).Select(response => response.Data);
+            await foreach (var record in RecordStream.ReadAsync(slices, RecordKind.Data, token))
+            {
+                await records.Writer.WriteAsync(record, token);
+            }
+            records.Writer.Complete();
+        });
+        for (var i = 0; i < source.Workers; i++)
+        {
+            loops.Start(token => WriteRecordsAsync(window, records.Reader, token));
+        }
+        await loops.WhenAllAsync();
+        cancellationToken.ThrowIfCancellationRequested();
+    }
+
+    private async Task WriteRecordsAsync(RestoreWindow window, ChannelReader<PooledRecord> records, CancellationToken cancellationToken)
+    {
+        using var opener = new ChunkOpener(source.ChunkKeys);
+        await foreach (var record in records.ReadAllAsync(cancellationToken))
+        {
+            using (record)
+            {
+                if (window.Take(record.Header.Id) is not { } chunk)
+                {
+                    throw FaultException.Malformed($"The controller sent chunk {record.Header.Id}, which was not asked for.");
+                }
+                var plain = ArrayPool<byte>.Shared.Rent(chunk.Length);
+                try
+                {
+                    opener.Open(record.Bytes.Span, chunk.Id, chunk.Secret, plain.AsSpan(0, chunk.Length));
+                    foreach (var offset in chunk.Offsets)
+                    {
+                        await target.WriteAsync(offset, plain.AsMemory(0, chunk.Length), cancellationToken);
+                        progress.AddDone(chunk.Length);
+                    }
+                }
+                finally
+                {
+                    ArrayPool<byte>.Shared.Return(plain);
+                }
+                progress.AddSent(record.Header.RecordLength);
+                window.Finish(chunk.Id);
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+using VirtBackup.Core;
+using VirtBackup.Format.Maps;
+
+namespace VirtBackup.Agent.State;
+
+/// <summary>
+/// What an agent remembers of a recovery point that it made itself, so that the next run may share its map: the roots
+/// that it computed, not what anybody told it.
+/// </summary>
+public sealed record BaseRecord(Id16 Point, Id32 ManifestHash, IReadOnlyList<BaseDisk> Disks, IReadOnlyList<Id16> Epochs);
+
+/// <summary>The map of one disk of a base.</summary>
+public sealed record BaseDisk(Id16 Disk, long LengthBytes, MapShape Shape, Id32 Root);
+
+/// <summary>
+/// Where an agent keeps its base records, across restarts. Losing it costs full reads, never data. Safe for concurrent
+/// use on different machines.
+/// </summary>
+public interface IBaseStore
+{
+    /// <summary>The records of a machine, newest first; none when there are none or they cannot be read.</summary>
+    ValueTask<IReadOnlyList<BaseRecord>> LoadAsync(Id16 machine, CancellationToken cancellationToken);
+
+    /// <summary>Replaces the records of a machine durably.</summary>
+    ValueTask SaveAsync(Id16 machine, IReadOnlyList<BaseRecord> records, CancellationToken cancellationToken);
+}

@@ -1,0 +1,121 @@
+using System.Text.Json.Nodes;
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>
+/// Cuts all disks of a machine at one instant: freeze, stop, a copy-before-write filter above every disk, one
+/// transaction over all bitmaps, go on, thaw. The stop makes the cut one for raw writers, too, and keeps writes from
+/// falling between a filter and its bitmap.
+/// </summary>
+internal sealed class CaptureCut(
+    QmpClient qmp, QemuMachine machine, CaptureRequest request, QemuOptions options, TimeProvider time, IEntropy entropy, string folder)
+{
+    /// <summary>Adds fleece nodes and the NBD server: all that may fail before the guest is touched.</summary>
+    public async Task PrepareAsync(IReadOnlyList<QemuDisk> disks, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var address = new JsonObject { ["type"] = "unix", ["data"] = new JsonObject { ["path"] = SocketPath } };
+            await qmp.ExecuteAsync("nbd-server-start", new JsonObject { ["addr"] = address, ["max-connections"] = disks.Count + 1 }, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.FailedPrecondition)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition,
+                $"The machine {machine.Name} cannot be captured while another tool uses the NBD server of its QEMU; end that export or backup first. ({fault.Message})", fault);
+        }
+        for (var i = 0; i < disks.Count; i++)
+        {
+            await qmp.ExecuteAsync("blockdev-add", new JsonObject
+            {
+                ["driver"] = "qcow2", ["node-name"] = CaptureNames.Fleece(request.Point, i), ["discard"] = "unmap",
+                ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = CaptureFolder.Image(folder, i) },
+            }, cancellationToken);
+        }
+    }
+
+    public string SocketPath => Path.Combine(folder, CaptureFolder.SocketName);
+
+    /// <summary>The cut. Not cancellable between stop and go on; every command has a time limit.</summary>
+    /// <param name="bases">For each disk, the bitmap that is to limit copying; null copies everything.</param>
+    public async Task<(CaptureConsistency Consistency, string Detail)> CutAsync(
+        IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, bool running, CancellationToken cancellationToken)
+    {
+        await using var quiesce = await Quiesce.BeginAsync(
+            machine, request, running, options, time, entropy, () => CaptureFolder.Mark(folder, CaptureFolder.FrozenMark), cancellationToken);
+        try
+        {
+            await CutStoppedAsync(disks, bases, running);
+        }
+        finally
+        {
+            await quiesce.ThawAsync();
+            CaptureFolder.Unmark(folder, CaptureFolder.FrozenMark);
+        }
+        return (quiesce.Frozen ? CaptureConsistency.Filesystem : CaptureConsistency.Crash, quiesce.Detail);
+    }
+
+    private async Task CutStoppedAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, bool running)
+    {
+        if (running)
+        {
+            CaptureFolder.Mark(folder, CaptureFolder.StoppedMark);
+        }
+        try
+        {
+            if (running)
+            {
+                await qmp.ExecuteAsync("stop", null, CancellationToken.None);
+            }
+            for (var i = 0; i < disks.Count; i++)
+            {
+                await InsertFilterAsync(disks[i], bases[i], i);
+            }
+            await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }, CancellationToken.None);
+        }
+        finally
+        {
+            if (running)
+            {
+                await qmp.ExecuteAsync("cont", null, CancellationToken.None);
+                CaptureFolder.Unmark(folder, CaptureFolder.StoppedMark);
+            }
+        }
+    }
+
+    private async Task InsertFilterAsync(QemuDisk disk, TrackingBitmap? limit, int index)
+    {
+        var filter = CaptureNames.Filter(request.Point, index);
+        var arguments = new JsonObject
+        {
+            ["driver"] = "copy-before-write", ["node-name"] = filter, ["file"] = disk.Node, ["target"] = CaptureNames.Fleece(request.Point, index),
+            ["on-cbw-error"] = "break-snapshot", ["cbw-timeout"] = (long)Math.Ceiling(options.CopyTimeout.TotalSeconds),
+        };
+        if (limit is not null)
+        {
+            arguments["bitmap"] = new JsonObject { ["node"] = disk.Node, ["name"] = limit.Name.ToString() };
+        }
+        await qmp.ExecuteAsync("blockdev-add", arguments, CancellationToken.None);
+        await qmp.ExecuteAsync("qom-set", new JsonObject { ["path"] = disk.DevicePath, ["property"] = "drive", ["value"] = filter }, CancellationToken.None);
+    }
+
+    /// <summary>Makes the frozen disks readable over NBD.</summary>
+    public async Task ExportAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, CancellationToken cancellationToken)
+    {
+        for (var i = 0; i < disks.Count; i++)
+        {
+            var snapshot = CaptureNames.Snapshot(request.Point, i);
+            await qmp.ExecuteAsync("blockdev-add", new JsonObject
+            {
+                ["driver"] = "snapshot-access", ["node-name"] = snapshot, ["file"] = CaptureNames.Filter(request.Point, i),
+            }, cancellationToken);
+            var name = CaptureNames.Export(request.Point, i);
+            var export = new JsonObject { ["type"] = "nbd", ["id"] = name, ["name"] = name, ["node-name"] = snapshot, ["writable"] = false };
+            if (bases[i] is { } bitmap)
+            {
+                export["bitmaps"] = new JsonArray(new JsonObject { ["node"] = disks[i].Node, ["name"] = bitmap.Name.ToString() });
+            }
+            await qmp.ExecuteAsync("block-export-add", export, cancellationToken);
+        }
+    }
+}

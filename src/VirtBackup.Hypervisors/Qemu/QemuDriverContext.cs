@@ -1,0 +1,65 @@
+using System.Text.Json.Nodes;
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>What the parts of the driver share: settings, clock, randomness, and the two operations every part needs.</summary>
+internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time, IEntropy Entropy, ProcessRunner Processes)
+{
+    public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, Time = Time };
+
+    /// <summary>Opens the monitor and makes sure that it belongs to the machine.</summary>
+    public async Task<QmpClient> OpenAsync(QemuMachine machine, CancellationToken cancellationToken)
+    {
+        var qmp = await QmpClient.ConnectAsync(machine.QmpSocket, Time, Options.GreetingTimeout, Options.CommandTimeout, cancellationToken);
+        try
+        {
+            var text = (await qmp.ExecuteAsync("query-uuid", null, cancellationToken)).Text("UUID");
+            if (!Id16.TryParse(text, out var uuid) || uuid != machine.Uuid)
+            {
+                throw new FaultException(FaultReason.FailedPrecondition,
+                    $"The monitor {machine.QmpSocket} belongs to the machine {text}, not to {machine.Name} ({machine.Uuid.ToUuidString()}). Correct the configuration.");
+            }
+            return qmp;
+        }
+        catch
+        {
+            await qmp.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Removes what captures left and settles the bitmaps in one transaction.</summary>
+    public async Task<Id16?> SettleAsync(QmpClient qmp, QemuMachine machine, Func<Id16, bool> committed, CancellationToken cancellationToken)
+    {
+        var folders = CaptureRemoval.FindFolders(Options.FleeceFolder, machine.Uuid);
+        await CaptureRemoval.FinishPauseAsync(qmp, folders, cancellationToken);
+        await FinishFreezeAsync(machine, folders, cancellationToken);
+        await CaptureRemoval.RemoveAsync(qmp, Options.FleeceFolder, machine.Uuid, cancellationToken);
+        var disks = await BlockInventory.ReadAsync(qmp, machine.Uuid, new HashSet<string>(), cancellationToken);
+        var outcome = BitmapSettlement.Decide(disks, committed);
+        if (outcome.Actions.Count > 0)
+        {
+            await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = outcome.Actions }, cancellationToken);
+        }
+        return outcome.Base;
+    }
+
+    private async Task FinishFreezeAsync(QemuMachine machine, IReadOnlyList<string> folders, CancellationToken cancellationToken)
+    {
+        if (machine.GuestAgentSocket is null || !folders.Any(folder => File.Exists(Path.Combine(folder, CaptureFolder.FrozenMark))))
+        {
+            return;
+        }
+        try
+        {
+            await using var agent = await GuestAgentClient.ConnectAsync(machine.GuestAgentSocket, Time, Entropy, Options.GuestAgentTimeout, cancellationToken);
+            await agent.ThawAsync(Options.GuestAgentTimeout, cancellationToken);
+        }
+        catch (FaultException)
+        {
+            // The guest was restarted, or runs no agent any more: then nothing is frozen.
+        }
+    }
+}

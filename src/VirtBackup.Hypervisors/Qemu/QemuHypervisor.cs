@@ -1,0 +1,111 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>
+/// QEMU machines that run as plain processes, reached over QMP. Needs QEMU 7.1 or later: the <c>copy-before-write</c>
+/// filter with <c>on-cbw-error</c>. See README.md beside this file for the method and its limits.
+/// </summary>
+public sealed class QemuHypervisor : IHypervisor
+{
+    private static readonly HashSet<string> NoneExcluded = [];
+    private readonly IReadOnlyList<QemuMachine> machines;
+    private readonly QemuDriverContext context;
+    private readonly MachineTypes machineTypes;
+
+    public QemuHypervisor(IReadOnlyList<QemuMachine> machines, QemuOptions options, TimeProvider time, IEntropy entropy)
+    {
+        ArgumentNullException.ThrowIfNull(machines);
+        ArgumentNullException.ThrowIfNull(options);
+        if (!Path.IsPathFullyQualified(options.FleeceFolder))
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"The fleece folder '{options.FleeceFolder}' must be an absolute path.");
+        }
+        if (machines.GroupBy(machine => machine.Uuid).FirstOrDefault(group => group.Count() > 1) is { } twice)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"Two machines are configured with the UUID {twice.Key.ToUuidString()}.");
+        }
+        this.machines = machines;
+        context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
+        machineTypes = new MachineTypes(context.Processes);
+    }
+
+    public string Kind => "qemu";
+
+    // Together: a monitor that is busy or hangs must not hold up the others.
+    public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
+        await Task.WhenAll(machines.Select(machine => SummariseAsync(machine, cancellationToken)));
+
+    private async Task<MachineSummary> SummariseAsync(QemuMachine machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var qmp = await context.OpenAsync(machine, cancellationToken);
+            var disks = await BlockInventory.ReadAsync(qmp, machine.Uuid, NoneExcluded, cancellationToken);
+            return new MachineSummary(machine.Uuid, machine.Name, Running: true, [.. disks.Select(disk => disk.Summary)],
+                disks.Select(disk => disk.Refusal).FirstOrDefault(refusal => refusal is not null));
+        }
+        catch (FaultException fault)
+        {
+            return new MachineSummary(machine.Uuid, machine.Name, Running: false, [], fault.Message);
+        }
+    }
+
+    public async ValueTask<IReadOnlyList<Id16>> ListTrackedPointsAsync(Id16 machine, CancellationToken cancellationToken)
+    {
+        var target = Find(machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        var disks = await BlockInventory.ReadAsync(qmp, machine, NoneExcluded, cancellationToken);
+        return [.. disks.SelectMany(disk => disk.Bitmaps.Where(bitmap => BitmapSettlement.IsUsable(disk, bitmap))).Select(bitmap => bitmap.Name.Point).Distinct()];
+    }
+
+    public async ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(committed);
+        var target = Find(machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        return await context.SettleAsync(qmp, target, committed.Contains, cancellationToken);
+    }
+
+    public async ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var target = Find(request.Machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        return await CapturePreparation.PlanAsync(qmp, request, context.Options, cancellationToken);
+    }
+
+    public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        if (request.ChangedExtents.Count > 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "Changed extents cannot be given for a running QEMU machine: it tracks its changes itself. Run the backup without them.");
+        }
+        ArgumentNullException.ThrowIfNull(request);
+        var target = Find(request.Machine);
+        await using var qmp = await context.OpenAsync(target, cancellationToken);
+        return await new CapturePreparation(context, qmp, target, request).BeginAsync(cancellationToken);
+    }
+
+    public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return (await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken)).Findings;
+    }
+
+    public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var plan = await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken);
+        if (plan.Refused)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
+                + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
+        }
+        return await QemuRestore.BeginAsync(context, request, plan, cancellationToken);
+    }
+
+    private QemuMachine Find(Id16 id) =>
+        machines.FirstOrDefault(machine => machine.Uuid == id)
+        ?? throw new FaultException(FaultReason.NotFound, $"No machine with the UUID {id.ToUuidString()} is configured on this host.");
+}

@@ -1,0 +1,52 @@
+namespace VirtBackup.Testing.Lab;
+
+/// <summary>The small Linux guest of the lab, built by <c>deploy/lab/build-guest.sh</c>. Its files are shared: copy, never write.</summary>
+public sealed class LabGuest
+{
+    private static readonly Lock Gate = new();
+    private static Task<LabGuest>? built;
+
+    private LabGuest(string directory) => Directory = directory;
+
+    public string Directory { get; }
+
+    public string Kernel => Path.Combine(Directory, "vmlinuz");
+
+    public string Initrd => Path.Combine(Directory, "initrd.gz");
+
+    /// <summary>qcow2, 256 MiB, ext4 labelled vmroot.</summary>
+    public string RootDisk => Path.Combine(Directory, "root.qcow2");
+
+    /// <summary>qcow2, 128 MiB, an empty ext4 labelled vmdata that the guest mounts at /data.</summary>
+    public string DataDisk => Path.Combine(Directory, "data.qcow2");
+
+    /// <summary>The directory of the sources: the nearest one above the running program that holds the solution.</summary>
+    public static string RepositoryRoot
+    {
+        get
+        {
+            for (var d = new DirectoryInfo(AppContext.BaseDirectory); d is not null; d = d.Parent)
+            {
+                if (File.Exists(Path.Combine(d.FullName, "VirtBackup.sln"))) return d.FullName;
+            }
+            throw new LabException($"No VirtBackup.sln is above {AppContext.BaseDirectory}; run the tests from the source tree.");
+        }
+    }
+
+    /// <summary>The guest, built first when that has not been done; one build per process, shared by everybody.</summary>
+    public static Task<LabGuest> GetAsync(CancellationToken cancellationToken = default)
+    {
+        lock (Gate)
+        {
+            if (built is null || built.IsFaulted) built = BuildAsync();
+            return built.WaitAsync(cancellationToken);
+        }
+    }
+
+    private static async Task<LabGuest> BuildAsync()
+    {
+        var script = Path.Combine(RepositoryRoot, "deploy", "lab", "build-guest.sh");
+        var output = await Proc.CheckAsync("bash", [script], TimeSpan.FromMinutes(10));
+        return new LabGuest(output.TrimEnd('\n').Split('\n')[^1]);
+    }
+}

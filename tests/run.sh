@@ -1,0 +1,262 @@
+#!/usr/bin/env bash
+# Sets everything up, builds the solution and runs every test project and every proof.
+#
+# usage: tests/run.sh [--only PATTERN] [--no-build] [--limit SECONDS]
+#   --only PATTERN    only test projects and proofs whose name contains PATTERN (a shell pattern)
+#   --no-build        no set-up and no build: run what is built
+#   --limit SECONDS   time limit of each test project and each run of a proof (default 600)
+#
+# Each test counts as one. Each proof (tests/proofs/*.sh) counts as one, and so does each of its sabotages, which must
+# make it fail. A skipped test, a crash and an exceeded time limit are failures. Logs: artifacts/tests.
+# The last line is always "N passed, N failed"; the exit code is 0 only when something ran and nothing failed.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 NO_COLOR=1 LC_ALL=C.UTF-8
+
+configuration=Release
+logs=$PWD/artifacts/tests
+only=
+build=yes
+limit=600
+
+passed=0
+failed=0
+failures=()
+summary=()
+running=
+scratch=
+
+say() { printf '%s\n' "$*"; }
+
+finish() {
+  local line
+  if [ "${#summary[@]}" -gt 0 ]; then
+    say ''
+    say 'Summary'
+    for line in "${summary[@]}"; do say "  $line"; done
+  fi
+  if [ "${#failures[@]}" -gt 0 ]; then
+    say ''
+    say 'Failed'
+    for line in "${failures[@]}"; do say "  $line"; done
+  fi
+  say ''
+  if [ $((passed + failed)) -eq 0 ]; then say 'Nothing ran.'; fi
+  say "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+stop_running() {
+  # The programs of a test share the process group of its time limit, so none of them outlives it.
+  if [ -n "$running" ]; then kill -KILL -- "-$running" 2> /dev/null || true; fi
+  running=
+}
+
+# shellcheck disable=SC2317 # the trap calls it
+clean_up() {
+  stop_running
+  if [ -n "$scratch" ]; then rm -rf "$scratch"; fi
+}
+
+give_up() {
+  failed=$((failed + 1))
+  failures+=("$1")
+  finish
+  exit 1
+}
+
+trap clean_up EXIT
+trap 'give_up "interrupted"' INT TERM
+
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --only) only=${2:?--only needs a pattern}; shift ;;
+    --limit) limit=${2:?--limit needs seconds}; shift ;;
+    --no-build) build=no ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) give_up "unknown option '$1'; see tests/run.sh --help" ;;
+  esac
+  shift
+done
+
+# wanted NAME: whether --only selects it.
+# shellcheck disable=SC2053 # the pattern is meant to be one
+wanted() { [[ -z $only || $1 == *$only* ]]; }
+
+test_projects() {
+  local project name
+  for project in tests/*.Tests/*.csproj; do
+    [ -e "$project" ] || continue
+    name=$(basename "$project" .csproj)
+    wanted "$name" || continue
+    [ -n "$(find "$(dirname "$project")" -name '*.cs' -not -path '*/bin/*' -not -path '*/obj/*' -print -quit)" ] || continue
+    say "$name"
+  done
+}
+
+proofs() {
+  local proof
+  for proof in tests/proofs/*.sh; do
+    [ -e "$proof" ] || continue
+    if wanted "$(basename "$proof" .sh)"; then say "$proof"; fi
+  done
+}
+
+set_up() {
+  local started=$SECONDS log=$logs/build.log
+  say '== Set-up'
+  bash deploy/lab/install-dependencies.sh || give_up 'set-up: deploy/lab/install-dependencies.sh'
+  bash deploy/lab/build-guest.sh || give_up 'set-up: deploy/lab/build-guest.sh'
+  say '== Build'
+  if ! { dotnet restore VirtBackup.sln -v q && dotnet build VirtBackup.sln -c "$configuration" --no-restore -m:2 -v q -clp:NoSummary; } > "$log" 2>&1; then
+    # MSBuild says each error once per project that meets it.
+    grep -E ': error |error :|error [A-Z]+[0-9]+' "$log" | sort -u | head -n 50 || tail -n 50 "$log"
+    say "All of it is in $log"
+    give_up 'build'
+  fi
+  say "   done in $((SECONDS - started)) s"
+}
+
+# limited LOG COMMAND...: runs a command in a process group of its own under the time limit; its exit code is in $code.
+limited() {
+  local log=$1
+  shift
+  code=0
+  TMPDIR=$scratch timeout --signal=TERM --kill-after=15 "$limit" "$@" < /dev/null > "$log" 2>&1 &
+  running=$!
+  wait "$running" || code=$?
+  stop_running
+}
+
+timed_out() { [ "$code" -eq 124 ] || [ "$code" -eq 137 ]; }
+
+# fail NAME REASON LOG
+fail() {
+  failed=$((failed + 1))
+  failures+=("$1: $2")
+  say "   FAILED: $2"
+  tail -n 40 "$3" | sed 's/^/   | /'
+}
+
+# counts REPORT: "passed failed" of an xunit XML report; what was skipped or not run has failed. Nothing if it is incomplete.
+counts() {
+  awk 'BEGIN { RS = "<" }
+    function attribute(name) { return match($0, "[ \n]" name "=\"[0-9]+\"") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 4) : 0 }
+    /^assembly[ \n]/ { passed += attribute("passed"); failed += attribute("failed") + attribute("skipped") + attribute("not-run") + attribute("errors") }
+    /^\/assemblies>/ { complete = 1 }
+    END { if (complete) print passed + 0, failed + 0 }' "$1"
+}
+
+# unsuccessful_tests REPORT: the names of the tests that did not pass.
+unsuccessful_tests() {
+  awk 'BEGIN { RS = "<" }
+    /^test[ \n]/ && !/[ \n]result="Pass"/ && match($0, /[ \n]name="[^"]*"/) { print substr($0, RSTART + 7, RLENGTH - 8) }' "$1" |
+    sed "s/&quot;/\"/g; s/&apos;/'/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g"
+}
+
+run_project() {
+  local name=$1 started=$SECONDS program report log=$logs/$1.log result good bad test code
+  report=$logs/$name.xml
+  rm -f "$report"
+  : > "$log"
+  say "== $name"
+  program=$(find "tests/$name/bin/$configuration" -maxdepth 2 -type f -name "$name" -perm -u+x -print -quit 2> /dev/null || true)
+  if [ -z "$program" ]; then
+    fail "$name" 'it is not built' "$log"
+    summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" 0 1 0)")
+    return
+  fi
+  limited "$log" "$program" -xml "$report" -noColor -noLogo
+  good=0
+  bad=0
+  result=
+  if [ -f "$report" ]; then result=$(counts "$report"); fi
+  if timed_out; then
+    fail "$name" "it was still running after $limit s and was killed" "$log"
+    summary+=("$(printf '%-34s killed after %s s' "$name" "$limit")")
+    return
+  fi
+  if [ -z "$result" ]; then
+    fail "$name" "it ended with exit code $code and left no report" "$log"
+    bad=1
+  else
+    read -r good bad <<< "$result"
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    if [ "$bad" -gt 0 ]; then
+      while IFS= read -r test; do failures+=("$test"); done < <(unsuccessful_tests "$report")
+      say "   $bad failed; the log $log says:"
+      tail -n 200 "$log" | sed 's/^/   | /'
+    elif [ "$code" -ne 0 ]; then
+      fail "$name" "it ended with exit code $code though its report has no failure" "$log"
+      bad=1
+    elif [ "$good" -eq 0 ]; then
+      fail "$name" 'it has code but no tests' "$log"
+      bad=1
+    fi
+  fi
+  summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" "$good" "$bad" "$((SECONDS - started))")")
+  say "   $good passed, $bad failed, $((SECONDS - started)) s"
+}
+
+last_line() { awk 'NF { line = $0 } END { print line }' "$1"; }
+
+run_proof() {
+  local proof=$1 name started=$SECONDS log line code sabotage outcome
+  name=$(basename "$proof" .sh)
+  log=$logs/proof-$name.log
+  say "== proof $name"
+  limited "$log" bash "$proof" --short
+  line=$(last_line "$log")
+  outcome=failed
+  if timed_out; then
+    fail "proof $name" "it was still running after $limit s and was killed" "$log"
+  elif [ "$code" -ne 0 ]; then
+    fail "proof $name" "exit code $code: $line" "$log"
+  elif [[ $line != *': PASS'* ]]; then
+    fail "proof $name" "it did not end with a line 'NAME: PASS ...'" "$log"
+  else
+    passed=$((passed + 1))
+    outcome=passed
+    say "   $line"
+  fi
+  summary+=("$(printf '%-34s %-19s %6s s  %s' "proof $name" "$outcome" "$((SECONDS - started))" "$line")")
+
+  limited "$logs/proof-$name.sabotages" bash "$proof" --sabotage list
+  if [ "$code" -ne 0 ]; then
+    fail "proof $name" "'--sabotage list' ended with exit code $code" "$logs/proof-$name.sabotages"
+    return
+  fi
+  while read -r sabotage; do
+    run_sabotage "$proof" "$name" "$sabotage"
+  done < <(awk 'NF { print $1 }' "$logs/proof-$name.sabotages")
+}
+
+# A sabotaged proof has to end in its own verdict: a crash would say nothing about what it can detect.
+run_sabotage() {
+  local proof=$1 name=$2 sabotage=$3 started=$SECONDS log=$logs/proof-$2-$3.log line code outcome=failed
+  limited "$log" bash "$proof" --short --sabotage "$sabotage"
+  line=$(last_line "$log")
+  if timed_out; then
+    fail "proof $name --sabotage $sabotage" "it was still running after $limit s and was killed" "$log"
+  elif [ "$code" -eq 0 ]; then
+    fail "proof $name --sabotage $sabotage" 'the proof passed although it was sabotaged' "$log"
+  elif [[ $line != *': FAIL'* ]]; then
+    fail "proof $name --sabotage $sabotage" "exit code $code, but no last line 'NAME: FAIL ...'" "$log"
+  else
+    passed=$((passed + 1))
+    outcome='caught'
+    say "   sabotage $sabotage: caught"
+  fi
+  summary+=("$(printf '%-34s %-19s %6s s' "  sabotage $sabotage" "$outcome" "$((SECONDS - started))")")
+}
+
+mkdir -p "$logs"
+if [ "$build" = yes ]; then set_up; fi
+scratch=$(mktemp -d /tmp/vbtest.XXXXXX)
+mapfile -t selected < <(test_projects)
+for project in "${selected[@]}"; do run_project "$project"; done
+mapfile -t selected < <(proofs)
+for proof in "${selected[@]}"; do run_proof "$proof"; done
+if finish; then exit 0; else exit 1; fi
