@@ -18,9 +18,12 @@ internal sealed class GrpcServerDuplex<TReceive, TSend>(IAsyncStreamReader<TRece
 
     public async ValueTask SendAsync(TSend message, CancellationToken cancellationToken)
     {
+        cancellationToken.ThrowIfCancellationRequested();
         try
         {
-            await writer.WriteAsync(message, cancellationToken);
+            // A cancelled write resets the whole call, and the peer would never learn why it ended: the write is left
+            // to the transport instead, and only the waiting ends.
+            await writer.WriteAsync(message, CancellationToken.None).WaitAsync(cancellationToken);
         }
         catch (Exception broken) when (broken is InvalidOperationException or IOException or RpcException)
         {

@@ -61,18 +61,18 @@ internal sealed class SessionLane(uint number, IngestLane lane, long creditBytes
         }
     }
 
-    /// <summary>Takes bytes at <paramref name="offset"/>; what is durable already is skipped.</summary>
+    /// <summary>Takes bytes at <paramref name="offset"/>; what was taken already is skipped.</summary>
     /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: a gap, or beyond the credit.</exception>
     public async ValueTask AppendAsync(ulong offset, ReadOnlyMemory<byte> data, CancellationToken cancellationToken)
     {
         using (await EnterAsync(cancellationToken))
         {
             var position = lane.AppendedOffset;
-            if (offset > (ulong)position || offset + (ulong)data.Length < (ulong)position)
+            if (offset > (ulong)position)
             {
                 throw new FaultException(FaultReason.InvalidArgument, $"Lane {number} continues at byte {position}; {data.Length} bytes came for byte {offset}.");
             }
-            data = data[(int)((ulong)position - offset)..];
+            data = data[(int)Math.Min((ulong)position - offset, (ulong)data.Length)..];
             if (position + data.Length > lane.DurableOffset + creditBytes)
             {
                 throw new FaultException(FaultReason.InvalidArgument, $"Lane {number} was sent more than its credit: the durable offset is {lane.DurableOffset}.");

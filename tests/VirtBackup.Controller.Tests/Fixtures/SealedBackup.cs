@@ -111,9 +111,10 @@ internal sealed class SealedBackup
         for (var at = 0; at < bytes.Length && !serving.IsCompleted; at += sliceBytes)
         {
             var data = ByteString.CopyFrom(bytes.AsSpan(at, Math.Min(sliceBytes, bytes.Length - at)));
-            await duplex.Up.WriteAsync(new UploadRecordsRequest { Offset = (ulong)at, Data = data }, World.Token);
+            // A controller that has refused the stream reads no more of it.
+            await Task.WhenAny(duplex.Up.WriteAsync(new UploadRecordsRequest { Offset = (ulong)at, Data = data }, World.Token).AsTask(), serving);
         }
-        duplex.Up.Complete();
+        duplex.Up.TryComplete();
         await serving;
         LaneState? last = null;
         while (duplex.Down.TryRead(out var response))

@@ -21,7 +21,7 @@ internal sealed class World : IAsyncDisposable
 
     private readonly string _name = $"controller {Interlocked.Increment(ref _count)}";
     private readonly EscrowKeys _escrow = EscrowKeys.Create(SystemEntropy.Instance);
-    private SqliteDatabase _index;
+    private readonly SqliteDatabase _index;
     private SqliteDatabase _catalog;
 
     private World()
