@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using VirtBackup.Core;
 using VirtBackup.Format.Records;
 
@@ -46,6 +47,7 @@ public sealed class IngestLane : IAsyncDisposable
     /// <see cref="FaultReason.Malformed"/>: not a record of this lane; <see cref="FaultReason.Denied"/>: of another scope;
     /// <see cref="FaultReason.DeviceFull"/>, <see cref="FaultReason.Unavailable"/>: the store failed.
     /// </exception>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask AppendAsync(ReadOnlyMemory<byte> slice, CancellationToken cancellationToken)
     {
         RequireHealthy();
@@ -133,6 +135,7 @@ public sealed class IngestLane : IAsyncDisposable
         _stopping.Dispose();
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask ApplyAsync(RecordFramer.Step step, CancellationToken cancellationToken)
     {
         if (step.Begun is { } header)

@@ -36,11 +36,11 @@ internal sealed class StagedPack : IAsyncDisposable
 
     public bool Contains(in RecordHeader header) => _names.Contains((header.Id, header.Scope));
 
-    public async ValueTask AppendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    public ValueTask AppendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
         _hash.AppendData(bytes.Span);
         RecordBytes += bytes.Length;
-        await _writer.WriteAsync(bytes, cancellationToken);
+        return _writer.WriteAsync(bytes, cancellationToken);
     }
 
     /// <summary>Notes that the last bytes appended are a whole record.</summary>
