@@ -53,6 +53,7 @@ stop_running() {
   running=
 }
 
+# shellcheck disable=SC2317 # the trap calls it
 clean_up() {
   stop_running
   if [ -n "$scratch" ]; then rm -rf "$scratch"; fi
@@ -178,6 +179,7 @@ run_project() {
   fi
   if [ -z "$result" ]; then
     fail "$name" "it ended with exit code $code and left no report" "$log"
+    bad=1
   else
     read -r good bad <<< "$result"
     passed=$((passed + good))

@@ -21,6 +21,8 @@ wanted=(
   flock:util-linux
   dpkg-deb:dpkg
   curl:curl
+  socat:socat
+  jq:jq
 )
 peers=(
   restic:restic

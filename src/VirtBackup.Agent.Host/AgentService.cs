@@ -4,6 +4,7 @@ using VirtBackup.Agent.Control;
 using VirtBackup.Core;
 using VirtBackup.Format.Keys;
 using VirtBackup.Hypervisors;
+using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Qemu;
 using VirtBackup.Identity;
 using VirtBackup.Protocol.Grpc;
@@ -51,7 +52,11 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
         PrivateFolder.Create(fleece);
         using var link = new ControllerLink(endpoint, keys);
         using var vmKeys = new VmKeyRing(time, entropy);
-        IReadOnlyList<IHypervisor> hypervisors = [new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece), time, entropy)];
+        IReadOnlyList<IHypervisor> hypervisors =
+        [
+            new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece), time, entropy),
+            new ImageHypervisor(settings.ToImageMachines(), new ImageTools(), time),
+        ];
         var workers = settings.Workers > 0 ? settings.Workers : Environment.ProcessorCount;
         var context = new BackupContext(
             identity.Name, new GrpcStoreTransport(link.Data, $"The controller {endpoint}"), new FileBaseStore(Path.Combine(settings.Home, "state")), vmKeys,

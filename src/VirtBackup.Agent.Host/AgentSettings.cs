@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Qemu;
 using YamlDotNet.Core;
 using YamlDotNet.Serialization;
@@ -25,6 +26,8 @@ public sealed class AgentSettings
 
     public List<MachineSettings> Machines { get; set; } = [];
 
+    public List<ImageMachineSettings> Images { get; set; } = [];
+
     /// <exception cref="FaultException">The file is missing, is not YAML, or holds something that cannot be.</exception>
     public static AgentSettings Load(string path)
     {
@@ -48,6 +51,11 @@ public sealed class AgentSettings
 
     public IReadOnlyList<QemuMachine> ToQemuMachines() =>
         [.. Machines.Select(machine => new QemuMachine(Id16.Parse(machine.Uuid!.Replace("-", "", StringComparison.Ordinal)), machine.Name!, machine.Qmp!, machine.GuestAgent))];
+
+    public IReadOnlyList<ImageMachine> ToImageMachines() =>
+        [.. Images.Select(machine => new ImageMachine(
+            Id16.Parse(machine.Uuid!.Replace("-", "", StringComparison.Ordinal)), machine.Name!,
+            [.. machine.Disks.Select(disk => new MachineImage(disk.Name ?? Path.GetFileNameWithoutExtension(disk.Path!), disk.Path!, disk.Format!))]))];
 
     private void Validate(string path)
     {
@@ -77,6 +85,25 @@ public sealed class AgentSettings
                 throw Wrong($"machine {machine.Name}: qmp (and guest_agent, if given) must be absolute paths of sockets.");
             }
         }
+        foreach (var machine in Images)
+        {
+            if (string.IsNullOrWhiteSpace(machine.Name) || !names.Add(machine.Name))
+            {
+                throw Wrong($"every machine needs a name of its own ('{machine.Name}').");
+            }
+            if (!Id16.TryParse(machine.Uuid, out var id) || id.IsEmpty || !ids.Add(id))
+            {
+                throw Wrong($"machine {machine.Name}: uuid '{machine.Uuid}' is missing, not a UUID, or used twice.");
+            }
+            if (machine.Disks.Count == 0 || machine.Disks.Any(disk => disk.Path is null || !Path.IsPathRooted(disk.Path) || disk.Format is not ("raw" or "qcow2")))
+            {
+                throw Wrong($"machine {machine.Name}: every disk needs an absolute path and a format (raw or qcow2).");
+            }
+            if (machine.Disks.Select(disk => disk.Name ?? Path.GetFileNameWithoutExtension(disk.Path!)).Distinct(StringComparer.Ordinal).Count() < machine.Disks.Count)
+            {
+                throw Wrong($"machine {machine.Name}: two disks have the same name; give each a name.");
+            }
+        }
     }
 }
 
@@ -92,4 +119,26 @@ public sealed class MachineSettings
 
     /// <summary>Path of the guest agent's socket; without it backups are crash-consistent.</summary>
     public string? GuestAgent { get; set; }
+}
+
+/// <summary>A powered-off machine of image files.</summary>
+public sealed class ImageMachineSettings
+{
+    public string? Name { get; set; }
+
+    public string? Uuid { get; set; }
+
+    public List<ImageDiskSettings> Disks { get; set; } = [];
+}
+
+/// <summary>One image file.</summary>
+public sealed class ImageDiskSettings
+{
+    /// <summary>Empty: the file's name without its ending.</summary>
+    public string? Name { get; set; }
+
+    public string? Path { get; set; }
+
+    /// <summary>raw or qcow2; never guessed, because a guest could fake another format.</summary>
+    public string? Format { get; set; }
 }

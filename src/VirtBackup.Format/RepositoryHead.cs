@@ -32,14 +32,17 @@ public sealed record RepositoryHead
 
     public required DateTimeOffset Created { get; init; }
 
+    [JsonRequired]
     public string Algorithms { get; init; } = AlgorithmsOfVersion1;
 
     /// <summary>Features without which the repository cannot be read.</summary>
+    [JsonRequired]
     public IReadOnlyList<string> Features { get; init; } = [];
 
     /// <summary>The restore key's public half, SubjectPublicKeyInfo (base64 in JSON).</summary>
     public required byte[] RestoreKey { get; init; }
 
+    [JsonRequired]
     public IReadOnlyList<RepositoryScope> Scopes { get; init; } = [];
 
     public byte[] ToBytes() =>

@@ -13,6 +13,12 @@ public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadO
 
     /// <summary>Longest wait for the guest agent's freeze before going on crash-consistently.</summary>
     public TimeSpan QuiesceTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>
+    /// What changed since <see cref="Base"/>, told by the caller for machines that cannot tell it themselves: by disk name,
+    /// ascending. Drivers that track changes refuse it.
+    /// </summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<ByteRange>> ChangedExtents { get; init; } = new Dictionary<string, IReadOnlyList<ByteRange>>();
 }
 
 /// <summary>A prediction. Bytes; <paramref name="FleeceBytesMax"/> is what the temporary copy-on-write area could need at worst.</summary>

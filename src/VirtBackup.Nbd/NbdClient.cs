@@ -241,7 +241,9 @@ public sealed class NbdClient : IAsyncDisposable
             throw new FaultException(FaultReason.InvalidArgument,
                 $"{length} bytes at offset {offset} do not lie in the export of {Size} bytes at {_connection.Server}.");
         }
-        if (((offset | length) & (BlockSizes.Minimum - 1)) != 0)
+        // The last block of an export may be short.
+        var mask = BlockSizes.Minimum - 1;
+        if ((offset & mask) != 0 || ((length & mask) != 0 && offset + length != Size))
         {
             throw new FaultException(FaultReason.InvalidArgument,
                 $"The NBD server at {_connection.Server} takes only multiples of {BlockSizes.Minimum} bytes, not {length} bytes at offset {offset}.");
@@ -275,6 +277,10 @@ public sealed class NbdClient : IAsyncDisposable
         {
             ArgumentException.ThrowIfNullOrEmpty(context);
             Handshake.CheckString(context, "metadata context");
+        }
+        if (options.MetaContexts.Distinct().Count() != options.MetaContexts.Count)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "A metadata context was asked for twice.");
         }
     }
 }

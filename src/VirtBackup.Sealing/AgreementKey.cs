@@ -49,10 +49,11 @@ public sealed class AgreementKey : IDisposable
         try
         {
             key.ImportPkcs8PrivateKey(pkcs8, out var read);
-            if (read != pkcs8.Length || key.ExportParameters(false).Curve.Oid.Value != ECCurve.NamedCurves.nistP256.Oid.Value)
+            if (read != pkcs8.Length)
             {
                 throw FaultException.Malformed("A private key is not a P-256 key in PKCS #8 form.");
             }
+            // The constructor refuses a public half that is not a point of P-256, hence any other curve.
             return new AgreementKey(key);
         }
         catch (CryptographicException e)

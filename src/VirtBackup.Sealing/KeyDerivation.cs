@@ -21,8 +21,12 @@ internal static class KeyDerivation
         Prefix.CopyTo(info);
         label.CopyTo(info[Prefix.Length..]);
         context.CopyTo(info[(Prefix.Length + label.Length)..]);
-        HKDF.Expand(HashAlgorithmName.SHA256, key, destination, info[..(Prefix.Length + label.Length + context.Length)]);
+        ExpandRaw(key, info[..(Prefix.Length + label.Length + context.Length)], destination);
     }
+
+    /// <summary>HKDF-Expand (RFC 5869 section 2.3) of 32 bytes.</summary>
+    internal static void ExpandRaw(ReadOnlySpan<byte> key, ReadOnlySpan<byte> info, Span<byte> destination) =>
+        HKDF.Expand(HashAlgorithmName.SHA256, key, destination, info);
 
     public static void Expand(ReadOnlySpan<byte> key, ReadOnlySpan<byte> label, Span<byte> destination) => Expand(key, label, [], destination);
 

@@ -54,9 +54,15 @@ public sealed class BackupRun
         _progress.Enter("settling");
         var options = _job.Backup.Options ?? new Protocol.Common.V1.BackupOptions();
         var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(cancellationToken);
+        var extents = ToldExtents.Read(options.ChangedExtents);
         if (options.Full)
         {
             settled = settled with { Tracked = null };
+        }
+        else if (extents.Count > 0)
+        {
+            // Told changes are changes since the newest point of this agent.
+            settled = settled with { Tracked = settled.Base?.Point };
         }
         var purpose = new SessionPurpose(_job.JobId, _job.Attempt, _machine, _point, settled.Base?.Point);
         using var session = await StoreSession.BeginAsync(_context.Store, purpose, _context.Tools.Time, _context.Tools.Entropy, _progress, cancellationToken);
@@ -64,7 +70,11 @@ public sealed class BackupRun
         try
         {
             _progress.Enter("cutting");
-            var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal)) { Quiesce = !options.SkipQuiesce };
+            var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal)) 
+            {
+                Quiesce = !options.SkipQuiesce,
+                ChangedExtents = extents,
+            };
             var capture = await _hypervisor.BeginCaptureAsync(request, cancellationToken);
             // Disposing folds the tracking back into the base.
             await using (capture)

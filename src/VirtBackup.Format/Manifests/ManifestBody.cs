@@ -13,6 +13,7 @@ public sealed record ManifestBody
     /// <summary>The version that this program writes and reads.</summary>
     public const int CurrentVersion = 1;
 
+    [JsonRequired]
     public int Version { get; init; } = CurrentVersion;
 
     public required string VmName { get; init; }
@@ -104,7 +105,7 @@ public sealed record RunStatistics
 /// <param name="Method">"guest-agent", "vss", "none".</param>
 /// <param name="FrozenMs">How long the guest's file systems stood still.</param>
 /// <param name="Detail">What went wrong, if anything.</param>
-public sealed record QuiesceDetails(string Method, long FrozenMs, string? Detail);
+public sealed record QuiesceDetails(string Method, long FrozenMs, string? Detail = null);
 
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,

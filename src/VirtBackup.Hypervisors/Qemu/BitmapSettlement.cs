@@ -102,7 +102,7 @@ internal static class BitmapSettlement
                 ? "read in full: its image was attached to another device when the last recovery point was made"
             : candidates.Find(bitmap => bitmap.Name.LengthBytes != disk.Summary.LengthBytes) is { } other
                 ? $"read in full: it was resized from {other.Name.LengthBytes} to {disk.Summary.LengthBytes} bytes"
-            : point is null ? "read in full: there is no earlier recovery point to build on"
+            : point is null ? "read in full: no change tracking since an earlier recovery point is there to build on"
             : disk.KeepsBitmaps ? "read in full: it was not part of the last recovery point, or its change tracking was removed"
             : "read in full: it was not part of the last recovery point, or QEMU was restarted and an image of this format cannot keep change tracking";
         return (null, reason);

@@ -58,7 +58,17 @@ internal static class CaptureFolder
 
     public static string Image(string folder, int disk) => Path.Combine(folder, $"fleece-{disk}.qcow2");
 
-    public static void Mark(string folder, string mark) => File.WriteAllBytes(Path.Combine(folder, mark), []);
+    public static void Mark(string folder, string mark)
+    {
+        try
+        {
+            File.WriteAllBytes(Path.Combine(folder, mark), []);
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The folder {folder} cannot be written to: {failure.Message}", failure);
+        }
+    }
 
     public static void Unmark(string folder, string mark) => File.Delete(Path.Combine(folder, mark));
 
@@ -70,9 +80,13 @@ internal static class CaptureFolder
         }
     }
 
-    /// <summary>Bytes free for the fleece.</summary>
+    /// <summary>Bytes free where a folder is, or will be.</summary>
     public static long FreeBytes(string folder)
     {
+        while (!Directory.Exists(folder) && Path.GetDirectoryName(folder) is { } parent)
+        {
+            folder = parent;
+        }
         try
         {
             return new DriveInfo(folder).AvailableFreeSpace;

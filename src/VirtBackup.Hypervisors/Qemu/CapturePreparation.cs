@@ -71,7 +71,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
             await context.SettleAsync(qmp, machine, point => point != request.Point, CancellationToken.None);
             CaptureFolder.Delete(folder);
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             // The first failure tells more; what is left, the next settlement removes.
         }
@@ -123,7 +123,14 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
     private void RequireSpace()
     {
         var options = context.Options;
-        Directory.CreateDirectory(options.FleeceFolder);
+        try
+        {
+            Directory.CreateDirectory(options.FleeceFolder);
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The fleece folder {options.FleeceFolder} cannot be made: {failure.Message}", failure);
+        }
         var free = CaptureFolder.FreeBytes(options.FleeceFolder);
         if (free < options.FleeceFreeBytesMin)
         {

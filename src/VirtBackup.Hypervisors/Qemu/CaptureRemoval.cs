@@ -1,4 +1,3 @@
-using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using VirtBackup.Core;
 
@@ -24,9 +23,13 @@ internal static class CaptureRemoval
                 await qmp.WaitForEventAsync("BLOCK_EXPORT_DELETED", data => data.FindText("id") == id, ExportTimeout, cancellationToken);
             }
         }
-        if (folders.Any(folder => IsListening(Path.Combine(folder, CaptureFolder.SocketName))))
+        foreach (var folder in folders)
         {
-            await qmp.ExecuteAsync("nbd-server-stop", null, cancellationToken);
+            // The server is ours only if it listens on our socket: after a restart of QEMU another tool may run its own.
+            if (await JsonLineSocket.IsListeningAsync(Path.Combine(folder, CaptureFolder.SocketName), cancellationToken))
+            {
+                await qmp.ExecuteAsync("nbd-server-stop", null, cancellationToken);
+            }
         }
         var nodes = (await BlockInventory.ReadNodesAsync(qmp, cancellationToken)).Keys.Where(CaptureNames.IsOurs).ToList();
         if (nodes.Count > 0)
@@ -77,21 +80,6 @@ internal static class CaptureRemoval
         foreach (var node in nodes.Where(node => node.EndsWith(suffix, StringComparison.Ordinal)))
         {
             await qmp.ExecuteAsync("blockdev-del", new JsonObject { ["node-name"] = node }, cancellationToken);
-        }
-    }
-
-    // The server is ours only if it listens on our socket: after a restart of QEMU another tool may run its own.
-    private static bool IsListening(string path)
-    {
-        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        try
-        {
-            socket.Connect(new UnixDomainSocketEndPoint(path));
-            return true;
-        }
-        catch (SocketException)
-        {
-            return false;
         }
     }
 }

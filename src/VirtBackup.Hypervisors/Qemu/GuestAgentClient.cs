@@ -29,7 +29,7 @@ internal sealed class GuestAgentClient : IAsyncDisposable
     /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>: no agent answers.</exception>
     public static async Task<GuestAgentClient> ConnectAsync(string path, TimeProvider time, IEntropy entropy, TimeSpan timeout, CancellationToken cancellationToken)
     {
-        var client = new GuestAgentClient(await JsonLineSocket.ConnectAsync(path, ReplyBytesMax, cancellationToken), time, entropy);
+        var client = new GuestAgentClient(await JsonLineSocket.ConnectAsync(path, ReplyBytesMax, time, timeout, cancellationToken), time, entropy);
         try
         {
             await client.SynchroniseAsync(timeout, cancellationToken);

@@ -13,6 +13,7 @@ namespace VirtBackup.Hypervisors.Qemu;
 internal sealed class JsonLineSocket : IDisposable
 {
     private const int DepthMax = 512;
+    private static readonly TimeSpan RetryInterval = TimeSpan.FromMilliseconds(20);
     private readonly Socket socket;
     private readonly int lineBytesMax;
     private byte[] buffer = ArrayPool<byte>.Shared.Rent(64 << 10);
@@ -29,24 +30,59 @@ internal sealed class JsonLineSocket : IDisposable
 
     public Socket Socket => socket;
 
-    /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>: nobody listens there.</exception>
-    public static async Task<JsonLineSocket> ConnectAsync(string path, int lineBytesMax, CancellationToken cancellationToken)
+    /// <param name="timeout">
+    /// For a listener whose queue is full: a QEMU socket serves one client, and holds few others that wait.
+    /// </param>
+    /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>: nobody listens there, or others are in front for too long.</exception>
+    public static async Task<JsonLineSocket> ConnectAsync(string path, int lineBytesMax, TimeProvider time, TimeSpan timeout, CancellationToken cancellationToken)
     {
-        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        for (var started = time.GetTimestamp(); ;)
+        {
+            var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            try
+            {
+                await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
+                return new JsonLineSocket(socket, path, lineBytesMax);
+            }
+            catch (SocketException failure) when (failure.SocketErrorCode == SocketError.WouldBlock)
+            {
+                socket.Dispose();
+                if (time.GetElapsedTime(started) >= timeout)
+                {
+                    throw new FaultException(FaultReason.HypervisorUnavailable,
+                        $"Other clients wait for the socket {path}: another program is connected to it, and QEMU serves one at a time.", failure);
+                }
+            }
+            catch (Exception failure) when (failure is SocketException or ArgumentException)
+            {
+                socket.Dispose();
+                throw new FaultException(FaultReason.HypervisorUnavailable, $"The socket {path} does not answer ({failure.Message}). Is the machine running?", failure);
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+            await Task.Delay(RetryInterval, time, cancellationToken);
+        }
+    }
+
+    /// <summary>Whether a process listens on a unix socket.</summary>
+    public static async Task<bool> IsListeningAsync(string path, CancellationToken cancellationToken)
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
         {
             await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellationToken);
-            return new JsonLineSocket(socket, path, lineBytesMax);
+            return true;
         }
-        catch (Exception failure) when (failure is SocketException or ArgumentException)
+        catch (SocketException failure)
         {
-            socket.Dispose();
-            throw new FaultException(FaultReason.HypervisorUnavailable, $"The socket {path} does not answer ({failure.Message}). Is the machine running?", failure);
+            return failure.SocketErrorCode == SocketError.WouldBlock; // a full queue is a listener's
         }
-        catch
+        catch (ArgumentException)
         {
-            socket.Dispose();
-            throw;
+            return false; // too long a path for any socket
         }
     }
 

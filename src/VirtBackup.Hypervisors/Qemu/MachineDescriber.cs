@@ -11,7 +11,7 @@ internal static class MachineDescriber
     {
         var process = await QemuProcess.ReadAsync(qmp.ReadPeer(), qmp.SocketPath, cancellationToken);
         var native = new ArgvDocument(process.Executable, process.WorkingDirectory, process.Arguments,
-            [.. disks.Select(disk => new ArgvDisk(disk.Summary.Id.ToString(), disk.Summary.Name, disk.File, disk.Summary.Format, disk.Captured))]);
+            [.. disks.Select(disk => new ArgvDisk(disk.Summary.Id.ToString(), disk.Summary.Name, disk.File, disk.Summary.Format, disk.Captured))], machine.QmpSocket, machine.GuestAgentSocket);
         var memory = await qmp.ExecuteAsync("query-memory-size-summary", null, cancellationToken);
         var cpus = await qmp.ExecuteAsync("query-cpus-fast", null, cancellationToken);
         var version = (await qmp.ExecuteAsync("query-version", null, cancellationToken)).Field("qemu");

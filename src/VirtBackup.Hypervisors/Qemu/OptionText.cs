@@ -13,32 +13,38 @@ internal sealed class OptionText
     public static OptionText Parse(string text)
     {
         var option = new OptionText();
-        var part = new StringBuilder();
-        for (var i = 0; i <= text.Length; i++)
+        for (var at = 0; at <= text.Length;)
         {
-            if (i < text.Length && text[i] != ',')
+            var sign = text.AsSpan(at).IndexOfAny('=', ',');
+            string? key = null;
+            if (sign > 0 && text[at + sign] == '=')
             {
-                part.Append(text[i]);
+                key = text[at..(at + sign)];
+                at += sign + 1;
             }
-            else if (i + 1 < text.Length && text[i + 1] == ',')
-            {
-                part.Append(',');
-                i++;
-            }
-            else
-            {
-                option.Add(part.ToString());
-                part.Clear();
-            }
+            // QEMU doubles commas in values, and the first bare word is one.
+            option.parts.Add((key, TakeValue(text, ref at, doubled: key is not null || option.parts.Count == 0)));
         }
         return option;
     }
 
-    private void Add(string part)
+    private static string TakeValue(string text, ref int at, bool doubled)
     {
-        var equals = part.IndexOf('=');
-        // A bare first word may be a file name or an address; what looks like a key must be one.
-        parts.Add(equals > 0 ? (part[..equals], part[(equals + 1)..]) : (null, part));
+        var value = new StringBuilder();
+        for (; at < text.Length; at++)
+        {
+            if (text[at] == ',')
+            {
+                if (!doubled || at + 1 >= text.Length || text[at + 1] != ',')
+                {
+                    break;
+                }
+                at++;
+            }
+            value.Append(text[at]);
+        }
+        at++;
+        return value.ToString();
     }
 
     /// <summary>The bare first word: a device's driver, a chardev's backend.</summary>

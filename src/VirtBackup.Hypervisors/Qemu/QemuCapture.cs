@@ -8,7 +8,15 @@ internal sealed class QemuCapture(
     IReadOnlyList<QemuCapturedDisk> disks, IReadOnlyList<DiskSummary> skipped) : ICapture
 {
     private readonly SemaphoreSlim turn = new(1);
+    private Outcome? wanted;
     private bool ended;
+
+    private enum Outcome
+    {
+        Committed,
+        Abandoned,
+        Unknown,
+    }
 
     public MachineConfiguration Configuration => configuration;
 
@@ -20,12 +28,27 @@ internal sealed class QemuCapture(
 
     public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
 
-    public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(qmp => SettleAsync(qmp, tracked => tracked == point, cancellationToken), cancellationToken);
+    public async ValueTask CommitAsync(CancellationToken cancellationToken)
+    {
+        Check.That(wanted is null or Outcome.Committed);
+        wanted = Outcome.Committed;
+        await EndAsync(qmp => SettleAsync(qmp, tracked => tracked == point, cancellationToken), cancellationToken);
+    }
 
-    public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(qmp => SettleAsync(qmp, tracked => tracked != point, cancellationToken), cancellationToken);
+    public async ValueTask AbandonAsync(CancellationToken cancellationToken)
+    {
+        // The point is durable as soon as a commit was asked for: folding its tracking back would only cost the next run.
+        Check.That(wanted is null or Outcome.Abandoned);
+        wanted = Outcome.Abandoned;
+        await EndAsync(qmp => SettleAsync(qmp, tracked => tracked != point, cancellationToken), cancellationToken);
+    }
 
-    public ValueTask DetachAsync(CancellationToken cancellationToken) =>
-        EndAsync(qmp => CaptureRemoval.RemoveAsync(qmp, context.Options.FleeceFolder, machine.Uuid, cancellationToken), cancellationToken);
+    public async ValueTask DetachAsync(CancellationToken cancellationToken)
+    {
+        Check.That(wanted is null or Outcome.Unknown);
+        wanted = Outcome.Unknown;
+        await EndAsync(qmp => CaptureRemoval.RemoveAsync(qmp, context.Options.FleeceFolder, machine.Uuid, cancellationToken), cancellationToken);
+    }
 
     private async Task SettleAsync(QmpClient qmp, Func<Id16, bool> committed, CancellationToken cancellationToken) =>
         await context.SettleAsync(qmp, machine, committed, cancellationToken);
@@ -53,16 +76,25 @@ internal sealed class QemuCapture(
         }
     }
 
-    /// <summary>Abandons what was not ended. What cannot be cleaned up now is left to the next <see cref="IHypervisor.SettleAsync"/>.</summary>
+    /// <summary>Abandons what was not ended; tries a failed end once more. What cannot be cleaned up now is left to the next <see cref="IHypervisor.SettleAsync"/>.</summary>
     public async ValueTask DisposeAsync()
     {
         try
         {
-            await AbandonAsync(CancellationToken.None);
+            await (wanted switch
+            {
+                Outcome.Committed => CommitAsync(CancellationToken.None),
+                Outcome.Unknown => DetachAsync(CancellationToken.None),
+                _ => AbandonAsync(CancellationToken.None),
+            });
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             // QEMU is gone or does not answer.
+        }
+        foreach (var disk in disks)
+        {
+            await disk.DisposeAsync();
         }
         turn.Dispose();
     }

@@ -11,6 +11,7 @@ public sealed class QemuHypervisor : IHypervisor
     private static readonly HashSet<string> NoneExcluded = [];
     private readonly IReadOnlyList<QemuMachine> machines;
     private readonly QemuDriverContext context;
+    private readonly MachineTypes machineTypes;
 
     public QemuHypervisor(IReadOnlyList<QemuMachine> machines, QemuOptions options, TimeProvider time, IEntropy entropy)
     {
@@ -26,19 +27,14 @@ public sealed class QemuHypervisor : IHypervisor
         }
         this.machines = machines;
         context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
+        machineTypes = new MachineTypes(context.Processes);
     }
 
     public string Kind => "qemu";
 
-    public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
-    {
-        var list = new List<MachineSummary>(machines.Count);
-        foreach (var machine in machines)
-        {
-            list.Add(await SummariseAsync(machine, cancellationToken));
-        }
-        return list;
-    }
+    // Together: a monitor that is busy or hangs must not hold up the others.
+    public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
+        await Task.WhenAll(machines.Select(machine => SummariseAsync(machine, cancellationToken)));
 
     private async Task<MachineSummary> SummariseAsync(QemuMachine machine, CancellationToken cancellationToken)
     {
@@ -81,16 +77,33 @@ public sealed class QemuHypervisor : IHypervisor
 
     public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
+        if (request.ChangedExtents.Count > 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "Changed extents cannot be given for a running QEMU machine: it tracks its changes itself. Run the backup without them.");
+        }
         ArgumentNullException.ThrowIfNull(request);
         var target = Find(request.Machine);
         await using var qmp = await context.OpenAsync(target, cancellationToken);
         return await new CapturePreparation(context, qmp, target, request).BeginAsync(cancellationToken);
     }
 
-    public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
-        throw new NotImplementedException();
+    public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return (await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken)).Findings;
+    }
 
-    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => throw new NotImplementedException();
+    public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var plan = await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken);
+        if (plan.Refused)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
+                + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
+        }
+        return await QemuRestore.BeginAsync(context, request, plan, cancellationToken);
+    }
 
     private QemuMachine Find(Id16 id) =>
         machines.FirstOrDefault(machine => machine.Uuid == id)

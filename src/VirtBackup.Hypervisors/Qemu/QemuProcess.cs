@@ -64,7 +64,8 @@ internal sealed record ArgvDisk(string Id, string Name, string File, string Form
 /// The native document <c>qemu-argv</c>: everything needed to start the machine again, verbatim, and which disk is
 /// behind which file name. JSON.
 /// </summary>
-internal sealed record ArgvDocument(string Executable, string WorkingDirectory, IReadOnlyList<string> Arguments, IReadOnlyList<ArgvDisk> Disks)
+internal sealed record ArgvDocument(
+    string Executable, string WorkingDirectory, IReadOnlyList<string> Arguments, IReadOnlyList<ArgvDisk> Disks, string QmpSocket, string? GuestAgentSocket)
 {
     public const string Kind = "qemu-argv";
     private static readonly JsonSerializerOptions Options = new(JsonSerializerDefaults.Web) { RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true };
@@ -78,7 +79,7 @@ internal sealed record ArgvDocument(string Executable, string WorkingDirectory, 
         {
             var document = JsonSerializer.Deserialize<ArgvDocument>(bytes, Options);
             if (document is not null && document.Executable.Length > 0 && document.Arguments.All(argument => argument is not null && !argument.Contains('\0'))
-                && document.Disks.All(disk => disk is not null))
+                && document.Disks.All(disk => disk is not null) && Path.IsPathFullyQualified(document.WorkingDirectory))
             {
                 return document;
             }

@@ -47,7 +47,7 @@ internal sealed class QmpClient : IAsyncDisposable
     /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>: nobody listens, or another program holds the monitor.</exception>
     public static async Task<QmpClient> ConnectAsync(string path, TimeProvider time, TimeSpan greetingTimeout, TimeSpan timeout, CancellationToken cancellationToken)
     {
-        var lines = await JsonLineSocket.ConnectAsync(path, ReplyBytesMax, cancellationToken);
+        var lines = await JsonLineSocket.ConnectAsync(path, ReplyBytesMax, time, greetingTimeout, cancellationToken);
         var client = new QmpClient(lines, time, timeout);
         try
         {

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace VirtBackup.Nbd.Wire;
 
 /// <summary>Reads headers through a small buffer and long payloads straight into their destination. For one reader.</summary>
@@ -11,6 +13,7 @@ internal sealed class BufferedReader(Stream stream)
     public bool IsEmpty => _start == _end;
 
     /// <summary>Fills the buffer if it is empty; false at the end of the stream.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<bool> WaitAsync(CancellationToken cancellationToken)
     {
         if (IsEmpty)
@@ -21,6 +24,7 @@ internal sealed class BufferedReader(Stream stream)
         return !IsEmpty;
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask ReadExactlyAsync(Memory<byte> destination, CancellationToken cancellationToken)
     {
         while (destination.Length > 0)
@@ -31,6 +35,7 @@ internal sealed class BufferedReader(Stream stream)
 
     /// <summary>At least one byte.</summary>
     /// <exception cref="EndOfStreamException"/>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<int> ReadSomeAsync(Memory<byte> destination, CancellationToken cancellationToken)
     {
         if (IsEmpty && destination.Length >= _buffer.Length)

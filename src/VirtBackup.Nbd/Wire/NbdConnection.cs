@@ -70,6 +70,7 @@ internal sealed class NbdConnection : IAsyncDisposable
     }
 
     /// <summary>Sends the request. A broken stream shows in the request's completion.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask SendAsync(PendingRequest request)
     {
         if (_leaving)
@@ -191,22 +192,31 @@ internal sealed class NbdConnection : IAsyncDisposable
         }
         _table.Close(ClosedByUs());
         _leaving = true;
-        using (var patience = new CancellationTokenSource(_options.CloseTimeout, _options.TimeProvider))
+        try
         {
-            try
-            {
-                await SayGoodbyeAsync(patience.Token);
-                await _receiving.WaitAsync(patience.Token);
-            }
-            catch (Exception failure) when (failure is IOException or ObjectDisposedException or OperationCanceledException)
-            {
-                // The server does not listen any more: closing without its consent loses nothing that it acknowledged.
-            }
+            await FarewellAsync();
+            Abort(ClosedByUs());
+            await _receiving;
+            await _stream.DisposeAsync();
         }
-        Abort(ClosedByUs());
-        await _receiving;
-        await _stream.DisposeAsync();
-        _closed.SetResult();
+        finally
+        {
+            _closed.SetResult();
+        }
+    }
+
+    private async Task FarewellAsync()
+    {
+        using var patience = new CancellationTokenSource(_options.CloseTimeout, _options.TimeProvider);
+        try
+        {
+            await SayGoodbyeAsync(patience.Token);
+            await _receiving.WaitAsync(patience.Token);
+        }
+        catch (Exception)
+        {
+            // The server does not listen any more: closing without its consent loses nothing that it acknowledged.
+        }
     }
 
     private async Task SayGoodbyeAsync(CancellationToken cancellationToken)

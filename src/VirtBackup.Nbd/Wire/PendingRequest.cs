@@ -160,6 +160,11 @@ internal sealed class PendingRequest(int index, NbdConnection owner) : IValueTas
             _wireLeft = true;
             completes = TryComplete();
             free = _callerLeft;
+            if (_cancelled is { } token)
+            {
+                // Cancelled while the request was still being sent: payload that came since was thrown away.
+                failure = new OperationCanceledException(token);
+            }
         }
         if (completes && failure is null)
         {

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 using VirtBackup.Core;
 
 namespace VirtBackup.Nbd.Wire;
@@ -39,6 +40,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask SimpleAsync(PendingRequest request, uint error, CancellationToken cancellationToken)
     {
         if (error != 0)
@@ -57,6 +59,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
         Finish(request, null);
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask ChunkAsync(PendingRequest request, CancellationToken cancellationToken)
     {
         await _reader.ReadExactlyAsync(_header.AsMemory(NbdWire.SimpleReplyHeaderBytes), cancellationToken);
@@ -106,6 +109,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
         return null;
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask DataAsync(PendingRequest request, uint length, CancellationToken cancellationToken)
     {
         if (length < 9)
@@ -117,6 +121,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
         await ReceiveAsync(request, start, (int)(length - 8), cancellationToken);
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask HoleAsync(PendingRequest request, CancellationToken cancellationToken)
     {
         await _reader.ReadExactlyAsync(_header.AsMemory(0, 12), cancellationToken);
@@ -149,6 +154,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
     }
 
     /// <summary>Moves payload into the caller's buffer, or past it once the caller has gone.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask ReceiveAsync(PendingRequest request, int start, int length, CancellationToken cancellationToken)
     {
         for (var end = start + length; start < end;)
@@ -169,6 +175,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask SkipAsync(int length, CancellationToken cancellationToken)
     {
         while (length > 0)
@@ -177,6 +184,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask BlockStatusAsync(PendingRequest request, uint length, CancellationToken cancellationToken)
     {
         if (length < 4 + DescriptorBytes || (length - 4) % DescriptorBytes != 0 || (length - 4) / DescriptorBytes > NbdWire.DescriptorsMax)
@@ -246,6 +254,7 @@ internal sealed class ReplyLoop(Stream stream, string server, NbdExport export, 
         throw Malformed("it reported a metadata context that was not negotiated");
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask ErrorAsync(PendingRequest request, ushort type, uint length, CancellationToken cancellationToken)
     {
         var placeBytes = type == NbdWire.ChunkErrorOffset ? 8 : 0;

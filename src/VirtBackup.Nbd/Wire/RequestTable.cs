@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using VirtBackup.Core;
 
 namespace VirtBackup.Nbd.Wire;
@@ -23,6 +24,7 @@ internal sealed class RequestTable : IDisposable
     }
 
     /// <exception cref="FaultException">The table was closed: the reason why.</exception>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<PendingRequest> RentAsync(Operation operation, CancellationToken cancellationToken)
     {
         await _slots.WaitAsync(cancellationToken);

@@ -9,7 +9,7 @@ namespace VirtBackup.Hypervisors.Tests.Qemu;
 internal sealed class CaptureLab : IAsyncDisposable
 {
     private readonly LabDirectory scratch = new();
-    private readonly Dictionary<string, byte[]> content = [];
+    private Dictionary<string, byte[]> content = [];
 
     private CaptureLab(LabVm vm, Func<string, QemuOptions>? options)
     {
@@ -45,6 +45,14 @@ internal sealed class CaptureLab : IAsyncDisposable
         };
         return new CaptureLab(await LabVm.BootAsync(vm), options);
     }
+
+    /// <summary>A machine whose guest need not be up: QEMU answers at once.</summary>
+    public static async Task<CaptureLab> StartAsync(LabVmOptions? vm = null) => new(await LabVm.StartAsync(vm), null);
+
+    /// <summary>The content of the last point, to go back to when a later one is dropped.</summary>
+    public IReadOnlyDictionary<string, byte[]> Keep() => new Dictionary<string, byte[]>(content);
+
+    public void GoBack(IReadOnlyDictionary<string, byte[]> kept) => content = new Dictionary<string, byte[]>(kept);
 
     public static Id16 NewPoint() => Id16.Create(SystemEntropy.Instance);
 
@@ -132,6 +140,32 @@ internal sealed class CaptureLab : IAsyncDisposable
             await capture.CommitAsync(default);
             return total;
         }
+    }
+
+    public RestoreRequest RestoreRequest(ICapture capture, Id16 point, string folder, string name) =>
+        new(Machine.Uuid, point, "qemu", capture.Configuration,
+            [.. capture.Disks.Select(disk => new RestoreDisk(disk.Disk.Id, disk.Disk.Name, disk.Disk.LengthBytes, disk.Disk.Format, disk.Disk.LengthBytes / 4))], folder, name);
+
+    /// <summary>Restores the kept content, its zero blocks left out.</summary>
+    public async Task<RestoredMachine> RestoreAsync(RestoreRequest request)
+    {
+        await using var restore = await Driver.BeginRestoreAsync(request, default);
+        foreach (var disk in restore.Disks)
+        {
+            const int block = 128 << 10;
+            var bytes = content[disk.Disk.Name];
+            var writes = new List<Task>();
+            for (var offset = 0; offset < bytes.Length; offset += block)
+            {
+                var source = bytes.AsMemory(offset, Math.Min(block, bytes.Length - offset));
+                if (source.Span.ContainsAnyExcept((byte)0))
+                {
+                    writes.Add(disk.WriteAsync(offset, source, default).AsTask());
+                }
+            }
+            await Task.WhenAll(writes);
+        }
+        return await restore.CompleteAsync(default);
     }
 
     /// <summary>Nothing of ours is in QEMU or in the fleece folder, except tracking.</summary>

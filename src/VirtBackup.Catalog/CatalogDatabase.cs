@@ -1,0 +1,28 @@
+using VirtBackup.Database;
+
+namespace VirtBackup.Catalog;
+
+/// <summary>The catalog's table groups over one database, which stays its owner's to dispose.</summary>
+public sealed class CatalogDatabase
+{
+    /// <param name="database">Opened with <see cref="CatalogSchema.Migrations"/>.</param>
+    public CatalogDatabase(IDatabase database)
+    {
+        ArgumentNullException.ThrowIfNull(database);
+        Agents = new AgentRecords(database);
+        Tokens = new TokenRecords(database);
+        Machines = new MachineRecords(database);
+        Jobs = new JobRecords(database);
+        Points = new PointRecords(database);
+    }
+
+    public AgentRecords Agents { get; }
+
+    public TokenRecords Tokens { get; }
+
+    public MachineRecords Machines { get; }
+
+    public JobRecords Jobs { get; }
+
+    public PointRecords Points { get; }
+}

@@ -1,0 +1,123 @@
+using VirtBackup.Database;
+
+namespace VirtBackup.Catalog;
+
+/// <summary>
+/// The catalog's tables. Times are Unix milliseconds. What the repository holds too (recovery points) is a projection
+/// and can be rebuilt; agents, tokens, revocations and jobs are at home here.
+/// </summary>
+public static class CatalogSchema
+{
+    private const string Version1 = """
+        CREATE TABLE agent (
+            name TEXT NOT NULL PRIMARY KEY,
+            tls_key_id BLOB NOT NULL,
+            signing_key_id BLOB NOT NULL,
+            signing_key BLOB NOT NULL,
+            serial BLOB NOT NULL,
+            certificate_expires_ms INTEGER NOT NULL,
+            enrolled_ms INTEGER NOT NULL,
+            last_seen_ms INTEGER NOT NULL,
+            revoked_ms INTEGER,
+            version TEXT NOT NULL,
+            host_name TEXT NOT NULL,
+            hypervisor_kind TEXT NOT NULL,
+            boot_id BLOB NOT NULL
+        );
+        CREATE TABLE revoked (
+            id BLOB NOT NULL PRIMARY KEY,
+            agent TEXT NOT NULL,
+            revoked_ms INTEGER NOT NULL
+        );
+        CREATE TABLE join_token (
+            id BLOB NOT NULL PRIMARY KEY,
+            secret_hash BLOB NOT NULL,
+            agent_name TEXT,
+            created_ms INTEGER NOT NULL,
+            expires_ms INTEGER NOT NULL,
+            used_ms INTEGER,
+            used_by TEXT
+        );
+        CREATE TABLE machine (
+            vm_id BLOB NOT NULL PRIMARY KEY,
+            name TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            running INTEGER NOT NULL,
+            problem TEXT NOT NULL,
+            present INTEGER NOT NULL
+        );
+        CREATE INDEX machine_by_agent ON machine (agent);
+        CREATE TABLE disk (
+            vm_id BLOB NOT NULL,
+            position INTEGER NOT NULL,
+            disk_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            length_bytes INTEGER NOT NULL,
+            format TEXT NOT NULL,
+            skip_reason TEXT NOT NULL,
+            PRIMARY KEY (vm_id, position)
+        );
+        CREATE TABLE job (
+            number INTEGER PRIMARY KEY,
+            job_id BLOB NOT NULL UNIQUE,
+            request_id TEXT UNIQUE,
+            kind INTEGER NOT NULL,
+            vm_id BLOB NOT NULL,
+            vm_name TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            point_id BLOB NOT NULL,
+            state INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            cancel_requested INTEGER NOT NULL,
+            options BLOB NOT NULL,
+            progress BLOB NOT NULL,
+            result BLOB NOT NULL,
+            failure_message TEXT NOT NULL,
+            failure_reason INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL,
+            started_ms INTEGER,
+            ended_ms INTEGER
+        );
+        CREATE INDEX job_by_state ON job (state, number);
+        CREATE INDEX job_by_vm ON job (vm_id, number);
+        CREATE TABLE job_log (
+            number INTEGER NOT NULL,
+            line INTEGER NOT NULL,
+            time_ms INTEGER NOT NULL,
+            text TEXT NOT NULL,
+            PRIMARY KEY (number, line)
+        );
+        CREATE TABLE point (
+            point_id BLOB NOT NULL PRIMARY KEY,
+            vm_id BLOB NOT NULL,
+            vm_name TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            created_ms INTEGER NOT NULL,
+            sequence INTEGER NOT NULL,
+            consistency INTEGER NOT NULL,
+            consistency_detail TEXT NOT NULL,
+            logical_bytes INTEGER NOT NULL,
+            read_bytes INTEGER NOT NULL,
+            stored_bytes INTEGER NOT NULL,
+            base_point_id BLOB NOT NULL,
+            hypervisor_kind TEXT NOT NULL,
+            forgotten INTEGER NOT NULL
+        );
+        CREATE INDEX point_by_time ON point (created_ms, point_id);
+        CREATE INDEX point_by_vm ON point (vm_id, created_ms, point_id);
+        CREATE TABLE point_stream (
+            point_id BLOB NOT NULL,
+            position INTEGER NOT NULL,
+            stream_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            length_bytes INTEGER NOT NULL,
+            format TEXT NOT NULL,
+            read_bytes INTEGER NOT NULL,
+            read_reason TEXT NOT NULL,
+            PRIMARY KEY (point_id, position)
+        );
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1]);
+}

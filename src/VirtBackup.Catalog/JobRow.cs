@@ -1,0 +1,78 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Catalog;
+
+/// <summary>What a job does. Values are stored.</summary>
+public enum JobKind
+{
+    Backup = 1,
+    Restore = 2,
+    BackupPlan = 3,
+    RestoreCheck = 4,
+
+    /// <summary>Runs in the controller; the others run on an agent.</summary>
+    Verify = 5,
+}
+
+/// <summary>Where a job is. Values are stored.</summary>
+public enum JobPhase
+{
+    Queued = 1,
+    Running = 2,
+    Succeeded = 3,
+    Failed = 4,
+    Cancelled = 5,
+}
+
+/// <summary>One job. Times are Unix milliseconds; blobs are opaque here.</summary>
+public sealed record JobRow
+{
+    /// <summary>The order in which jobs were made; 0 before the job is stored.</summary>
+    public long Number { get; init; }
+
+    public required Id16 JobId { get; init; }
+
+    /// <summary>The caller's name for its request; null when it gave none.</summary>
+    public string? RequestId { get; init; }
+
+    public required JobKind Kind { get; init; }
+
+    /// <summary>Empty for jobs that concern no machine.</summary>
+    public Id16 VmId { get; init; }
+
+    public string VmName { get; init; } = "";
+
+    /// <summary>The agent that runs it; empty: the controller itself.</summary>
+    public string Agent { get; init; } = "";
+
+    /// <summary>The recovery point that it makes or reads; empty: none.</summary>
+    public Id16 PointId { get; init; }
+
+    public JobPhase State { get; init; } = JobPhase.Queued;
+
+    /// <summary>The fencing token: 1 for the first try.</summary>
+    public long Attempt { get; init; } = 1;
+
+    public bool CancelRequested { get; init; }
+
+    public byte[] Options { get; init; } = [];
+
+    public byte[] Progress { get; init; } = [];
+
+    public byte[] Result { get; init; } = [];
+
+    public string FailureMessage { get; init; } = "";
+
+    public FaultReason FailureReason { get; init; }
+
+    public required long CreatedMs { get; init; }
+
+    public long? StartedMs { get; init; }
+
+    public long? EndedMs { get; init; }
+
+    public bool IsFinal => State is JobPhase.Succeeded or JobPhase.Failed or JobPhase.Cancelled;
+}
+
+/// <summary>A line of a job's log. <paramref name="TimeMs"/>: Unix milliseconds.</summary>
+public readonly record struct JobLogLine(long TimeMs, string Text);

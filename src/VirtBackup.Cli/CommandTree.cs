@@ -1,0 +1,49 @@
+using System.CommandLine;
+using VirtBackup.Cli.Commands;
+
+namespace VirtBackup.Cli;
+
+/// <summary>All nouns and verbs.</summary>
+internal static class CommandTree
+{
+    private const string Description = """
+        VirtBackup: back up running virtual machines, prove the backups, bring the machines back.
+
+        Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the controller cannot be reached; 4 refused;
+        5 not found; 6 damaged data found; 130 interrupted.
+        """;
+
+    public static RootCommand Create(CliContext context)
+    {
+        var root = new RootCommand(Description);
+        root.Add(GlobalOptions.Output);
+        root.Add(GlobalOptions.Credentials);
+        root.Add(Noun("controller", "The service that keeps the repository and assigns the work",
+            new Commands.Controllers.InitCommand(context), new Commands.Controllers.RunCommand(context), new Commands.Controllers.StatusCommand(context)));
+        root.Add(Noun("agent", "The service on each hypervisor host",
+            new Commands.Agents.TokenCommand(context), new Commands.Agents.EnrollCommand(context), new Commands.Agents.RevokeCommand(context),
+            new Commands.Agents.RunCommand(context), new Commands.Agents.ListCommand(context)));
+        root.Add(Noun("vm", "Virtual machines that agents report", new Commands.Machines.ListCommand(context), new Commands.Machines.ShowCommand(context)));
+        root.Add(Noun("backup", "Take recovery points",
+            new Commands.Backups.RunCommand(context), new Commands.Backups.PlanCommand(context),
+            new Commands.Jobs.ListCommand(context, "List backups that were started, newest first", "backup"), new Commands.Jobs.ShowCommand(context, "Show one backup and its outcome")));
+        root.Add(Noun("job", "Work that was started",
+            new Commands.Jobs.ListCommand(context, "List jobs, newest first"), new Commands.Jobs.ShowCommand(context, "Show one job and its outcome"), new Commands.Jobs.CancelCommand(context), new Commands.Jobs.LogCommand(context)));
+        root.Add(Noun("recovery-point", "What was backed up",
+            new Commands.RecoveryPoints.ListCommand(context), new Commands.RecoveryPoints.ShowCommand(context, "Show one recovery point and what it holds"),
+            new Commands.RecoveryPoints.VerifyCommand(context, onePoint: true), new Commands.RecoveryPoints.ForgetCommand(context)));
+        root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
+        root.Add(Noun("repository", "The store of all recovery points", new Commands.RecoveryPoints.VerifyCommand(context, onePoint: false)));
+        return root;
+    }
+
+    private static Command Noun(string name, string description, params Command[] verbs)
+    {
+        var noun = new Command(name, description);
+        foreach (var verb in verbs)
+        {
+            noun.Add(verb);
+        }
+        return noun;
+    }
+}

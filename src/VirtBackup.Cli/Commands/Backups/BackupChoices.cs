@@ -1,0 +1,98 @@
+using System.CommandLine;
+using System.Globalization;
+using VirtBackup.Protocol.Common.V1;
+
+namespace VirtBackup.Cli.Commands.Backups;
+
+/// <summary>The options of a backup, for running and for planning one.</summary>
+internal sealed class BackupChoices
+{
+    private readonly Option<bool> _full = new("--full") { Description = "Read every disk whole, whatever change tracking says" };
+
+    private readonly Option<string[]> _excluded = new("--exclude-disk")
+    {
+        Description = "Leave this disk out (may be repeated)", HelpName = "DISK", DefaultValueFactory = static _ => [],
+    };
+
+    private readonly Option<ulong> _rate = new("--rate-limit")
+    {
+        Description = "Read at most this much per second, such as 50MiB", HelpName = "BYTES", CustomParser = static result => ByteCount.Parse(result),
+    };
+
+    private readonly Option<bool> _noQuiesce = new("--no-quiesce") { Description = "Do not ask the guest to flush and freeze its file systems" };
+
+    private readonly Option<string[]> _changed = new("--changed-extents")
+    {
+        Description = "Read only these ranges of a disk without change tracking; FILE holds a line 'OFFSET LENGTH' in bytes for each (may be repeated)",
+        HelpName = "DISK=FILE", DefaultValueFactory = static _ => [],
+    };
+
+    public void AddTo(Command command)
+    {
+        command.Add(_full);
+        command.Add(_excluded);
+        command.Add(_rate);
+        command.Add(_noQuiesce);
+        command.Add(_changed);
+    }
+
+    public BackupOptions Read(ParseResult parse)
+    {
+        var options = new BackupOptions
+        {
+            Full = parse.GetValue(_full),
+            ReadBytesPerSecondMax = parse.GetValue(_rate),
+            SkipQuiesce = parse.GetValue(_noQuiesce),
+        };
+        options.ExcludedDisks.AddRange(parse.GetValue(_excluded) ?? []);
+        foreach (var given in parse.GetValue(_changed) ?? [])
+        {
+            options.ChangedExtents.Add(ExtentsFile.Read(given));
+        }
+        return options;
+    }
+}
+
+/// <summary>Changed extents, as another tool's change tracking wrote them to a file.</summary>
+internal static class ExtentsFile
+{
+    /// <summary>Numbers in one list that the controller accepts.</summary>
+    private const int NumbersMax = 1_000_000;
+
+    /// <param name="given"><c>DISK=FILE</c>.</param>
+    public static ChangedExtents Read(string given)
+    {
+        var split = given.IndexOf('=', StringComparison.Ordinal);
+        if (split <= 0 || split == given.Length - 1)
+        {
+            throw CommandFault.Usage($"'{given}' must be written as DISK=FILE.");
+        }
+        var extents = new ChangedExtents { DiskName = given[..split] };
+        var path = given[(split + 1)..];
+        if (!File.Exists(path))
+        {
+            throw new CommandFault(ExitCode.NotFound, $"The file of changed extents '{path}' does not exist.");
+        }
+        foreach (var (index, line) in File.ReadLines(path).Index())
+        {
+            if (line.AsSpan().Trim() is not { IsEmpty: false } text || text[0] == '#')
+            {
+                continue;
+            }
+            var blank = text.IndexOfAny(' ', '\t');
+            if (blank < 0 || !TryNumber(text[..blank], out var offset) || !TryNumber(text[blank..].Trim(), out var length) || length == 0)
+            {
+                throw CommandFault.Usage($"Line {index + 1} of '{path}' must be an offset and a length in bytes, with a blank between them.");
+            }
+            extents.OffsetLength.Add(offset);
+            extents.OffsetLength.Add(length);
+            if (extents.OffsetLength.Count > NumbersMax)
+            {
+                throw CommandFault.Usage($"'{path}' lists more than {NumbersMax / 2} ranges.", "merge neighbouring ranges, or leave --changed-extents out to read the whole disk");
+            }
+        }
+        return extents;
+    }
+
+    private static bool TryNumber(ReadOnlySpan<char> text, out ulong number) => ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out number);
+}

@@ -1,0 +1,52 @@
+using Spectre.Console;
+using System.CommandLine;
+using VirtBackup.Cli.Connection;
+using VirtBackup.Cli.Output;
+using VirtBackup.Cli.Views;
+using VirtBackup.Protocol.Admin.V1;
+
+namespace VirtBackup.Cli.Commands.Machines;
+
+internal sealed class ShowCommand : RemoteCommand
+{
+    private readonly Argument<string> _machine = ReferenceArguments.Machine();
+
+    public ShowCommand(CliContext context)
+        : base("show", "Show one virtual machine, its disks and its last jobs", context) => Add(_machine);
+
+    protected override async Task<int> RunAsync(ParseResult parse, ControllerConnection controller, Report report, CancellationToken cancellationToken)
+    {
+        var request = new GetVirtualMachineRequest { Vm = parse.GetRequiredValue(_machine) };
+        var found = await controller.CallAsync(
+            controller.Admin.GetVirtualMachineAsync(request, cancellationToken: cancellationToken), cancellationToken, NextSteps.ListMachines);
+        var view = new { VirtualMachine = MachineView.Of(found.VirtualMachine), RecentJobs = found.RecentJobs.Select(JobView.Of).ToList() };
+        report.Write(view, static (console, shown) =>
+        {
+            var machine = shown.VirtualMachine;
+            TextLayout.Facts(
+                console,
+                ("VM", TextLayout.Cell(machine.Name)),
+                ("Id", TextLayout.Cell(machine.VmId)),
+                ("Agent", TextLayout.Optional(machine.Agent)),
+                ("State", TextLayout.Cell(machine.State)),
+                ("Problem", TextLayout.Optional(machine.Problem, TextLayout.Bad)),
+                ("Recovery points", TextLayout.Cell(Units.Count(machine.RecoveryPoints))),
+                ("Last point", TextLayout.Cell(Units.Time(machine.LastPointTime))));
+            console.WriteLine();
+            var disks = TextLayout.Columns("DISK", ">SIZE", "FORMAT", "BACKED UP");
+            foreach (var disk in machine.Disks)
+            {
+                disks.AddRow(
+                    TextLayout.Cell(disk.Name), TextLayout.Cell(Units.Bytes(disk.LengthBytes)), TextLayout.Cell(disk.Format ?? "-"),
+                    disk.SkipReason is { } why ? TextLayout.Cell($"no: {why}", TextLayout.Doubtful) : TextLayout.Cell("yes"));
+            }
+            console.Write(disks);
+            if (shown.RecentJobs.Count > 0)
+            {
+                console.WriteLine();
+                JobTables.WriteList(console, shown.RecentJobs);
+            }
+        });
+        return ExitCode.Succeeded;
+    }
+}

@@ -1,0 +1,14 @@
+using System.CommandLine;
+
+namespace VirtBackup.Cli.Commands;
+
+/// <summary>Arguments that several verbs take.</summary>
+internal static class ReferenceArguments
+{
+    public static Argument<string> Machine() => new("vm") { Description = "Name of the virtual machine, its id, or an unambiguous start of the id" };
+
+    public static Argument<string> Point() =>
+        new("point") { Description = "Recovery point: its id, an unambiguous start of it (6 digits or more), VM@latest or VM@SEQUENCE" };
+
+    public static Argument<string> Job() => new("job") { Description = "Id of the job, or an unambiguous start of it" };
+}

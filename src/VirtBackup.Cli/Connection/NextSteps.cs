@@ -1,0 +1,10 @@
+namespace VirtBackup.Cli.Connection;
+
+/// <summary>Steps that failures propose.</summary>
+internal static class NextSteps
+{
+    public const string ListMachines = "virtbackup vm list";
+    public const string ListAgents = "virtbackup agent list";
+    public const string ListPoints = "virtbackup recovery-point list";
+    public const string ListJobs = "virtbackup job list";
+}

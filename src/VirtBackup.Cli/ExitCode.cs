@@ -1,0 +1,28 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Cli;
+
+/// <summary>What the program's exit status says; documented in <c>virtbackup --help</c> and stable for scripts.</summary>
+internal static class ExitCode
+{
+    public const int Succeeded = 0;
+    public const int Failed = 1;
+    public const int Usage = 2;
+    public const int Unreachable = 3;
+    public const int Refused = 4;
+    public const int NotFound = 5;
+    public const int Damaged = 6;
+    public const int Interrupted = 130;
+
+    public static int Of(FaultReason reason) => reason switch
+    {
+        FaultReason.InvalidArgument => Usage,
+        FaultReason.Unavailable => Unreachable,
+        FaultReason.Denied or FaultReason.AlreadyExists or FaultReason.FailedPrecondition or FaultReason.RepositoryBusy
+            or FaultReason.RetentionLocked or FaultReason.Fenced => Refused,
+        FaultReason.NotFound => NotFound,
+        FaultReason.Corrupt => Damaged,
+        FaultReason.Cancelled => Interrupted,
+        _ => Failed,
+    };
+}

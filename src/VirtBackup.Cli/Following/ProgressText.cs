@@ -1,0 +1,46 @@
+using VirtBackup.Cli.Output;
+using VirtBackup.Protocol.Admin.V1;
+using VirtBackup.Protocol.Common.V1;
+
+namespace VirtBackup.Cli.Following;
+
+/// <summary>A running job in one line.</summary>
+internal static class ProgressText
+{
+    /// <summary>Queued, or what the agent is doing.</summary>
+    public static string PhaseOf(Job job) => job switch
+    {
+        { CancelRequested: true } => "cancelling",
+        { State: JobState.Queued or JobState.Unspecified } => "waiting for the agent",
+        { Progress.Phase: { Length: > 0 } phase } => TextLayout.Clean(phase),
+        _ => "working",
+    };
+
+    public static string RateOf(Job job, TransferRate rate)
+    {
+        var progress = job.Progress ?? new Progress();
+        var parts = new List<string>();
+        if (rate.BytesPerSecond is { } speed)
+        {
+            parts.Add(Units.Rate(speed));
+        }
+        if (rate.Remaining(progress.BytesDone, progress.BytesTotal) is { } remaining)
+        {
+            parts.Add($"{Units.Duration(remaining)} left");
+        }
+        if ((progress.ChunksNew | progress.ChunksKnown | progress.ChunksZero) != 0)
+        {
+            parts.Add($"chunks {Units.Count(progress.ChunksNew)} new, {Units.Count(progress.ChunksKnown)} known, {Units.Count(progress.ChunksZero)} zero");
+        }
+        return string.Join(" · ", parts);
+    }
+
+    public static string LineOf(Job job, TransferRate rate)
+    {
+        var progress = job.Progress ?? new Progress();
+        var line = progress.BytesTotal > 0
+            ? $"{PhaseOf(job)}: {Units.Percent(progress.BytesDone, progress.BytesTotal)} ({Units.Bytes(progress.BytesDone)} of {Units.Bytes(progress.BytesTotal)})"
+            : PhaseOf(job);
+        return RateOf(job, rate) is { Length: > 0 } more ? $"{line} · {more}" : line;
+    }
+}

@@ -1,0 +1,21 @@
+using VirtBackup.Protocol.Admin.V1;
+
+namespace VirtBackup.Cli.Views;
+
+internal sealed record DiskView(string DiskId, string Name, ulong LengthBytes, string? Format, string? SkipReason)
+{
+    public static DiskView Of(Disk disk) => new(
+        disk.DiskId, disk.Name, disk.LengthBytes, WireNames.TextOrNull(disk.Format), WireNames.TextOrNull(disk.SkipReason));
+}
+
+internal sealed record MachineView(
+    string VmId, string Name, string? Agent, bool Running, bool Present, string? Problem, uint RecoveryPoints, DateTimeOffset? LastPointTime,
+    IReadOnlyList<DiskView> Disks)
+{
+    public static MachineView Of(VirtualMachine machine) => new(
+        machine.VmId, machine.Name, WireNames.TextOrNull(machine.Agent), machine.Running, machine.Present, WireNames.TextOrNull(machine.Problem),
+        machine.RecoveryPoints, WireNames.Of(machine.LastPointTime), [.. machine.Disks.Select(DiskView.Of)]);
+
+    /// <summary>One word: gone, running or stopped.</summary>
+    public string State => !Present ? "gone" : Running ? "running" : "stopped";
+}

@@ -1,0 +1,49 @@
+using Spectre.Console;
+using VirtBackup.Cli.Output;
+
+namespace VirtBackup.Cli.Views;
+
+/// <summary>Recovery points for people.</summary>
+internal static class PointTables
+{
+    public static void WriteList(IAnsiConsole console, IReadOnlyList<PointView> points)
+    {
+        if (points.Count == 0)
+        {
+            console.WriteLine("There are no recovery points.");
+            return;
+        }
+        var forgotten = points.Any(static point => point.Forgotten);
+        var table = TextLayout.Columns(["POINT", "VM", ">SEQ", "CREATED", "CONSISTENCY", ">SIZE", ">READ", ">STORED", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
+        foreach (var point in points)
+        {
+            table.AddRow(
+            [
+                TextLayout.Cell(Units.ShortId(point.PointId)), TextLayout.Cell(point.Vm), TextLayout.Cell(Units.Count(point.Sequence)),
+                TextLayout.Cell(Units.Time(point.CreateTime)), TextLayout.Cell(point.Consistency), TextLayout.Cell(Units.Bytes(point.LogicalBytes)),
+                TextLayout.Cell(Units.Bytes(point.ReadBytes)), TextLayout.Cell(Units.Bytes(point.StoredBytes)),
+                .. forgotten ? [TextLayout.Cell(point.Forgotten ? "forgotten" : "kept", point.Forgotten ? TextLayout.Faint : default(Style?))] : Array.Empty<Text>(),
+            ]);
+        }
+        console.Write(table);
+    }
+
+    public static void WriteOne(IAnsiConsole console, PointView point)
+    {
+        TextLayout.Facts(
+            console,
+            ("Recovery point", TextLayout.Cell(point.PointId)),
+            ("VM", TextLayout.Cell($"{point.Vm} ({point.VmId})")),
+            ("Name", TextLayout.Cell($"{point.Vm}@{point.Sequence}")),
+            ("Created", TextLayout.Cell(Units.Time(point.CreateTime))),
+            ("State", point.Forgotten ? TextLayout.Cell("forgotten", TextLayout.Doubtful) : null),
+            ("Consistency", ResultTables.ConsistencyOf(point)),
+            ("Size", TextLayout.Cell(Units.Bytes(point.LogicalBytes))),
+            ("Read", TextLayout.Cell(Units.Bytes(point.ReadBytes))),
+            ("Stored", TextLayout.Cell(Units.Bytes(point.StoredBytes))),
+            ("Base", TextLayout.Optional(point.BasePointId)),
+            ("Agent", TextLayout.Optional(point.Agent)),
+            ("Hypervisor", TextLayout.Optional(point.HypervisorKind)));
+        ResultTables.WriteStreams(console, point);
+    }
+}

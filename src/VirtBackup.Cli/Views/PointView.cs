@@ -1,0 +1,21 @@
+using VirtBackup.Protocol.Admin.V1;
+
+namespace VirtBackup.Cli.Views;
+
+internal sealed record PointStreamView(string StreamId, string Name, string Kind, ulong LengthBytes, string? Format, ulong ReadBytes, string? ReadReason)
+{
+    public static PointStreamView Of(PointStream stream) => new(
+        stream.StreamId, stream.Name, stream.Kind, stream.LengthBytes, WireNames.TextOrNull(stream.Format), stream.ReadBytes,
+        WireNames.TextOrNull(stream.ReadReason));
+}
+
+/// <summary>A recovery point. <see cref="Streams"/> are empty in lists.</summary>
+internal sealed record PointView(
+    string PointId, string VmId, string Vm, DateTimeOffset? CreateTime, ulong Sequence, string Consistency, string? ConsistencyDetail, ulong LogicalBytes,
+    ulong ReadBytes, ulong StoredBytes, string? BasePointId, string? HypervisorKind, string? Agent, bool Forgotten, IReadOnlyList<PointStreamView> Streams)
+{
+    public static PointView Of(RecoveryPoint point) => new(
+        point.PointId, point.VmId, point.VmName, WireNames.Of(point.CreateTime), point.Sequence, WireNames.Of(point.Consistency),
+        WireNames.TextOrNull(point.ConsistencyDetail), point.LogicalBytes, point.ReadBytes, point.StoredBytes, WireNames.TextOrNull(point.BasePointId),
+        WireNames.TextOrNull(point.HypervisorKind), WireNames.TextOrNull(point.Agent), point.Forgotten, [.. point.Streams.Select(PointStreamView.Of)]);
+}

@@ -1,0 +1,151 @@
+using Spectre.Console;
+using VirtBackup.Cli.Output;
+
+namespace VirtBackup.Cli.Views;
+
+/// <summary>Results of jobs for people.</summary>
+internal static class ResultTables
+{
+    /// <summary>Damaged ranges shown for each damaged object; JSON has them all.</summary>
+    private const int RangesShown = 5;
+
+    public static void Write(IAnsiConsole console, JobView job, ResultView result)
+    {
+        switch (result)
+        {
+            case { Backup: { } point }:
+                WriteBackup(console, job, point);
+                break;
+            case { Restore: { } restore }:
+                WriteRestore(console, job, restore);
+                break;
+            case { BackupPlan: { } plan }:
+                WritePlan(console, plan);
+                break;
+            case { RestoreCheck: { } check }:
+                WriteCheck(console, check);
+                break;
+            case { Verify: { } verify }:
+                WriteVerify(console, verify);
+                break;
+        }
+    }
+
+    public static void WriteBackup(IAnsiConsole console, JobView job, PointView point)
+    {
+        TextLayout.Title(console, "Result");
+        TextLayout.Facts(
+            console,
+            ("Recovery point", TextLayout.Cell(point.PointId)),
+            ("VM", TextLayout.Cell($"{point.Vm} (backup {Units.Count(point.Sequence)})")),
+            ("Consistency", ConsistencyOf(point)),
+            ("Read", TextLayout.Cell($"{Units.Bytes(point.ReadBytes)} of {Units.Bytes(point.LogicalBytes)}")),
+            ("Stored", TextLayout.Cell(Units.Bytes(point.StoredBytes))),
+            ("Duration", TextLayout.Optional(JobTables.DurationOf(job))),
+            ("Rate", job.DurationSeconds is > 0 and var seconds ? TextLayout.Cell(Units.Rate(point.ReadBytes / seconds)) : null));
+        WriteStreams(console, point);
+    }
+
+    public static void WriteStreams(IAnsiConsole console, PointView point)
+    {
+        if (point.Streams.Count == 0)
+        {
+            return;
+        }
+        console.WriteLine();
+        var table = TextLayout.Columns("STREAM", "KIND", ">SIZE", ">READ", "FORMAT", "WHY");
+        foreach (var stream in point.Streams)
+        {
+            table.AddRow(
+                TextLayout.Cell(stream.Name), TextLayout.Cell(stream.Kind), TextLayout.Cell(Units.Bytes(stream.LengthBytes)), TextLayout.Cell(Units.Bytes(stream.ReadBytes)),
+                TextLayout.Cell(stream.Format ?? "-"), TextLayout.Cell(stream.ReadReason ?? "-"));
+        }
+        console.Write(table);
+    }
+
+    public static Text ConsistencyOf(PointView point) => TextLayout.Cell(
+        point.ConsistencyDetail is { } detail ? $"{point.Consistency} ({detail})" : point.Consistency,
+        point.Consistency == "crash" ? TextLayout.Doubtful : TextLayout.Good);
+
+    private static void WriteRestore(IAnsiConsole console, JobView job, RestoreResultView restore)
+    {
+        TextLayout.Title(console, "Result");
+        TextLayout.Facts(
+            console,
+            [
+                ("VM", TextLayout.Cell($"{restore.Name} ({(restore.Running ? "running" : "not started")})")),
+                ("VM id", TextLayout.Cell(restore.VmId)),
+                ("Written", TextLayout.Cell(Units.Bytes(restore.BytesWritten))),
+                ("Duration", TextLayout.Optional(JobTables.DurationOf(job))),
+                .. restore.Details.Select(static detail => (TextLayout.Clean(detail.Name), (Text?)TextLayout.Cell(detail.Value))),
+            ]);
+    }
+
+    private static void WritePlan(IAnsiConsole console, BackupPlanView plan)
+    {
+        console.WriteLine();
+        var table = TextLayout.Columns("DISK", "VERDICT", ">SIZE", ">TO READ", "WHY");
+        foreach (var disk in plan.Disks)
+        {
+            var (verdict, style) = disk switch
+            {
+                { Skipped: true } => ("skipped", TextLayout.Doubtful),
+                { ChangedOnly: true } => ("changes only", TextLayout.Good),
+                _ => ("whole disk", Style.Plain),
+            };
+            table.AddRow(
+                TextLayout.Cell(disk.Name), TextLayout.Cell(verdict, style), TextLayout.Cell(Units.Bytes(disk.LengthBytes)),
+                TextLayout.Cell(disk.Skipped ? "-" : Units.Bytes(disk.ReadBytes)), TextLayout.Cell(disk.Reason ?? "-"));
+        }
+        console.Write(table);
+        var space = $"Scratch space on the host: at most {Units.Bytes(plan.FleeceBytesMax)} while the backup runs, {Units.Bytes(plan.FleeceBytesFree)} free.";
+        console.Write(new Text($"\n{space}\n", plan.FleeceFits ? Style.Plain : TextLayout.Doubtful));
+    }
+
+    private static void WriteCheck(IAnsiConsole console, RestoreCheckView check)
+    {
+        console.WriteLine();
+        var table = TextLayout.Columns("ITEM", "VERDICT", "MESSAGE");
+        foreach (var finding in check.Findings)
+        {
+            table.AddRow(TextLayout.Cell(finding.Item), TextLayout.Cell(finding.Verdict, finding.Verdict switch
+            {
+                "fits" => TextLayout.Good,
+                "adapts" => TextLayout.Doubtful,
+                _ => TextLayout.Bad,
+            }), TextLayout.Cell(finding.Message));
+        }
+        console.Write(table);
+        console.Write(check.Possible
+            ? new Text("\nThe restore is possible.\n", TextLayout.Good)
+            : new Text("\nThe restore is not possible as asked.\n", TextLayout.Bad));
+    }
+
+    private static void WriteVerify(IAnsiConsole console, VerifyResultView verify)
+    {
+        TextLayout.Title(console, "Result");
+        TextLayout.Facts(
+            console,
+            ("Objects", TextLayout.Cell(Units.Count(verify.Objects))),
+            ("Read", TextLayout.Cell(Units.Bytes(verify.Bytes))),
+            ("Records", TextLayout.Cell(Units.Count(verify.Records))),
+            ("Damaged", verify.DamagesTotal == 0 ? TextLayout.Cell("none", TextLayout.Good) : TextLayout.Cell(Units.Count(verify.DamagesTotal), TextLayout.Bad)));
+        foreach (var damage in verify.Damages)
+        {
+            console.WriteLine();
+            console.Write(TextLayout.Cell(damage.Object, TextLayout.Bad));
+            console.Write(TextLayout.Cell($": {damage.Problem}"));
+            console.WriteLine();
+            foreach (var range in damage.Ranges.Take(RangesShown))
+            {
+                console.Write(TextLayout.Cell(
+                    $"  {range.Vm} {Units.ShortId(range.PointId ?? "")} {range.Stream}: {Units.Bytes(range.Length)} from {Units.Bytes(range.Offset)}"));
+                console.WriteLine();
+            }
+            if (damage.Ranges.Count > RangesShown)
+            {
+                console.WriteLine($"  and {damage.Ranges.Count - RangesShown} more ranges: see --output json");
+            }
+        }
+    }
+}

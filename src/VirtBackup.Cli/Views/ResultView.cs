@@ -1,0 +1,65 @@
+using VirtBackup.Protocol.Admin.V1;
+using VirtBackup.Protocol.Common.V1;
+
+namespace VirtBackup.Cli.Views;
+
+internal sealed record RestoreResultView(string VmId, string Name, bool Running, ulong BytesWritten, IReadOnlyList<NamedValueView> Details)
+{
+    public static RestoreResultView Of(RestoreResult result) => new(
+        result.VmId, result.Name, result.Running, result.BytesWritten, [.. result.Details.Select(static d => new NamedValueView(d.Name, d.Value))]);
+}
+
+internal sealed record NamedValueView(string Name, string Value);
+
+internal sealed record DiskPlanView(string DiskId, string Name, ulong LengthBytes, bool ChangedOnly, ulong ReadBytes, string? Reason, bool Skipped)
+{
+    public static DiskPlanView Of(DiskPlan disk) => new(
+        disk.DiskId, disk.Name, disk.LengthBytes, disk.ChangedOnly, disk.ReadBytes, WireNames.TextOrNull(disk.Reason), disk.Skipped);
+}
+
+internal sealed record BackupPlanView(IReadOnlyList<DiskPlanView> Disks, ulong FleeceBytesMax, ulong FleeceBytesFree)
+{
+    public static BackupPlanView Of(BackupPlan plan) => new([.. plan.Disks.Select(DiskPlanView.Of)], plan.FleeceBytesMax, plan.FleeceBytesFree);
+
+    /// <summary>Whether the worst case of guest writes fits beside the backup.</summary>
+    public bool FleeceFits => FleeceBytesMax <= FleeceBytesFree;
+}
+
+internal sealed record FindingView(string Item, string Verdict, string Message);
+
+internal sealed record RestoreCheckView(IReadOnlyList<FindingView> Findings)
+{
+    public static RestoreCheckView Of(RestoreCheck check) =>
+        new([.. check.Findings.Select(static f => new FindingView(f.Item, WireNames.Of(f.Severity), f.Message))]);
+
+    /// <summary>Whether nothing stands in the way.</summary>
+    public bool Possible => Findings.All(static finding => finding.Verdict != "blocks");
+}
+
+internal sealed record DamagedRangeView(string? PointId, string? Vm, string? Stream, ulong Offset, ulong Length);
+
+internal sealed record DamageView(string Object, string Problem, IReadOnlyList<DamagedRangeView> Ranges);
+
+internal sealed record VerifyResultView(ulong Objects, ulong Bytes, ulong Records, ulong DamagesTotal, IReadOnlyList<DamageView> Damages)
+{
+    public static VerifyResultView Of(VerifyResult result) => new(
+        result.Objects, result.Bytes, result.Records, Math.Max(result.DamagesTotal, (ulong)result.Damages.Count), [.. result.Damages.Select(Of)]);
+
+    private static DamageView Of(Damage damage) => new(damage.Object, damage.Problem, [.. damage.Ranges.Select(static r => new DamagedRangeView(
+        WireNames.TextOrNull(r.PointId), WireNames.TextOrNull(r.VmName), WireNames.TextOrNull(r.StreamName), r.Offset, r.Length))]);
+}
+
+/// <summary>What a job came to; exactly one member is not null.</summary>
+internal sealed record ResultView(
+    PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify)
+{
+    public static ResultView? Of(JobResult? result) => result?.ResultCase switch
+    {
+        JobResult.ResultOneofCase.Backup => new(PointView.Of(result.Backup), null, null, null, null),
+        JobResult.ResultOneofCase.Restore => new(null, RestoreResultView.Of(result.Restore), null, null, null),
+        JobResult.ResultOneofCase.BackupPlan => new(null, null, BackupPlanView.Of(result.BackupPlan), null, null),
+        JobResult.ResultOneofCase.RestoreCheck => new(null, null, null, RestoreCheckView.Of(result.RestoreCheck), null),
+        JobResult.ResultOneofCase.Verify => new(null, null, null, null, VerifyResultView.Of(result.Verify)),
+        _ => null,
+    };
+}

@@ -1,0 +1,194 @@
+using System.Reflection;
+using System.Security.Cryptography;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using VirtBackup.Catalog;
+using VirtBackup.Controller.Grpc;
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Identity;
+using VirtBackup.ObjectStores;
+using VirtBackup.Repository;
+using VirtBackup.Repository.Index;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Controller.Host;
+
+/// <summary>Composes the controller from its folder and runs it until it is told to stop.</summary>
+internal static class ControllerProgram
+{
+    private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
+
+    public static string Version { get; } =
+        typeof(ControllerProgram).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "0";
+
+    /// <exception cref="FaultException">It cannot run; the message says why and what to do.</exception>
+    public static async Task RunAsync(string folder)
+    {
+        var home = new ControllerHome(folder);
+        var settings = home.ReadSettings();
+        using var homeLock = home.TakeLock();
+        using var authority = home.ReadAuthority(SystemEntropy.Instance, TimeProvider.System);
+        using var escrow = ReadEscrow(home);
+        using var store = LocalFolderStore.Open(settings.RepositoryPath);
+        await RequireRepositoryAsync(store, settings);
+        await using var index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 16 << 10 });
+        await using var catalog = SqliteDatabase.Open(home.CatalogPath, CatalogSchema.Migrations, new SqliteOptions { CacheKibibytes = 4 << 10, Readers = 2 });
+        await using var repository = await BackupRepository.OpenAsync(
+            store, index, new RepositoryOptions(), TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
+
+        var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = home.Folder });
+        ConfigureHost(builder);
+        using var loggers = LoggerFactory.Create(ConfigureLogging);
+        await using var role = new ControllerRole(new ControllerParts
+        {
+            Identity = new ControllerIdentity(repository.Head.Uuid, Version, settings.DialAddress, settings.RepositoryPath),
+            Authority = authority,
+            Escrow = escrow,
+            Store = store,
+            Repository = repository,
+            CatalogDatabase = catalog,
+            Entropy = SystemEntropy.Instance,
+            Time = TimeProvider.System,
+            Loggers = loggers,
+        });
+        await role.StartAsync(CancellationToken.None);
+        using var certificate = new ServerCertificate(authority, settings, TimeProvider.System);
+        builder.WebHost.ConfigureKestrel(kestrel => ConfigureKestrel(kestrel, settings, certificate, role.Chain));
+        builder.Services.AddController(role);
+        await using var application = builder.Build();
+        application.MapController();
+        await ServeAsync(application, role, certificate, loggers.CreateLogger("VirtBackup.Controller.Host"));
+    }
+
+    private static EscrowKeys ReadEscrow(ControllerHome home)
+    {
+        var bytes = home.ReadEscrow();
+        try
+        {
+            return EscrowKeys.Parse(bytes);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(bytes);
+        }
+    }
+
+    /// <summary>Before anything is claimed: another repository at this path is a swapped disk.</summary>
+    private static async ValueTask RequireRepositoryAsync(LocalFolderStore store, ControllerSettings settings)
+    {
+        var head = await BackupRepository.ReadHeadAsync(store, CancellationToken.None);
+        if (head.Uuid != Id16.Parse(settings.RepositoryId))
+        {
+            throw new FaultException(
+                FaultReason.FailedPrecondition,
+                $"'{settings.RepositoryPath}' holds repository {head.Uuid}, not {settings.RepositoryId}: check which disk is mounted there.");
+        }
+    }
+
+    private static void ConfigureHost(WebApplicationBuilder builder)
+    {
+        builder.Host.UseSystemd();
+        builder.Logging.ClearProviders();
+        ConfigureLogging(builder.Logging);
+        builder.Services.Configure<HostOptions>(static options => options.ShutdownTimeout = StopPatience);
+    }
+
+    private static void ConfigureLogging(ILoggingBuilder logging)
+    {
+        logging.AddSimpleConsole(static options =>
+        {
+            options.SingleLine = true;
+            options.UseUtcTimestamp = true;
+            options.TimestampFormat = "yyyy-MM-ddTHH:mm:ss.fffZ ";
+            options.ColorBehavior = Microsoft.Extensions.Logging.Console.LoggerColorBehavior.Disabled;
+        });
+        logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(static options => options.LogToStandardErrorThreshold = LogLevel.Trace);
+        logging.AddFilter("Microsoft", LogLevel.Warning);
+        logging.AddFilter("Grpc", LogLevel.Warning);
+        // Calls that end because a client went away are told by the call gate, if they matter.
+        logging.AddFilter("Grpc.AspNetCore.Server.ServerCallHandler", LogLevel.Critical);
+    }
+
+    private static void ConfigureKestrel(KestrelServerOptions kestrel, ControllerSettings settings, ServerCertificate certificate, ChainPolicy chain)
+    {
+        kestrel.AddServerHeader = false;
+        var limits = kestrel.Limits;
+        // Uploads have no end that is known in advance, and may pause.
+        limits.MaxRequestBodySize = null;
+        limits.MinRequestBodyDataRate = null;
+        limits.MinResponseDataRate = null;
+        limits.Http2.KeepAlivePingDelay = TimeSpan.FromSeconds(20);
+        limits.Http2.KeepAlivePingTimeout = TimeSpan.FromSeconds(20);
+        // One fat link of 1 Gb/s and 40 ms fits into the stream's window; memory is bounded by the connections' windows.
+        limits.Http2.InitialConnectionWindowSize = 8 << 20;
+        limits.Http2.InitialStreamWindowSize = 4 << 20;
+        limits.Http2.MaxStreamsPerConnection = 200;
+        foreach (var endpoint in settings.Endpoints)
+        {
+            kestrel.Listen(endpoint, listen =>
+            {
+                listen.Protocols = HttpProtocols.Http2;
+                listen.UseHttps(https =>
+                {
+                    https.ServerCertificateSelector = (_, _) => certificate.Current;
+                    // Enrolling has no certificate yet; the call gate demands one everywhere else.
+                    https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
+                    https.CheckCertificateRevocation = false;
+                    https.ClientCertificateValidation = chain.ClientCertificateValidation();
+                });
+            });
+        }
+    }
+
+    private static async Task ServeAsync(WebApplication application, ControllerRole role, ServerCertificate certificate, ILogger logger)
+    {
+        var lifetime = application.Lifetime;
+        using var stopping = CancellationTokenSource.CreateLinkedTokenSource(lifetime.ApplicationStopping);
+        await application.StartAsync(stopping.Token);
+        var addresses = application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
+        foreach (var address in addresses)
+        {
+            Console.WriteLine($"ready: listening on {new Uri(address).Authority}");
+        }
+        Task[] loops = [role.RunAsync(stopping.Token), certificate.RunAsync(stopping.Token)];
+        Exception? failure = null;
+        try
+        {
+            await await Task.WhenAny(loops);
+        }
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+        {
+            // Told to stop.
+        }
+        catch (Exception broken)
+        {
+            failure = broken;
+            logger.LogCritical(broken, "The controller stops: a part of it failed.");
+        }
+        await stopping.CancelAsync();
+        await GoAwayAsync(role);
+        using var patience = new CancellationTokenSource(StopPatience, TimeProvider.System);
+        await application.StopAsync(patience.Token);
+        if (failure is not null)
+        {
+            throw new FaultException(FaultReason.Unspecified, "A part of the controller failed: see the log above.", failure);
+        }
+    }
+
+    /// <summary>Tells the agents to come back; their uploads resume with the next controller.</summary>
+    private static async Task GoAwayAsync(ControllerRole role)
+    {
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(5), TimeProvider.System);
+        try
+        {
+            await role.Connections.GoAwayAsync(patience.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            // An agent that does not listen is cut off.
+        }
+    }
+}

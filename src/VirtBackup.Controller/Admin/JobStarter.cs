@@ -1,0 +1,127 @@
+using Google.Protobuf;
+using VirtBackup.Catalog;
+using VirtBackup.Controller.Control;
+using VirtBackup.Core;
+using VirtBackup.Protocol.Admin.V1;
+using VirtBackup.Protocol.Common.V1;
+
+namespace VirtBackup.Controller.Admin;
+
+/// <summary>Makes jobs from operators' requests. Safe for concurrent use.</summary>
+public sealed class JobStarter(References references, CatalogDatabase catalog, JobService jobs, VerifyService verifications, IEntropy entropy, TimeProvider time)
+{
+    private const int ExcludedDisksMax = 1024;
+    private const int RequestIdCharsMax = 128;
+    private const int PathCharsMax = 4096;
+
+    public async ValueTask<JobRow> StartBackupAsync(StartBackupRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var machine = await FindPresentAsync(request.Vm, cancellationToken);
+        return await CreateAsync(
+            New(JobKind.Backup, machine.Agent, machine.VmId, machine.Name, Id16.Create(entropy), ToBytes(request.Options), request.RequestId), cancellationToken);
+    }
+
+    public async ValueTask<JobRow> StartBackupPlanAsync(StartBackupPlanRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var machine = await FindPresentAsync(request.Vm, cancellationToken);
+        return await CreateAsync(New(JobKind.BackupPlan, machine.Agent, machine.VmId, machine.Name, Id16.Empty, ToBytes(request.Options), ""), cancellationToken);
+    }
+
+    public async ValueTask<JobRow> StartRestoreAsync(StartRestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var (point, agent) = await FindTargetAsync(request.Point, request.Agent, cancellationToken);
+        return await CreateAsync(
+            New(JobKind.Restore, agent, point.VmId, point.VmName, point.PointId, ToBytes(request.Options), request.RequestId), cancellationToken);
+    }
+
+    public async ValueTask<JobRow> StartRestoreCheckAsync(StartRestoreCheckRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var (point, agent) = await FindTargetAsync(request.Point, request.Agent, cancellationToken);
+        return await CreateAsync(New(JobKind.RestoreCheck, agent, point.VmId, point.VmName, point.PointId, ToBytes(request.Options), ""), cancellationToken);
+    }
+
+    public async ValueTask<JobRow> StartVerifyAsync(StartVerifyRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var point = request.Point.Length == 0 ? null : await references.FindPointAsync(request.Point, cancellationToken);
+        var job = await CreateAsync(
+            New(JobKind.Verify, "", point?.VmId ?? Id16.Empty, point?.VmName ?? "", point?.PointId ?? Id16.Empty, request.ToByteArray(), ""), cancellationToken);
+        await verifications.StartAsync(job, cancellationToken);
+        return job;
+    }
+
+    private ValueTask<JobRow> CreateAsync(JobRow job, CancellationToken cancellationToken) => jobs.CreateAsync(job, cancellationToken);
+
+    private JobRow New(JobKind kind, string agent, Id16 vmId, string vmName, Id16 pointId, byte[] options, string requestId) => new()
+    {
+        JobId = Id16.Create(entropy),
+        RequestId = requestId.Length == 0 ? null : WireText.Bounded(requestId, RequestIdCharsMax, "request id"),
+        Kind = kind,
+        Agent = agent,
+        VmId = vmId,
+        VmName = vmName,
+        PointId = pointId,
+        Options = options,
+        CreatedMs = time.NowMs(),
+    };
+
+    private async ValueTask<MachineRow> FindPresentAsync(string reference, CancellationToken cancellationToken)
+    {
+        var machine = await references.FindMachineAsync(reference, cancellationToken);
+        if (!machine.Present)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"No agent reports the virtual machine '{machine.Name}' any more: check its host's agent.");
+        }
+        await RequireAgentAsync(machine.Agent, cancellationToken);
+        return machine;
+    }
+
+    private async ValueTask<(PointRow Point, string Agent)> FindTargetAsync(string pointReference, string agentName, CancellationToken cancellationToken)
+    {
+        var point = await references.FindPointAsync(pointReference, cancellationToken);
+        if (point.Forgotten)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point.PointId} is forgotten: undo that first.");
+        }
+        var agent = agentName.Length > 0 ? agentName : (await catalog.Machines.FindAsync(point.VmId, cancellationToken))?.Agent ?? point.Agent;
+        await RequireAgentAsync(agent, cancellationToken);
+        return (point, agent);
+    }
+
+    private async ValueTask RequireAgentAsync(string name, CancellationToken cancellationToken)
+    {
+        var agent = await catalog.Agents.FindAsync(name, cancellationToken) ?? throw new FaultException(FaultReason.NotFound, $"There is no agent called '{name}'.");
+        if (agent.RevokedMs is not null)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The agent '{name}' is revoked: choose another one.");
+        }
+    }
+
+    private static byte[] ToBytes(BackupOptions? options)
+    {
+        options ??= new BackupOptions();
+        if (options.ExcludedDisks.Count > ExcludedDisksMax || options.ChangedExtents.Count > ExcludedDisksMax)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"Options name at most {ExcludedDisksMax} disks.");
+        }
+        return Bounded(options);
+    }
+
+    private static byte[] ToBytes(RestoreOptions? options)
+    {
+        options ??= new RestoreOptions();
+        _ = WireText.Bounded(options.Folder, PathCharsMax, "folder");
+        _ = WireText.Bounded(options.Name, 255, "name");
+        _ = WireText.Bounded(options.Format, 32, "format");
+        return Bounded(options);
+    }
+
+    private static byte[] Bounded(IMessage options) =>
+        options.CalculateSize() <= JobMessages.OptionsBytesMax
+            ? options.ToByteArray()
+            : throw new FaultException(FaultReason.InvalidArgument, $"A job's options have at most {JobMessages.OptionsBytesMax} bytes: give fewer changed extents.");
+}

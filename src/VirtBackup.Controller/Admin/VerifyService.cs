@@ -1,0 +1,259 @@
+using System.Collections.Concurrent;
+using System.Threading.Channels;
+using Google.Protobuf;
+using Microsoft.Extensions.Logging;
+using VirtBackup.Catalog;
+using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Store;
+using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Maps;
+using VirtBackup.Protocol.Admin.V1;
+using VirtBackup.Repository;
+using VirtBackup.Repository.Verification;
+using VirtBackup.Sealing;
+using Damage = VirtBackup.Protocol.Admin.V1.Damage;
+using Progress = VirtBackup.Protocol.Common.V1.Progress;
+
+namespace VirtBackup.Controller.Admin;
+
+/// <summary>Runs verification jobs in the controller, one after the other. Safe for concurrent use.</summary>
+public sealed partial class VerifyService(
+    BackupRepository repository, IObjectStore store, Keyholder keyholder, CatalogDatabase catalog, JobService jobs, TimeProvider time, ILogger<VerifyService> logger)
+    : IDisposable
+{
+    private const int QueueMax = 64;
+
+    private static readonly TimeSpan ProgressInterval = TimeSpan.FromSeconds(1);
+
+    private readonly Channel<JobRow> _queue = Channel.CreateBounded<JobRow>(QueueMax);
+    private readonly ConcurrentDictionary<Id16, CancellationTokenSource> _cancellations = new();
+
+    /// <summary>Queues a job that was stored before.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: too many wait already.</exception>
+    public async ValueTask StartAsync(JobRow job, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(job);
+        var source = new CancellationTokenSource();
+        _cancellations[job.JobId] = source;
+        if (!_queue.Writer.TryWrite(job))
+        {
+            _cancellations.TryRemove(job.JobId, out _);
+            source.Dispose();
+            var message = $"{QueueMax} verifications wait already: wait until some are over.";
+            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], message, FaultReason.FailedPrecondition, cancellationToken);
+            throw new FaultException(FaultReason.FailedPrecondition, message);
+        }
+    }
+
+    public void Cancel(Id16 jobId)
+    {
+        if (_cancellations.TryGetValue(jobId, out var source))
+        {
+            source.Cancel();
+        }
+    }
+
+    /// <summary>Works on the queue until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        await foreach (var job in _queue.Reader.ReadAllAsync(cancellationToken))
+        {
+            var source = _cancellations[job.JobId];
+            using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, source.Token);
+            await RunAsync(job, scope.Token, cancellationToken);
+            _cancellations.TryRemove(job.JobId, out _);
+            source.Dispose();
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (var source in _cancellations.Values)
+        {
+            source.Dispose();
+        }
+    }
+
+    private async ValueTask RunAsync(JobRow job, CancellationToken cancellationToken, CancellationToken stopping)
+    {
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            var result = await VerifyAsync(job, cancellationToken);
+            await jobs.FinishAsync(job.JobId, JobPhase.Succeeded, result.ToByteArray(), "", FaultReason.Unspecified, stopping);
+        }
+        catch (OperationCanceledException) when (!stopping.IsCancellationRequested)
+        {
+            await jobs.FinishAsync(job.JobId, JobPhase.Cancelled, [], "", FaultReason.Unspecified, stopping);
+        }
+        catch (FaultException fault)
+        {
+            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], fault.Message, fault.Reason, stopping);
+        }
+        catch (Exception failure) when (failure is not OperationCanceledException)
+        {
+            LogFailed(failure, job.JobId);
+            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], "The verification failed unexpectedly: see the controller's log.", FaultReason.Unspecified, stopping);
+        }
+    }
+
+    private async ValueTask<VerifyResult> VerifyAsync(JobRow job, CancellationToken cancellationToken)
+    {
+        await jobs.ProgressAsync(job.JobId, new Progress { Phase = "verifying" }.ToByteArray(), cancellationToken);
+        var full = StartVerifyRequest.Parser.ParseFrom(job.Options).Full;
+        using var opener = full ? new RecordOpener(keyholder, repository) : null;
+        var total = (await repository.GetStatisticsAsync(cancellationToken)).PackBytes;
+        var latest = new LatestProgress();
+        using var reporting = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var reporter = ReportAsync(job.JobId, latest, total, reporting.Token);
+        VerificationReport report;
+        try
+        {
+            report = await repository.VerifyAsync(
+                new VerificationOptions { Signatures = new RosterVerifier(store), Opener = opener, Progress = latest }, cancellationToken);
+        }
+        finally
+        {
+            await reporting.CancelAsync();
+            await reporter;
+        }
+        return await ToResultAsync(report, job.PointId, cancellationToken);
+    }
+
+    private async Task ReportAsync(Id16 jobId, LatestProgress latest, long total, CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        try
+        {
+            while (true)
+            {
+                await Task.Delay(ProgressInterval, time, cancellationToken);
+                var now = latest.Value;
+                var progress = new Progress
+                {
+                    Phase = now.Points == 0 ? "verifying packs" : "verifying recovery points", BytesTotal = (ulong)total, BytesDone = (ulong)now.Bytes, ChunksKnown = (ulong)now.Chunks,
+                };
+                await jobs.ProgressAsync(jobId, progress.ToByteArray(), cancellationToken);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The verification is over.
+        }
+    }
+
+    /// <param name="report">What was found in the whole repository.</param>
+    /// <param name="pointId">Only what this point loses; empty: everything.</param>
+    /// <param name="cancellationToken">Stops the look-ups.</param>
+    private async ValueTask<VerifyResult> ToResultAsync(VerificationReport report, Id16 pointId, CancellationToken cancellationToken)
+    {
+        var damages = pointId.IsEmpty
+            ? report.Damages
+            : [.. report.Damages.Where(damage => damage.Affected.Any(range => range.Point == pointId) || damage.ObjectKey.EndsWith($"/{pointId}.vbm", StringComparison.Ordinal))];
+        var result = new VerifyResult
+        {
+            Objects = (ulong)(report.Packs + report.Points),
+            Bytes = (ulong)report.Bytes,
+            Records = (ulong)report.ChunksOpened,
+            DamagesTotal = (ulong)(pointId.IsEmpty ? report.DamageCount : damages.Count),
+        };
+        var names = new Dictionary<Id16, PointRow?>();
+        foreach (var damage in damages)
+        {
+            var message = new Damage { Object = damage.ObjectKey, Problem = damage.Problem };
+            foreach (var range in damage.Affected.Where(range => pointId.IsEmpty || range.Point == pointId))
+            {
+                if (!names.TryGetValue(range.Point, out var point))
+                {
+                    names.Add(range.Point, point = await catalog.Points.FindAsync(range.Point, cancellationToken));
+                }
+                message.Ranges.Add(new DamagedRange
+                {
+                    PointId = range.Point.ToString(),
+                    VmName = point?.VmName ?? "",
+                    StreamName = point?.Streams.FirstOrDefault(stream => stream.StreamId == range.Stream.ToString())?.Name ?? range.Stream.ToString(),
+                    Offset = (ulong)range.Range.Offset,
+                    Length = (ulong)range.Range.Length,
+                });
+            }
+            result.Damages.Add(message);
+        }
+        return result;
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Verification job {JobId} failed.")]
+    private partial void LogFailed(Exception failure, Id16 jobId);
+
+    private sealed class LatestProgress : IProgress<VerificationProgress>
+    {
+        private readonly Lock _lock = new();
+        private VerificationProgress _value;
+
+        public VerificationProgress Value
+        {
+            get
+            {
+                lock (_lock)
+                {
+                    return _value;
+                }
+            }
+        }
+
+        public void Report(VerificationProgress value)
+        {
+            lock (_lock)
+            {
+                _value = value;
+            }
+        }
+    }
+
+    /// <summary>Checks signatures with the agents' keys that the repository keeps.</summary>
+    private sealed class RosterVerifier(IObjectStore store) : IManifestSignatureVerifier
+    {
+        private const int KeyBytesMax = 1 << 10;
+
+        public async ValueTask VerifyAsync(Manifest manifest, CancellationToken cancellationToken) =>
+            ManifestSealing.VerifySignature(manifest, await store.ReadAllAsync(ObjectKeys.Agent(manifest.Head.AgentKeyId), KeyBytesMax, cancellationToken));
+    }
+
+    /// <summary>Opens chunks with the escrowed keys. One verification at a time uses it.</summary>
+    private sealed class RecordOpener : IChunkOpener, IDisposable
+    {
+        private readonly OpenedKeys _vmKeys;
+        private readonly ChunkKeyRing _ring;
+        private readonly ChunkOpener _opener;
+        private readonly byte[] _plain = new byte[Limits.ChunkBytesMax];
+
+        public RecordOpener(Keyholder keyholder, BackupRepository repository)
+        {
+            _vmKeys = new OpenedKeys(keyholder);
+            var idKeys = repository.Head.Scopes.Select(scope => keyholder.DeriveIdKey(Id16.Parse(scope.Id), scope.Generation)).ToList();
+            if (!idKeys.Exists(key => key.Scope == repository.Head.Uuid && key.Generation == 1))
+            {
+                idKeys.Add(keyholder.DeriveIdKey(repository.Head.Uuid, 1));
+            }
+            _ring = new ChunkKeyRing(idKeys);
+            idKeys.ForEach(static key => key.Dispose());
+            _opener = new ChunkOpener(_ring);
+        }
+
+        public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
+        {
+            var key = await _vmKeys.GetAsync(vm, entry.EpochId, cancellationToken);
+            _opener.Open(record.Span, entry.Id, key.Unmask(entry.Id, entry.MaskedSecret), _plain.AsSpan(0, entry.Length));
+        }
+
+        public void Dispose()
+        {
+            System.Security.Cryptography.CryptographicOperations.ZeroMemory(_plain);
+            _opener.Dispose();
+            _ring.Dispose();
+            _vmKeys.Dispose();
+        }
+    }
+}

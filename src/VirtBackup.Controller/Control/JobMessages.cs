@@ -1,0 +1,98 @@
+using Google.Protobuf;
+using VirtBackup.Catalog;
+using VirtBackup.Core;
+using VirtBackup.Protocol.Agent.V1;
+using VirtBackup.Protocol.Common.V1;
+using VirtBackup.Protocol.Grpc;
+
+namespace VirtBackup.Controller.Control;
+
+/// <summary>Between a job's row and the messages that an agent exchanges about it.</summary>
+internal static class JobMessages
+{
+    /// <summary>Largest options of one job, bytes on the wire: assignments must stay small.</summary>
+    public const int OptionsBytesMax = 256 << 10;
+
+    private const int MessageCharsMax = 4096;
+    private const int PhaseCharsMax = 64;
+
+    /// <summary>Largest result that is kept, bytes on the wire.</summary>
+    private const int ResultBytesMax = 1 << 20;
+
+    public static Job ToAssignment(JobRow row)
+    {
+        var job = new Job { JobId = row.JobId.ToString(), Attempt = (ulong)row.Attempt, Cancel = row.CancelRequested };
+        var vm = WireText.ToText(row.VmId);
+        var point = WireText.ToText(row.PointId);
+        switch (row.Kind)
+        {
+            case JobKind.Backup:
+                job.Backup = new BackupTask { VmId = vm, PointId = point, Options = BackupOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.Restore:
+                job.Restore = new RestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.BackupPlan:
+                job.PlanBackup = new PlanBackupTask { VmId = vm, Options = BackupOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.RestoreCheck:
+                job.CheckRestore = new CheckRestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
+                break;
+            default:
+                Check.That(row.Kind != JobKind.Verify);
+                break;
+        }
+        return job;
+    }
+
+    /// <summary>The job as the report describes it; bounds are enforced here, the rules of a job's life are not.</summary>
+    public static JobRow Apply(JobRow row, JobReport report, long nowMs)
+    {
+        row = row with { StartedMs = row.StartedMs ?? nowMs, Progress = ToBytes(report.Progress) ?? row.Progress };
+        switch (report.State)
+        {
+            case JobState.Queued:
+                return row;
+            case JobState.Running:
+                return row with { State = JobPhase.Running };
+            case JobState.Succeeded:
+                return row with { State = JobPhase.Succeeded, EndedMs = nowMs, Result = ToResult(row.Kind, report) };
+            case JobState.Cancelled:
+                return row with { State = JobPhase.Cancelled, EndedMs = nowMs };
+            case JobState.Failed:
+                return row with
+                {
+                    State = JobPhase.Failed,
+                    EndedMs = nowMs,
+                    FailureMessage = WireText.Shortened(report.FailureMessage, MessageCharsMax),
+                    FailureReason = FaultStatus.FromReason(report.FailureReason),
+                };
+            default:
+                throw new FaultException(FaultReason.InvalidArgument, "The report does not say in which state the job is.");
+        }
+    }
+
+    private static byte[]? ToBytes(Progress? progress) =>
+        progress is null ? null
+        : progress.Phase.Length <= PhaseCharsMax ? progress.ToByteArray()
+        : throw new FaultException(FaultReason.InvalidArgument, $"A job's phase has at most {PhaseCharsMax} characters.");
+
+    private static byte[] ToResult(JobKind kind, JobReport report)
+    {
+        IMessage? result = kind switch
+        {
+            JobKind.Backup => report.Backup,
+            JobKind.Restore => report.Restore,
+            JobKind.BackupPlan => report.PlanBackup,
+            JobKind.RestoreCheck => report.CheckRestore,
+            _ => null,
+        };
+        if (result is null)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "A report of success must carry the result that belongs to the job.");
+        }
+        return result.CalculateSize() <= ResultBytesMax
+            ? result.ToByteArray()
+            : throw new FaultException(FaultReason.InvalidArgument, $"A job's result has at most {ResultBytesMax} bytes.");
+    }
+}

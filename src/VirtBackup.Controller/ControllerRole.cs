@@ -1,0 +1,166 @@
+using Microsoft.Extensions.Logging;
+using VirtBackup.Catalog;
+using VirtBackup.Controller.Admin;
+using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Store;
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Identity;
+using VirtBackup.Repository;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Controller;
+
+/// <summary>What a controller is made of. Everything stays its owner's to dispose and must outlive the role.</summary>
+public sealed record ControllerParts
+{
+    public required ControllerIdentity Identity { get; init; }
+
+    public required CertificateAuthority Authority { get; init; }
+
+    public required EscrowKeys Escrow { get; init; }
+
+    /// <summary>The repository's objects.</summary>
+    public required IObjectStore Store { get; init; }
+
+    public required BackupRepository Repository { get; init; }
+
+    /// <summary>Opened with <see cref="CatalogSchema.Migrations"/>.</summary>
+    public required IDatabase CatalogDatabase { get; init; }
+
+    public required IEntropy Entropy { get; init; }
+
+    public required TimeProvider Time { get; init; }
+
+    public required ILoggerFactory Loggers { get; init; }
+}
+
+/// <summary>
+/// The controller, whatever carries its calls: composed here and nowhere else. <see cref="StartAsync"/> first, then
+/// <see cref="RunAsync"/> beside the calls.
+/// </summary>
+public sealed partial class ControllerRole : IAsyncDisposable
+{
+    private readonly ControllerParts _parts;
+    private readonly Keyholder _keyholder;
+    private readonly SessionRegistry _sessions;
+    private readonly PointDescriber _describer;
+    private readonly VerifyService _verifications;
+    private readonly ILogger _logger;
+
+    public ControllerRole(ControllerParts parts)
+    {
+        ArgumentNullException.ThrowIfNull(parts);
+        _parts = parts;
+        var (entropy, time, loggers) = (parts.Entropy, parts.Time, parts.Loggers);
+        _logger = loggers.CreateLogger<ControllerRole>();
+        Catalog = new CatalogDatabase(parts.CatalogDatabase);
+        Connections = new AgentConnections();
+        Revoked = new MemoryRevocationList();
+        Chain = new ChainPolicy(parts.Authority.Certificate, time, Revoked);
+        _keyholder = new Keyholder(parts.Store, parts.Escrow);
+        Jobs = new JobService(Catalog, Connections, time, loggers.CreateLogger<JobService>());
+        _sessions = new SessionRegistry(parts.Repository, _keyholder, Catalog, Jobs, entropy, time, loggers.CreateLogger<SessionRegistry>());
+        _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder);
+        Store = new StoreEndpoint(
+            parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, entropy, time, loggers.CreateLogger<CommitService>());
+        var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, loggers.CreateLogger<InventoryIntake>());
+        Agents = new AgentEndpoint(parts.Identity, Catalog.Agents, Connections, Jobs, inventory, time, loggers.CreateLogger<AgentEndpoint>());
+        var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
+        Enrollment = new EnrollmentService(
+            parts.Authority, tokens, Catalog.Agents, Connections, Revoked, parts.Store, time, loggers.CreateLogger<EnrollmentService>());
+        _verifications = new VerifyService(parts.Repository, parts.Store, _keyholder, Catalog, Jobs, time, loggers.CreateLogger<VerifyService>());
+        var references = new References(Catalog);
+        var starter = new JobStarter(references, Catalog, Jobs, _verifications, entropy, time);
+        Admin = new AdminEndpoint(
+            parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, time);
+        Jobs.AttemptEnded = Store.EndJobAsync;
+        Jobs.OwnJobCancelled = _verifications.Cancel;
+        Enrollment.AgentRevoked = _sessions.EndAgentAsync;
+    }
+
+    public CatalogDatabase Catalog { get; }
+
+    public AgentConnections Connections { get; }
+
+    /// <summary>Keys that are no longer accepted.</summary>
+    public MemoryRevocationList Revoked { get; }
+
+    /// <summary>Judges callers' certificates.</summary>
+    public ChainPolicy Chain { get; }
+
+    public JobService Jobs { get; }
+
+    public AgentEndpoint Agents { get; }
+
+    public StoreEndpoint Store { get; }
+
+    public EnrollmentService Enrollment { get; }
+
+    public AdminEndpoint Admin { get; }
+
+    /// <summary>Brings memory and catalog up to what is stored. Before the first call.</summary>
+    public async ValueTask StartAsync(CancellationToken cancellationToken)
+    {
+        var head = _parts.Repository.Head;
+        if (!head.RestoreKey.AsSpan().SequenceEqual(_keyholder.RestorePublicKey.Span))
+        {
+            throw new FaultException(
+                FaultReason.FailedPrecondition, $"The escrowed keys are not those of repository {head.Uuid}: restore the file from this repository's recovery kit.");
+        }
+        await Enrollment.LoadAsync(cancellationToken);
+        var outcome = await new RecoveryPointProjection(Catalog.Points).RunAsync(
+            await _describer.ListAsync(cancellationToken), DescribeOrSkipAsync, cancellationToken);
+        if (outcome != default)
+        {
+            LogProjected(outcome.Added, outcome.Removed, outcome.Changed);
+        }
+        await Jobs.LoadAsync(cancellationToken);
+    }
+
+    /// <summary>Works beside the calls until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        Task[] loops = [_sessions.RunAsync(scope.Token), _verifications.RunAsync(scope.Token)];
+        try
+        {
+            await await Task.WhenAny(loops);
+        }
+        finally
+        {
+            // A loop that fails takes the others and the process with it: half a controller is none.
+            await scope.CancelAsync();
+            await Task.WhenAll(loops).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _sessions.DisposeAsync();
+        _verifications.Dispose();
+        Jobs.Dispose();
+        _keyholder.Dispose();
+    }
+
+    /// <summary>A point that cannot be described is left out and told; one damaged manifest must not keep a controller from starting.</summary>
+    private async ValueTask<PointRow?> DescribeOrSkipAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await _describer.DescribeAsync(point, cancellationToken);
+        }
+        catch (FaultException damaged)
+        {
+            LogNotDescribed(point, damaged.Message);
+            return null;
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "The catalog follows the repository: {Added} recovery points added, {Removed} removed, {Changed} changed.")]
+    private partial void LogProjected(int added, int removed, int changed);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Recovery point {Point} cannot be listed: {Reason}")]
+    private partial void LogNotDescribed(Id16 point, string reason);
+}

@@ -1,0 +1,47 @@
+using Grpc.AspNetCore.Server;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace VirtBackup.Controller.Grpc;
+
+/// <summary>Puts a controller's services behind gRPC.</summary>
+public static class ControllerGrpc
+{
+    /// <summary>Largest message that is received: a manifest of 3 MiB and its frame.</summary>
+    private const int ReceiveBytesMax = 4 << 20;
+
+    /// <summary>Largest message that is sent: a manifest of 16 MiB and its grant.</summary>
+    private const int SendBytesMax = 32 << 20;
+
+    public static IGrpcServerBuilder AddController(this IServiceCollection services, ControllerRole role)
+    {
+        ArgumentNullException.ThrowIfNull(services);
+        ArgumentNullException.ThrowIfNull(role);
+        services.AddSingleton(role.Agents);
+        services.AddSingleton(role.Enrollment);
+        services.AddSingleton(role.Store);
+        services.AddSingleton(role.Admin);
+        services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
+        services.AddSingleton<AgentGrpcService>();
+        services.AddSingleton<StoreGrpcService>();
+        services.AddSingleton<AdminGrpcService>();
+        return services.AddGrpc(static options =>
+        {
+            options.Interceptors.Add<CallGate>();
+            options.MaxReceiveMessageSize = ReceiveBytesMax;
+            options.MaxSendMessageSize = SendBytesMax;
+            // Sealed data does not compress, and everything else is small.
+            options.ResponseCompressionAlgorithm = null;
+            options.EnableDetailedErrors = false;
+        });
+    }
+
+    public static void MapController(this IEndpointRouteBuilder routes)
+    {
+        routes.MapGrpcService<AgentGrpcService>();
+        routes.MapGrpcService<StoreGrpcService>();
+        routes.MapGrpcService<AdminGrpcService>();
+    }
+}

@@ -1,0 +1,102 @@
+using VirtBackup.Catalog;
+using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Repository;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Controller.Store;
+
+/// <summary>Opens manifests to tell what lists show of their points. Safe for concurrent use.</summary>
+public sealed class PointDescriber(BackupRepository repository, IObjectStore store, Keyholder keyholder)
+{
+    /// <summary>Where forgotten manifests lie.</summary>
+    private const string TrashPrefix = ObjectKeys.TrashPrefix;
+
+    /// <summary>Every point of the repository, forgotten ones too.</summary>
+    public async ValueTask<IReadOnlyDictionary<Id16, bool>> ListAsync(CancellationToken cancellationToken)
+    {
+        var points = new Dictionary<Id16, bool>();
+        foreach (var forgotten in await repository.ListForgottenAsync(cancellationToken))
+        {
+            points[forgotten.Point] = true;
+        }
+        foreach (var point in await repository.ListPointsAsync(null, cancellationToken))
+        {
+            points[point.Point] = false;
+        }
+        return points;
+    }
+
+    /// <summary>Describes a committed or forgotten point; null: there is none.</summary>
+    public async ValueTask<PointRow?> DescribeAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        string key;
+        if (await repository.FindPointAsync(point, cancellationToken) is { } info)
+        {
+            key = ObjectKeys.Manifest(info.Vm, point);
+        }
+        else
+        {
+            var forgotten = (await repository.ListForgottenAsync(cancellationToken)).FirstOrDefault(candidate => candidate.Point == point);
+            if (forgotten is null)
+            {
+                return null;
+            }
+            key = TrashPrefix + ObjectKeys.Manifest(forgotten.Vm, point);
+        }
+        var manifest = Manifest.Parse(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken));
+        return await DescribeAsync(manifest, storedBytes: null, cancellationToken);
+    }
+
+    /// <param name="manifest">Committed.</param>
+    /// <param name="storedBytes">What its run wrote; null: unknown, taken from the manifest's own statistics.</param>
+    /// <param name="cancellationToken">Stops the reading.</param>
+    public async ValueTask<PointRow> DescribeAsync(Manifest manifest, long? storedBytes, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(manifest);
+        using var key = await keyholder.OpenAsync(manifest.Head.Vm, manifest.Head.BodyEpoch, cancellationToken);
+        var body = ManifestSealing.Open(manifest, key);
+        var basePoint = await FindByHashAsync(manifest.Head, cancellationToken);
+        var described = body.Streams.ToDictionary(static stream => Id16.Parse(stream.Id));
+        return new PointRow
+        {
+            PointId = manifest.Head.Point,
+            VmId = manifest.Head.Vm,
+            VmName = body.VmName,
+            Agent = body.AgentName,
+            CreatedMs = manifest.Head.CreatedMs,
+            Sequence = manifest.Head.Sequence,
+            Consistency = (int)manifest.Head.Consistency,
+            ConsistencyDetail = body.Quiesce?.Detail ?? "",
+            LogicalBytes = manifest.Head.Streams.Sum(static stream => stream.Geometry.StreamLength),
+            ReadBytes = body.Statistics?.BytesRead ?? 0,
+            StoredBytes = storedBytes ?? body.Statistics?.BytesUploaded ?? 0,
+            BasePointId = basePoint,
+            HypervisorKind = body.HypervisorKind,
+            Streams = [.. manifest.Head.Streams.Select(stream => ToRow(stream, described.GetValueOrDefault(stream.Id)))],
+        };
+    }
+
+    private async ValueTask<Id16> FindByHashAsync(ManifestHead head, CancellationToken cancellationToken)
+    {
+        if (head.BaseManifest.IsZero)
+        {
+            return Id16.Empty;
+        }
+        var points = await repository.ListPointsAsync(head.Vm, cancellationToken);
+        return points.FirstOrDefault(point => point.ManifestHash == head.BaseManifest)?.Point ?? Id16.Empty;
+    }
+
+    private static PointStreamRow ToRow(ManifestStream stream, StreamDescription? description) => new(
+        stream.Id.ToString(), description?.Name ?? "", KindName(stream.Kind), stream.Geometry.StreamLength, description?.Format ?? "", 0, description?.ReadReason ?? "");
+
+    private static string KindName(StreamKind kind) => kind switch
+    {
+        StreamKind.Disk => "disk",
+        StreamKind.NativeConfiguration => "native-configuration",
+        StreamKind.Nvram => "nvram",
+        StreamKind.Tpm => "tpm",
+        _ => "ram-state",
+    };
+}

@@ -1,0 +1,118 @@
+using System.Runtime.CompilerServices;
+using Microsoft.Win32.SafeHandles;
+using VirtBackup.Core;
+using VirtBackup.Nbd;
+
+namespace VirtBackup.Hypervisors.Images;
+
+/// <summary>
+/// One image being read. qemu-nbd holds its locks, knows its allocation and reads qcow2; the bytes of a raw image are
+/// read directly, which spares a copy through a socket.
+/// </summary>
+internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
+{
+    private readonly ImageServer _server;
+    private readonly SafeFileHandle? _raw;
+    private readonly IReadOnlyList<ByteRange>? _told;
+    private readonly string _path;
+
+    private ImageCapturedDisk(DiskSummary disk, string path, ImageServer server, SafeFileHandle? raw, IReadOnlyList<ByteRange>? told, string reason)
+    {
+        Disk = disk;
+        _path = path;
+        _server = server;
+        _raw = raw;
+        _told = told;
+        Reason = reason;
+    }
+
+    public DiskSummary Disk { get; }
+
+    public bool ChangedOnly => _told is not null;
+
+    public string Reason { get; }
+
+    public string BaseToken => "";
+
+    public static async Task<ImageCapturedDisk> OpenAsync(
+        MachineImage image, DiskSummary disk, IReadOnlyList<ByteRange>? told, string reason, string socket, ImageTools tools, CancellationToken cancellationToken)
+    {
+        if (told is [.., var last] && last.End > disk.LengthBytes)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"A changed extent ends at byte {last.End}; disk {disk.Name} has {disk.LengthBytes}.");
+        }
+        var options = new NbdClientOptions { MetaContexts = [NbdContexts.BaseAllocation], RequestsInFlightMax = tools.RequestsInFlight, TimeProvider = tools.Time };
+        var server = await ImageServer.StartAsync(tools.QemuNbd, image.Path, image.Format, socket, writable: false, options, tools.Time, cancellationToken);
+        try
+        {
+            // A raw image whose length is no multiple of 512 is served rounded up; the disk keeps its true length.
+            if (server.Client.Size < disk.LengthBytes || !server.Client.Contexts.Contains(NbdContexts.BaseAllocation))
+            {
+                throw FaultException.Malformed($"{tools.QemuNbd} serves {image.Path} with {server.Client.Size} instead of {disk.LengthBytes} bytes, or without its allocation.");
+            }
+            var raw = image.Format == "raw" && disk.LengthBytes > 0 ? File.OpenHandle(image.Path, options: FileOptions.Asynchronous) : null;
+            return new ImageCapturedDisk(disk, image.Path, server, raw, told, reason);
+        }
+        catch (Exception failure)
+        {
+            await server.DisposeAsync();
+            throw failure is IOException or UnauthorizedAccessException
+                ? new FaultException(FaultReason.FailedPrecondition, $"The image {image.Path} cannot be opened: {failure.Message}", failure) : failure;
+        }
+    }
+
+    public async IAsyncEnumerable<ByteRange> ListExtentsAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        if (_told is not null)
+        {
+            foreach (var range in _told)
+            {
+                yield return range;
+            }
+            yield break;
+        }
+        if (Disk.LengthBytes == 0)
+        {
+            yield break;
+        }
+        await foreach (var extent in _server.Client.BlockStatusAsync(NbdContexts.BaseAllocation, 0, Disk.LengthBytes, cancellationToken))
+        {
+            if (!extent.IsZero)
+            {
+                yield return new ByteRange(extent.Offset, extent.Length);
+            }
+        }
+    }
+
+    public async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (_raw is null)
+            {
+                await _server.Client.ReadAsync(offset, destination, cancellationToken);
+                return;
+            }
+            while (destination.Length > 0)
+            {
+                var count = await RandomAccess.ReadAsync(_raw, destination, offset, cancellationToken);
+                if (count == 0)
+                {
+                    throw new FaultException(FaultReason.SnapshotLost, $"The image {_path} of disk {Disk.Name} ends at byte {offset}: it was cut short while it was read.");
+                }
+                offset += count;
+                destination = destination[count..];
+            }
+        }
+        catch (Exception failure) when (failure is IOException or NbdErrorException)
+        {
+            throw new FaultException(FaultReason.SnapshotLost, $"Disk {Disk.Name} cannot be read at byte {offset} of {_path}: {failure.Message}", failure);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _raw?.Dispose();
+        await _server.DisposeAsync();
+    }
+}

@@ -1,0 +1,123 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Images;
+
+/// <summary>New images in a folder of their own; there is nothing to start.</summary>
+internal sealed class ImageRestore : IRestore
+{
+    private const long SpareBytes = 16 << 20;
+    private readonly RestoreRequest request;
+    private readonly bool folderExisted;
+    private readonly List<ImageWriter> disks = [];
+    private bool completed;
+
+    private ImageRestore(RestoreRequest request)
+    {
+        this.request = request;
+        folderExisted = Directory.Exists(request.Folder);
+    }
+
+    public IReadOnlyList<IRestoredDisk> Disks => disks;
+
+    /// <summary>Compares the request with this host; writes nothing.</summary>
+    public static IReadOnlyList<RestoreFinding> Check(RestoreRequest request)
+    {
+        var findings = new List<RestoreFinding>();
+        foreach (var disk in request.Disks.Where(disk => disk.Format is not ("qcow2" or "raw")))
+        {
+            findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
+        }
+        if (!Path.IsPathFullyQualified(request.Folder))
+        {
+            findings.Add(Blocks("folder", $"The folder '{request.Folder}' must be an absolute path."));
+            return findings;
+        }
+        var parent = Path.GetDirectoryName(request.Folder.TrimEnd('/'));
+        if (parent is null || !Directory.Exists(parent))
+        {
+            findings.Add(Blocks("folder", $"The folder {parent ?? request.Folder} does not exist."));
+            return findings;
+        }
+        if (File.Exists(request.Folder) || (Directory.Exists(request.Folder) && Directory.EnumerateFileSystemEntries(request.Folder).Any()))
+        {
+            findings.Add(Blocks("folder", $"The folder {request.Folder} is not empty. Choose another one."));
+        }
+        var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
+        var free = new DriveInfo(parent).AvailableFreeSpace;
+        findings.Add(new RestoreFinding("space", free < needed ? FindingSeverity.Blocks : FindingSeverity.Fits, $"{needed >> 20} MiB are needed at {request.Folder}, {free >> 20} MiB are free."));
+        findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, "The machine was backed up as image files: its disks are restored, and nothing is started."));
+        return findings;
+    }
+
+    public static async ValueTask<IRestore> BeginAsync(RestoreRequest request, ImageTools tools, CancellationToken cancellationToken)
+    {
+        var restore = new ImageRestore(request);
+        try
+        {
+            Directory.CreateDirectory(request.Folder);
+            var names = new HashSet<string>(StringComparer.Ordinal);
+            foreach (var (number, disk) in request.Disks.Index())
+            {
+                var path = Path.Combine(request.Folder, $"{FileNameOf(disk.Name, names)}.{disk.Format}");
+                restore.disks.Add(await ImageWriter.CreateAsync(disk, path, Path.Combine(request.Folder, $"image-{number}.sock"), request.Preallocation, tools, cancellationToken));
+            }
+            return restore;
+        }
+        catch (Exception failure)
+        {
+            await restore.DisposeAsync();
+            throw failure is IOException or UnauthorizedAccessException
+                ? new FaultException(FaultReason.FailedPrecondition, $"The folder {request.Folder} cannot be used: {failure.Message}", failure) : failure;
+        }
+    }
+
+    public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
+    {
+        var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["folder"] = request.Folder };
+        var names = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var disk in disks)
+        {
+            await disk.FinishAsync(cancellationToken);
+            details[$"disk {disk.Disk.Name}"] = Path.Combine(request.Folder, $"{FileNameOf(disk.Disk.Name, names)}.{disk.Disk.Format}");
+        }
+        DurableFolder.Flush(request.Folder);
+        DurableFolder.Flush(Path.GetDirectoryName(request.Folder.TrimEnd('/'))!);
+        completed = true;
+        return new RestoredMachine(request.Machine, request.Name, Running: false, details);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var disk in disks)
+        {
+            await disk.DisposeAsync();
+        }
+        if (completed || !Directory.Exists(request.Folder))
+        {
+            return;
+        }
+        if (!folderExisted)
+        {
+            Directory.Delete(request.Folder, recursive: true);
+            return;
+        }
+        foreach (var left in Directory.EnumerateFiles(request.Folder))
+        {
+            File.Delete(left);
+        }
+    }
+
+    // A disk's name comes from a manifest: it never becomes a path.
+    private static string FileNameOf(string name, HashSet<string> taken)
+    {
+        var stem = string.Concat(name.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '_')).TrimStart('.');
+        var file = stem;
+        for (var i = 2; file.Length == 0 || !taken.Add(file); i++)
+        {
+            file = $"{stem}-{i}";
+        }
+        return file;
+    }
+
+    private static RestoreFinding Blocks(string item, string message) => new(item, FindingSeverity.Blocks, message);
+}

@@ -1,0 +1,138 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>Writes how a restored machine is started, for people and for the driver, and starts it.</summary>
+internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan plan, RestoreRequest request)
+{
+    private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan ThawTimeout = TimeSpan.FromSeconds(5);
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };
+
+    private string Script => Path.Combine(request.Folder, "launch.sh");
+
+    private string Log => Path.Combine(request.Folder, "qemu.log");
+
+    public void WriteRecord()
+    {
+        var record = new
+        {
+            request.Name, Uuid = plan.Launch.Uuid.ToUuidString(), Point = request.Point.ToString(), plan.Executable, plan.WorkingDirectory, plan.Launch.Arguments,
+            plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket, Disks = plan.Images.Select(image => new { Name = image.DiskName, File = image.NewFile, image.Format }),
+        };
+        File.WriteAllBytes(Path.Combine(request.Folder, "launch.json"), JsonSerializer.SerializeToUtf8Bytes(record, Indented));
+        var script = new StringBuilder("#!/bin/sh\n# Starts the restored machine in the foreground.\n");
+        script.Append("cd ").Append(Quote(plan.WorkingDirectory)).Append(" || exit 1\nexec ").Append(Quote(plan.Executable));
+        foreach (var argument in plan.Launch.Arguments)
+        {
+            script.Append(argument.StartsWith('-') ? " \\\n  " : " ").Append(Quote(argument));
+        }
+        File.WriteAllText(Script, script.Append('\n').ToString());
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(Script, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+    }
+
+    /// <summary>Starts QEMU in a session of its own, so that it outlives the agent.</summary>
+    /// <returns>Its process id.</returns>
+    /// <exception cref="FaultException">It ended at once, or its monitor does not answer; the message holds what it said last.</exception>
+    public async Task<int> StartAsync(CancellationToken cancellationToken)
+    {
+        using var process = ProcessRunner.Start("setsid", ["sh", "-c", "exec \"$0\" </dev/null >>\"$1\" 2>&1", Script, Log], redirect: false);
+        try
+        {
+            await WaitForMonitorAsync(process, cancellationToken);
+        }
+        catch
+        {
+            if (!process.HasExited)
+            {
+                process.Kill(entireProcessTree: true);
+            }
+            throw;
+        }
+        await ThawAsync(cancellationToken);
+        return process.Id;
+    }
+
+    private async Task WaitForMonitorAsync(Process process, CancellationToken cancellationToken)
+    {
+        var started = context.Time.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                await using var qmp = await QmpClient.ConnectAsync(
+                    plan.Launch.QmpSocket, context.Time, context.Options.GreetingTimeout, context.Options.CommandTimeout, cancellationToken);
+                return;
+            }
+            catch (FaultException fault) when (fault.Reason == FaultReason.HypervisorUnavailable)
+            {
+                if (process.HasExited || context.Time.GetElapsedTime(started) > context.Options.LaunchTimeout)
+                {
+                    throw new FaultException(FaultReason.HypervisorUnavailable,
+                        $"The disks of {request.Name} are restored, but QEMU did not start: {LastWords()} Correct {Script} and start it by hand.", fault);
+                }
+            }
+            await Task.Delay(PollInterval, context.Time, cancellationToken);
+        }
+    }
+
+    // A guest that was frozen for the cut may have kept that state on its disk. Best effort: it may take minutes to boot.
+    private async Task ThawAsync(CancellationToken cancellationToken)
+    {
+        if (plan.Launch.GuestAgentSocket is not { } socket)
+        {
+            return;
+        }
+        try
+        {
+            await using var agent = await GuestAgentClient.ConnectAsync(socket, context.Time, context.Entropy, ThawTimeout, cancellationToken);
+            await agent.ThawAsync(ThawTimeout, cancellationToken);
+        }
+        catch (FaultException)
+        {
+            // It is still booting, or runs no agent.
+        }
+    }
+
+    private string LastWords()
+    {
+        try
+        {
+            return ProcessRunner.LastLines(File.ReadAllText(Log), 3) + ".";
+        }
+        catch (IOException)
+        {
+            return "it left no message.";
+        }
+    }
+
+    public Dictionary<string, string> Details(int? pid)
+    {
+        var details = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            ["folder"] = request.Folder, ["launch script"] = Script, ["qmp socket"] = plan.Launch.QmpSocket,
+        };
+        if (plan.Launch.GuestAgentSocket is { } agent)
+        {
+            details["guest agent socket"] = agent;
+        }
+        if (pid is { } id)
+        {
+            details["pid"] = id.ToString(CultureInfo.InvariantCulture);
+        }
+        foreach (var image in plan.Images)
+        {
+            details[$"disk {image.DiskName}"] = image.NewFile;
+        }
+        return details;
+    }
+
+    private static string Quote(string text) => "'" + text.Replace("'", "'\\''", StringComparison.Ordinal) + "'";
+}

@@ -1,0 +1,166 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>What a restore will do, worked out before a byte moves; and everything found on the way.</summary>
+internal sealed record RestorePlan(
+    ArgvDocument Document, string Executable, string WorkingDirectory, IReadOnlyList<ImageReplacement> Images, RewrittenArgv Launch, IReadOnlyList<RestoreFinding> Findings)
+{
+    public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
+}
+
+/// <summary>Compares a stored machine with this host. Writes nothing.</summary>
+internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<QemuMachine> machines, MachineTypes machineTypes)
+{
+    private const int SocketNameMax = 24, SocketPathMax = 107;
+    private const long SpareBytes = 16 << 20;
+
+    public async Task<RestorePlan> PlanAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        var findings = new List<RestoreFinding>();
+        if (request.Configuration.NativeKind != ArgvDocument.Kind)
+        {
+            throw new FaultException(FaultReason.Unsupported,
+                $"The recovery point was made on the platform '{request.HypervisorKind}' and holds a '{request.Configuration.NativeKind}' configuration; this driver restores '{ArgvDocument.Kind}'.");
+        }
+        var document = ArgvDocument.Read(request.Configuration.Native.Span);
+        var images = CheckDisks(request, document, findings);
+        CheckFolder(request, findings);
+        await CheckIdentityAsync(request, findings, cancellationToken);
+        var executable = FindExecutable(document.Executable, findings);
+        if (executable is not null)
+        {
+            await CheckMachineTypeAsync(executable, document, findings, cancellationToken);
+        }
+        var directory = Directory.Exists(document.WorkingDirectory) ? document.WorkingDirectory : "/";
+        var launch = new ArgvRewriter(document, request, images, context.Entropy).Rewrite();
+        findings.AddRange(launch.Findings);
+        return new RestorePlan(document, executable ?? document.Executable, directory, images, launch, findings);
+    }
+
+    private static List<ImageReplacement> CheckDisks(RestoreRequest request, ArgvDocument document, List<RestoreFinding> findings)
+    {
+        var images = new List<ImageReplacement>();
+        var names = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var disk in request.Disks)
+        {
+            if (disk.Format is not ("qcow2" or "raw"))
+            {
+                findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
+            }
+            if (disk.LengthBytes is < 0 or > Limits.DiskBytesMax || disk.LengthBytes % 512 != 0)
+            {
+                findings.Add(Blocks("disk", $"Disk {disk.Name} has {disk.LengthBytes} bytes; a disk has whole sectors of 512 bytes."));
+            }
+            var stored = document.Disks.FirstOrDefault(candidate => candidate.Id == disk.Id.ToString());
+            if (stored is null)
+            {
+                findings.Add(Blocks("disk", $"The stored configuration does not know disk {disk.Name}."));
+                continue;
+            }
+            // Names come from QEMU ids, but a name is not a path.
+            var file = string.Concat(disk.Name.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '_')).TrimStart('.');
+            for (var (stem, i) = (file, 2); file.Length == 0 || !names.Add(file); i++)
+            {
+                file = $"{stem}-{i}";
+            }
+            images.Add(new ImageReplacement(stored.File, Path.Combine(request.Folder, $"{file}.{disk.Format}"), disk.Format, disk.Name));
+        }
+        return images;
+    }
+
+    private static void CheckFolder(RestoreRequest request, List<RestoreFinding> findings)
+    {
+        var folder = request.Folder;
+        if (!Path.IsPathFullyQualified(folder) || folder.Contains(',', StringComparison.Ordinal))
+        {
+            findings.Add(Blocks("folder", $"The folder '{folder}' must be an absolute path without commas."));
+            return;
+        }
+        if (folder.Length + SocketNameMax > SocketPathMax)
+        {
+            findings.Add(Blocks("folder", $"The folder {folder} has too long a path for the sockets in it; choose one of at most {SocketPathMax - SocketNameMax} characters."));
+        }
+        var parent = Path.GetDirectoryName(folder.TrimEnd('/'));
+        if (parent is null || !Directory.Exists(parent))
+        {
+            findings.Add(Blocks("folder", $"The folder {parent ?? folder} does not exist."));
+            return;
+        }
+        if (File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any()))
+        {
+            findings.Add(Blocks("folder", $"The folder {folder} is not empty. Choose another one."));
+        }
+        var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
+        var free = CaptureFolder.FreeBytes(parent);
+        findings.Add(new RestoreFinding("space", free < needed ? FindingSeverity.Blocks : FindingSeverity.Fits,
+            $"{needed >> 20} MiB are needed at {folder}, {free >> 20} MiB are free."));
+    }
+
+    private async Task CheckIdentityAsync(RestoreRequest request, List<RestoreFinding> findings, CancellationToken cancellationToken)
+    {
+        if (!request.KeepIdentity)
+        {
+            findings.Add(new RestoreFinding("identity", FindingSeverity.Adapts, "UUID and MAC addresses are made anew; the copy can run beside the original."));
+            return;
+        }
+        foreach (var machine in machines.Where(machine => machine.Uuid == request.Machine || machine.Name == request.Name))
+        {
+            // Listening is enough: a monitor that is busy or refuses belongs to a running machine, too.
+            if (await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+            {
+                findings.Add(Blocks("identity",
+                    $"The machine {machine.Name} ({machine.Uuid.ToUuidString()}) is running on this host. Stop it, or restore with a new identity and another name."));
+            }
+        }
+    }
+
+    private static string? FindExecutable(string stored, List<RestoreFinding> findings)
+    {
+        if (File.Exists(stored))
+        {
+            return stored;
+        }
+        var name = Path.GetFileName(stored);
+        var other = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries)
+            .Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+        findings.Add(other is null
+            ? Blocks("program", $"{stored} is not installed on this host.")
+            : new RestoreFinding("program", FindingSeverity.Adapts, $"{other} takes the place of {stored}."));
+        return other;
+    }
+
+    private async Task CheckMachineTypeAsync(string executable, ArgvDocument document, List<RestoreFinding> findings, CancellationToken cancellationToken)
+    {
+        var options = Argv.Parse(document.Arguments);
+        var text = OptionText.Parse(options.LastOrDefault(option => option.Name is "machine" or "M").Value ?? "");
+        if ((text["type"] ?? text.Head) is not { } type)
+        {
+            return; // the program's default, which it has
+        }
+        var known = await machineTypes.ReadAsync(executable, cancellationToken);
+        findings.Add(known.Contains(type)
+            ? new RestoreFinding("machine type", FindingSeverity.Fits, $"{executable} has the machine type {type}.")
+            : Blocks("machine type", $"{executable} does not have the machine type {type}. Install a QEMU that has it."));
+    }
+
+    private static RestoreFinding Blocks(string item, string message) => new(item, FindingSeverity.Blocks, message);
+}
+
+/// <summary>The machine types that QEMU programs have; each program is asked once. Safe for concurrent use.</summary>
+internal sealed class MachineTypes(ProcessRunner processes)
+{
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(30);
+    private readonly System.Collections.Concurrent.ConcurrentDictionary<string, IReadOnlySet<string>> known = new(StringComparer.Ordinal);
+
+    public async Task<IReadOnlySet<string>> ReadAsync(string executable, CancellationToken cancellationToken)
+    {
+        if (known.TryGetValue(executable, out var types))
+        {
+            return types;
+        }
+        var output = await processes.RequireAsync(executable, ["-machine", "help"], Timeout, cancellationToken);
+        types = output.Split('\n').Skip(1).Select(line => line.Split(' ')[0]).Where(name => name.Length > 0).ToHashSet(StringComparer.Ordinal);
+        return known.GetOrAdd(executable, types);
+    }
+}

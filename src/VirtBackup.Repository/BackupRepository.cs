@@ -1,0 +1,272 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Records;
+using VirtBackup.Repository.Commits;
+using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Ingest;
+using VirtBackup.Repository.Points;
+using VirtBackup.Repository.Reading;
+using VirtBackup.Repository.Rebuilding;
+using VirtBackup.Repository.Verification;
+
+namespace VirtBackup.Repository;
+
+/// <summary>
+/// An open repository, owned by this process: takes in records, commits recovery points, reads them back. It never sees
+/// plaintext: all it holds is sealed, and checked by what needs no key. Safe for concurrent use. Store and index belong to
+/// the caller and must outlive it.
+/// </summary>
+public sealed class BackupRepository : IAsyncDisposable
+{
+    private readonly IObjectStore _store;
+    private readonly IDatabase _index;
+    private readonly RepositoryOptions _options;
+    private readonly PackIndexer _indexer;
+    private readonly RecoveryPointCommitter _committer;
+    private readonly PointKeeper _points;
+    private readonly KeyKeeper _keys;
+    private readonly Ownership _owner;
+    private readonly SemaphoreSlim _changingPoints = new(1, 1);
+
+    private BackupRepository(IObjectStore store, IDatabase index, RepositoryOptions options, TimeProvider clock, Ownership owner, RepositoryHead head)
+    {
+        _store = store;
+        _index = index;
+        _options = options;
+        _owner = owner;
+        Head = head;
+        _indexer = new PackIndexer(index, clock, owner.Generation);
+        _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
+        _points = new PointKeeper(store, index, owner, _committer, clock);
+        _keys = new KeyKeeper(store, index, head.Uuid);
+    }
+
+    /// <summary>What the repository is.</summary>
+    public RepositoryHead Head { get; }
+
+    /// <summary>This ownership's number: with a job's attempt the fencing token.</summary>
+    public long Generation => _owner.Generation;
+
+    /// <summary>What opening found: whether the index was rebuilt, and what is damaged.</summary>
+    public OpenReport OpenReport { get; private init; } = OpenReport.Nothing;
+
+    /// <summary>
+    /// Opens the repository and becomes its owner: a process that owned it before is fenced. Brings the index up to the
+    /// store, which is the truth; an index that is stale or belongs to another repository is rebuilt.
+    /// </summary>
+    /// <param name="store">The repository's objects; its own lock should keep out a second owner.</param>
+    /// <param name="index">Opened with <see cref="RepositoryIndex.Schema"/>.</param>
+    /// <param name="options">How to use it.</param>
+    /// <param name="clock">For the times in the index.</param>
+    /// <param name="entropy">Names the claim of ownership.</param>
+    /// <param name="cancellationToken">Stops the opening; it can be tried again.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.NotFound"/>: no repository here; <see cref="FaultReason.Unsupported"/>: made by a newer program;
+    /// <see cref="FaultReason.RepositoryBusy"/>: taken by another process at this moment.
+    /// </exception>
+    public static async ValueTask<BackupRepository> OpenAsync(
+        IObjectStore store, IDatabase index, RepositoryOptions options, TimeProvider clock, IEntropy entropy, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(store);
+        ArgumentNullException.ThrowIfNull(index);
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(clock);
+        ArgumentNullException.ThrowIfNull(entropy);
+        var head = await ReadHeadAsync(store, cancellationToken);
+        var (latest, nonce) = await Ownership.FindLatestAsync(store, cancellationToken);
+        var known = await index.ReadAsync(OwnerRow.Read, cancellationToken);
+        var isCurrent = !options.RebuildIndex && known is { Rebuilding: false } && known.Repository == head.Uuid
+            && ((known.Generation == latest && known.Nonce == nonce) || known.Generation == latest + 1);
+        var row = new OwnerRow(head.Uuid, latest, nonce, Rebuilding: !isCurrent);
+        var owner = await Ownership.ClaimAsync(store, index, row, latest, clock, entropy, cancellationToken);
+        var committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
+        var reconciler = new IndexReconciler(store, index, committer, owner.Generation, clock, options.RebuildProgress);
+        var report = await reconciler.RunAsync(rebuild: !isCurrent, cancellationToken);
+        return new BackupRepository(store, index, options, clock, owner, head) { OpenReport = report };
+    }
+
+    /// <summary>Reads and checks the object FORMAT.</summary>
+    public static async ValueTask<RepositoryHead> ReadHeadAsync(IObjectStore store, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(store);
+        if (await store.FindAsync(ObjectKeys.Format, cancellationToken) is null)
+        {
+            throw new FaultException(FaultReason.NotFound, "There is no repository in this place: the object FORMAT is missing. Check the path.");
+        }
+        return RepositoryHead.Parse(await store.ReadAllAsync(ObjectKeys.Format, RepositoryHead.BytesMax, cancellationToken));
+    }
+
+    /// <summary>Begins to take in records of one scope.</summary>
+    public IngestSession BeginIngest(Id16 scope, ushort idGeneration)
+    {
+        Check.That(!scope.IsEmpty);
+        return new IngestSession(_store, _indexer, scope, idGeneration, _options.PackBytesTarget);
+    }
+
+    /// <summary>
+    /// Which of these objects need not be sent: chunks that are durable for the scope, nodes below which everything is.
+    /// </summary>
+    /// <param name="kind">What the ids name.</param>
+    /// <param name="scope">Of the asking session.</param>
+    /// <param name="ids">n * 32 bytes, n at most <see cref="Limits.ProbeIdsMax"/>.</param>
+    /// <param name="cancellationToken">Stops the look-up.</param>
+    /// <returns>Bit i % 8 of byte i / 8 stands for id i.</returns>
+    public ValueTask<byte[]> ProbeAsync(RecordKind kind, Id16 scope, ReadOnlyMemory<byte> ids, CancellationToken cancellationToken)
+    {
+        if (ids.Length % Id32.Size != 0 || ids.Length / Id32.Size > Limits.ProbeIdsMax || kind is not (RecordKind.Data or RecordKind.Map))
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"A probe holds up to {Limits.ProbeIdsMax} ids of {Id32.Size} bytes, of chunks or nodes.");
+        }
+        return _index.ReadAsync(
+            connection =>
+            {
+                var bitmap = new byte[((ids.Length / Id32.Size) + 7) / 8];
+                if (ObjectTable.FindScope(connection, scope) is not { } number)
+                {
+                    return bitmap;
+                }
+                if (kind == RecordKind.Data)
+                {
+                    ObjectTable.ProbeChunks(connection, number, ids.Span, bitmap);
+                }
+                else
+                {
+                    ObjectTable.ProbeNodes(connection, number, ids.Span, bitmap);
+                }
+                return bitmap;
+            },
+            cancellationToken);
+    }
+
+    /// <summary>Stores a sealed VM key; durable when it returns. The same bytes may be put again.</summary>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.Malformed"/>; <see cref="FaultReason.Denied"/>: for another repository;
+    /// <see cref="FaultReason.AlreadyExists"/>: another object has that name.
+    /// </exception>
+    public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, CancellationToken cancellationToken) => _keys.PutAsync(keyObject, cancellationToken);
+
+    /// <summary>Keeps an agent's public signing key (SubjectPublicKeyInfo), so that its manifests can be verified for ever.</summary>
+    /// <returns>The key's id, as manifests name it.</returns>
+    public ValueTask<Id16> PutAgentKeyAsync(ReadOnlyMemory<byte> subjectPublicKeyInfo, CancellationToken cancellationToken) =>
+        _keys.PutAgentKeyAsync(subjectPublicKeyInfo, cancellationToken);
+
+    /// <summary>The public signing key of that id.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.Corrupt"/>.</exception>
+    public ValueTask<byte[]> ReadAgentKeyAsync(Id16 keyId, CancellationToken cancellationToken) => _keys.ReadAgentKeyAsync(keyId, cancellationToken);
+
+    /// <summary>
+    /// Commits a recovery point whose records are durable: the only call that makes data reachable. The same manifest may
+    /// be committed again. The caller has verified the manifest's signature.
+    /// </summary>
+    /// <param name="session">The session that stored the records; all its lanes flushed.</param>
+    /// <param name="manifest">The manifest object.</param>
+    /// <param name="expected">What the session was told.</param>
+    /// <param name="inspector">Checks the entries of new leaves with keys.</param>
+    /// <param name="cancellationToken">May leave the outcome unknown: commit again or ask <see cref="FindPointAsync"/>.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.Incomplete"/>: a chunk, node, key object or the base is missing;
+    /// <see cref="FaultReason.FailedPrecondition"/>: another head than expected; <see cref="FaultReason.AlreadyExists"/>: the
+    /// point has another manifest; <see cref="FaultReason.Fenced"/>: the repository was taken over; what the inspector says.
+    /// </exception>
+    public async ValueTask<CommitResult> CommitAsync(
+        IngestSession session, ReadOnlyMemory<byte> manifest, CommitExpectation expected, ILeafInspector inspector, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(session);
+        ArgumentNullException.ThrowIfNull(expected);
+        ArgumentNullException.ThrowIfNull(inspector);
+        await _changingPoints.WaitAsync(cancellationToken);
+        try
+        {
+            return await _committer.CommitAsync(session, manifest, expected, inspector, cancellationToken);
+        }
+        finally
+        {
+            _changingPoints.Release();
+        }
+    }
+
+    /// <summary>The point, or null when it is not committed.</summary>
+    public ValueTask<RecoveryPointInfo?> FindPointAsync(Id16 point, CancellationToken cancellationToken) =>
+        _index.ReadAsync(connection => PointTable.Find(connection, point), cancellationToken);
+
+    /// <summary>The points of a machine by sequence, or of all machines.</summary>
+    public async ValueTask<IReadOnlyList<RecoveryPointInfo>> ListPointsAsync(Id16? vm, CancellationToken cancellationToken) =>
+        await _index.ReadAsync(connection => PointTable.List(connection, vm), cancellationToken);
+
+    /// <summary>The machine's point with the highest sequence, or null.</summary>
+    public ValueTask<RecoveryPointInfo?> FindTipAsync(Id16 vm, CancellationToken cancellationToken) =>
+        _index.ReadAsync(connection => PointTable.FindTip(connection, vm), cancellationToken);
+
+    /// <summary>Opens a committed point for reading.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.Corrupt"/>: its manifest is damaged.</exception>
+    public async ValueTask<RecoveryPointReader> OpenPointAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        var info = await FindPointAsync(point, cancellationToken)
+            ?? throw new FaultException(FaultReason.NotFound, $"There is no recovery point {point} in the repository.");
+        var bytes = await _store.ReadAllAsync(ObjectKeys.Manifest(info.Vm, point), Limits.ManifestBytesMax, cancellationToken);
+        var manifest = Manifest.Parse(bytes);
+        return manifest.Hash == info.ManifestHash
+            ? new RecoveryPointReader(_store, _index, manifest, _options.NodeCacheBytes)
+            : throw FaultException.Corrupt($"The manifest of recovery point {point} is not the one that was committed. Verify the repository.");
+    }
+
+    /// <summary>Key objects of one epoch, one for each recipient.</summary>
+    public async ValueTask<IReadOnlyList<ReadOnlyMemory<byte>>> ReadKeysAsync(Id16 vm, Id16 epoch, CancellationToken cancellationToken)
+    {
+        var keys = new List<ReadOnlyMemory<byte>>();
+        await foreach (var info in _store.ListAsync(ObjectKeys.VmKeysOf(vm, epoch), cancellationToken))
+        {
+            keys.Add(await _store.ReadAllAsync(info.Key, Format.Keys.KeyObject.Size, cancellationToken));
+        }
+        return keys;
+    }
+
+    /// <summary>Takes a point out of the repository's list; nothing that it needs is deleted, and it can be brought back.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.RetentionLocked"/>; <see cref="FaultReason.Fenced"/>.</exception>
+    public ValueTask ForgetAsync(Id16 point, CancellationToken cancellationToken) =>
+        ChangeAsync(() => _points.ForgetAsync(point, cancellationToken), cancellationToken);
+
+    /// <summary>Brings a forgotten point back, if everything it needs is still there.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.Incomplete"/>; <see cref="FaultReason.Fenced"/>.</exception>
+    public ValueTask RecallAsync(Id16 vm, Id16 point, CancellationToken cancellationToken) =>
+        ChangeAsync(() => _points.RecallAsync(vm, point, cancellationToken), cancellationToken);
+
+    /// <summary>Points that can be brought back.</summary>
+    public ValueTask<IReadOnlyList<ForgottenPoint>> ListForgottenAsync(CancellationToken cancellationToken) => _points.ListForgottenAsync(cancellationToken);
+
+    /// <summary>What the repository holds, counted from its index.</summary>
+    public ValueTask<RepositoryStatistics> GetStatisticsAsync(CancellationToken cancellationToken) =>
+        _index.ReadAsync(StatisticsQuery.Run, cancellationToken);
+
+    /// <summary>
+    /// Reads everything and says what is damaged and which recovery points that takes. Changes nothing; backups may run
+    /// meanwhile.
+    /// </summary>
+    public ValueTask<VerificationReport> VerifyAsync(VerificationOptions options, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return new Verifier(_store, _index, options).RunAsync(cancellationToken);
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        _indexer.Dispose();
+        _changingPoints.Dispose();
+        return ValueTask.CompletedTask;
+    }
+
+    private async ValueTask ChangeAsync(Func<ValueTask> change, CancellationToken cancellationToken)
+    {
+        await _changingPoints.WaitAsync(cancellationToken);
+        try
+        {
+            await change();
+        }
+        finally
+        {
+            _changingPoints.Release();
+        }
+    }
+}

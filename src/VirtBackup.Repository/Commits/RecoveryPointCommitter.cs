@@ -1,0 +1,118 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Ingest;
+using VirtBackup.Repository.Reading;
+
+namespace VirtBackup.Repository.Commits;
+
+/// <summary>
+/// Commits recovery points. The order makes every crash harmless: everything below the manifest is durable and checked;
+/// a pending row keeps it; the manifest appears under its key, only if absent: that is the commit; the row of the point
+/// and the marks of its nodes follow in one transaction, and are made up for at the next start if they are missing.
+/// </summary>
+internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index, Ownership owner, Id16 repository, TimeProvider clock)
+{
+    public async ValueTask<CommitResult> CommitAsync(
+        IngestSession session, ReadOnlyMemory<byte> bytes, CommitExpectation expected, ILeafInspector inspector, CancellationToken cancellationToken)
+    {
+        var manifest = Manifest.Parse(bytes);
+        var head = manifest.Head;
+        if (expected.FindDifference(head, repository, session.Scope, session.IdGeneration) is { } field)
+        {
+            throw new FaultException(
+                FaultReason.FailedPrecondition, $"The manifest of recovery point {head.Point} names another {field} than its session was given. Run the backup again.");
+        }
+        if (await IsCommittedAsync(manifest, cancellationToken))
+        {
+            return new CommitResult(manifest.Hash, session.StoredBytes);
+        }
+        await owner.RequireAsync(cancellationToken);
+        await RequireBaseAsync(head, cancellationToken);
+        var walk = await CheckAsync(manifest, inspector, cancellationToken);
+        await index.WriteAsync(
+            connection => PointTable.PutPending(connection, manifest, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
+        if (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, cancellationToken))
+        {
+            await RequireSameAsync(manifest, cancellationToken);
+        }
+        await AdoptAsync(manifest, walk, cancellationToken);
+        return new CommitResult(manifest.Hash, session.StoredBytes);
+    }
+
+    /// <summary>Proves that everything the manifest needs is stored.</summary>
+    public async ValueTask<CompletenessWalk> CheckAsync(Manifest manifest, ILeafInspector? inspector, CancellationToken cancellationToken)
+    {
+        var head = manifest.Head;
+        var missing = await index.ReadAsync(connection => PointTable.FindEpochWithoutKey(connection, head.Vm, head.Epochs), cancellationToken);
+        if (missing is { } epoch)
+        {
+            throw new FaultException(
+                FaultReason.Incomplete, $"The recovery point {head.Point} uses the key epoch {epoch}, whose key object was never stored.");
+        }
+        var walk = new CompletenessWalk(index, new NodeReader(store, index), head.Vm, head.Scope, EpochSet.Create([.. head.Epochs]), inspector);
+        try
+        {
+            await walk.WalkAsync(head.Streams, cancellationToken);
+        }
+        catch (FaultException fault)
+        {
+            throw new FaultException(fault.Reason, $"The recovery point {head.Point} is refused. {fault.Message}", fault);
+        }
+        return walk;
+    }
+
+    /// <summary>Brings a manifest that is in the store into the index.</summary>
+    public ValueTask AdoptAsync(Manifest manifest, CompletenessWalk? walk, CancellationToken cancellationToken) =>
+        index.WriteAsync(
+            connection =>
+            {
+                walk?.WriteMarks(connection);
+                PointTable.Put(connection, manifest, isComplete: walk is not null);
+            },
+            cancellationToken);
+
+    private async ValueTask<bool> IsCommittedAsync(Manifest manifest, CancellationToken cancellationToken)
+    {
+        var known = await index.ReadAsync(connection => PointTable.Find(connection, manifest.Head.Point), cancellationToken);
+        if (known is null)
+        {
+            return false;
+        }
+        return known.ManifestHash == manifest.Hash && known.Vm == manifest.Head.Vm ? true : throw AlreadyExists(manifest.Head.Point);
+    }
+
+    private async ValueTask RequireBaseAsync(ManifestHead head, CancellationToken cancellationToken)
+    {
+        if (head.BaseManifest.IsZero)
+        {
+            return;
+        }
+        var points = await index.ReadAsync(connection => PointTable.List(connection, head.Vm), cancellationToken);
+        if (!points.Exists(point => point.ManifestHash == head.BaseManifest && point.Lineage == head.Lineage))
+        {
+            throw new FaultException(
+                FaultReason.Incomplete, $"The base of recovery point {head.Point} is not in the repository any more. Run the backup again.");
+        }
+    }
+
+    /// <summary>The manifest's key is taken: by an earlier try of the same commit, or by something else.</summary>
+    private async ValueTask RequireSameAsync(Manifest manifest, CancellationToken cancellationToken)
+    {
+        var key = ObjectKeys.Manifest(manifest.Head.Vm, manifest.Head.Point);
+        var stored = await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken);
+        if (stored.AsSpan().SequenceEqual(manifest.Bytes.Span))
+        {
+            return;
+        }
+        await index.WriteAsync(connection => PointTable.RemovePending(connection, manifest.Head.Point), cancellationToken);
+        throw AbortTombstone.IsTombstone(stored)
+            ? new FaultException(FaultReason.Fenced, $"The commit of recovery point {manifest.Head.Point} was given up for good. Run the backup again.")
+            : AlreadyExists(manifest.Head.Point);
+    }
+
+    private static FaultException AlreadyExists(Id16 point) =>
+        new(FaultReason.AlreadyExists, $"The recovery point {point} was committed already, with another manifest.");
+}

@@ -1,0 +1,106 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+
+namespace VirtBackup.Repository.Index;
+
+/// <summary>
+/// Brings durable packs into the index. Packs that arrive while a transaction runs go into the next one together, so that
+/// many small packs cost one flush of the device. Safe for concurrent use.
+/// </summary>
+internal sealed class PackIndexer(IDatabase database, TimeProvider clock, long generation) : IDisposable
+{
+    /// <summary>Rows of one transaction, about; 20 000 are written at full speed.</summary>
+    private const int RowsPerTransaction = 32 << 10;
+
+    private readonly Lock _sync = new();
+    private readonly Queue<Waiting> _queue = new();
+    private readonly SemaphoreSlim _writing = new(1, 1);
+
+    /// <summary>Returns when the pack's records are in the index for good.</summary>
+    public async ValueTask AddAsync(StoredPack pack, CancellationToken cancellationToken)
+    {
+        var waiting = new Waiting(pack);
+        lock (_sync)
+        {
+            _queue.Enqueue(waiting);
+        }
+        while (!waiting.IsDone)
+        {
+            await _writing.WaitAsync(cancellationToken);
+            try
+            {
+                if (!waiting.IsDone)
+                {
+                    await WriteNextAsync(cancellationToken);
+                }
+            }
+            finally
+            {
+                _writing.Release();
+            }
+        }
+        if (waiting.Failure is { } failure)
+        {
+            throw new FaultException(failure.Reason, failure.Message, failure);
+        }
+    }
+
+    public void Dispose() => _writing.Dispose();
+
+    private async ValueTask WriteNextAsync(CancellationToken cancellationToken)
+    {
+        var batch = Take();
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        try
+        {
+            await database.WriteAsync(
+                connection =>
+                {
+                    foreach (var waiting in batch)
+                    {
+                        ObjectTable.AddPack(connection, waiting.Pack, generation, now);
+                    }
+                },
+                cancellationToken);
+            batch.ForEach(waiting => waiting.IsDone = true);
+        }
+        catch (FaultException failure)
+        {
+            foreach (var waiting in batch)
+            {
+                waiting.Failure = failure;
+                waiting.IsDone = true;
+            }
+        }
+        catch
+        {
+            // Cancelled, or a defect: the others' packs are still theirs to write.
+            lock (_sync)
+            {
+                batch.ForEach(_queue.Enqueue);
+            }
+            throw;
+        }
+    }
+
+    private List<Waiting> Take()
+    {
+        var batch = new List<Waiting>();
+        lock (_sync)
+        {
+            for (var rows = 0; rows < RowsPerTransaction && _queue.TryDequeue(out var waiting);)
+            {
+                batch.Add(waiting);
+                rows += waiting.Pack.Entries.Length;
+            }
+        }
+        return batch;
+    }
+
+    private sealed class Waiting(StoredPack pack)
+    {
+        public StoredPack Pack { get; } = pack;
+        public bool IsDone { get; set; }
+        public FaultException? Failure { get; set; }
+    }
+}

@@ -1,0 +1,95 @@
+using System.Security.Cryptography;
+using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Packs;
+using VirtBackup.Format.Records;
+using VirtBackup.Repository.Index;
+
+namespace VirtBackup.Repository.Ingest;
+
+/// <summary>A pack that is being written and has no name yet. Not safe for concurrent use.</summary>
+internal sealed class StagedPack : IAsyncDisposable
+{
+    private readonly IObjectStore _store;
+    private readonly IObjectWriter _writer;
+    private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+    private readonly List<PackEntry> _entries = [];
+    private readonly HashSet<(Id32, Id16)> _names = [];
+
+    private StagedPack(IObjectStore store, IObjectWriter writer, RecordKind kind)
+    {
+        _store = store;
+        _writer = writer;
+        Kind = kind;
+    }
+
+    public RecordKind Kind { get; }
+
+    /// <summary>Bytes of records so far, a record under way included.</summary>
+    public long RecordBytes { get; private set; }
+
+    /// <summary>Whole records so far.</summary>
+    public int Count => _entries.Count;
+
+    public static async ValueTask<StagedPack> CreateAsync(IObjectStore store, RecordKind kind, CancellationToken cancellationToken) =>
+        new(store, await store.CreateAsync(cancellationToken), kind);
+
+    public bool Contains(in RecordHeader header) => _names.Contains((header.Id, header.Scope));
+
+    public async ValueTask AppendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    {
+        _hash.AppendData(bytes.Span);
+        RecordBytes += bytes.Length;
+        await _writer.WriteAsync(bytes, cancellationToken);
+    }
+
+    /// <summary>Notes that the last bytes appended are a whole record.</summary>
+    public void Complete(in RecordHeader header)
+    {
+        _entries.Add(new PackEntry(header, checked((uint)(RecordBytes - header.RecordLength))));
+        Check.That(_names.Add((header.Id, header.Scope)));
+    }
+
+    /// <summary>Adds the footer and gives the pack its name; durable when it returns.</summary>
+    public async ValueTask<StoredPack> PublishAsync(CancellationToken cancellationToken)
+    {
+        var entries = _entries.ToArray();
+        var suffix = PackFooter.Build(Kind, entries, RecordBytes);
+        _hash.AppendData(suffix);
+        await _writer.WriteAsync(suffix, cancellationToken);
+        var pack = new StoredPack(ReadHash(_hash), Kind, RecordBytes + suffix.Length, entries);
+        Check.That(pack.Bytes == _writer.Length && pack.Bytes <= Limits.PackBytesMax);
+        if (!await _writer.PublishAsync(ObjectKeys.Pack(pack.Hash), cancellationToken))
+        {
+            await RequireSameAsync(pack, cancellationToken);
+        }
+        return pack;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _hash.Dispose();
+        await _writer.DisposeAsync();
+    }
+
+    /// <summary>
+    /// A pack of that name exists: the same bytes were sent before, and only their acknowledgement was lost. It counts
+    /// as durable only if it is still whole.
+    /// </summary>
+    private async ValueTask RequireSameAsync(StoredPack pack, CancellationToken cancellationToken)
+    {
+        var hash = await PackReader.HashAsync(_store, ObjectKeys.Pack(pack.Hash), pack.Bytes, cancellationToken);
+        if (hash != pack.Hash)
+        {
+            throw FaultException.Corrupt(
+                $"The object {ObjectKeys.Pack(pack.Hash)} is damaged and stands in the way of its own repair: move it out of the repository, then run the backup again.");
+        }
+    }
+
+    private static Id32 ReadHash(IncrementalHash hash)
+    {
+        Span<byte> digest = stackalloc byte[Id32.Size];
+        hash.GetHashAndReset(digest);
+        return Id32.Read(digest);
+    }
+}

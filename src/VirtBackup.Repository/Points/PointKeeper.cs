@@ -1,0 +1,95 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Repository.Commits;
+using VirtBackup.Repository.Index;
+
+namespace VirtBackup.Repository.Points;
+
+/// <summary>
+/// Forgets recovery points and brings them back. A forgotten point's manifest lies under <c>trash/</c> at its old key; it
+/// is copied before the original goes, so that a crash at worst leaves both, and then the original counts.
+/// </summary>
+internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership owner, RecoveryPointCommitter committer, TimeProvider clock)
+{
+    public static string TrashKey(Id16 vm, Id16 point) => ObjectKeys.TrashPrefix + ObjectKeys.Manifest(vm, point);
+
+    public static bool TryParseTrash(string key, out Id16 vm, out Id16 point)
+    {
+        (vm, point) = (default, default);
+        return key.StartsWith(ObjectKeys.TrashPrefix, StringComparison.Ordinal)
+            && ObjectKeys.TryParseManifest(key[ObjectKeys.TrashPrefix.Length..], out vm, out point);
+    }
+
+    public async ValueTask ForgetAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        var info = await index.ReadAsync(connection => PointTable.Find(connection, point), cancellationToken)
+            ?? throw new FaultException(FaultReason.NotFound, $"There is no recovery point {point} in the repository.");
+        await owner.RequireAsync(cancellationToken);
+        await RequireUnlockedAsync(point, cancellationToken);
+        var key = ObjectKeys.Manifest(info.Vm, point);
+        await MoveAsync(key, TrashKey(info.Vm, point), cancellationToken);
+        await index.WriteAsync(connection => PointTable.Remove(connection, point), cancellationToken);
+    }
+
+    public async ValueTask RecallAsync(Id16 vm, Id16 point, CancellationToken cancellationToken)
+    {
+        await owner.RequireAsync(cancellationToken);
+        var key = ObjectKeys.Manifest(vm, point);
+        var trashed = TrashKey(vm, point);
+        var bytes = await store.FindAsync(trashed, cancellationToken) is null
+            ? throw new FaultException(FaultReason.NotFound, $"There is no forgotten recovery point {point} that could be brought back.")
+            : await store.ReadAllAsync(trashed, Limits.ManifestBytesMax, cancellationToken);
+        var manifest = Manifest.Parse(bytes);
+        if (manifest.Head.Vm != vm || manifest.Head.Point != point)
+        {
+            throw FaultException.Corrupt($"The object {trashed} holds another recovery point than its name says.");
+        }
+        var walk = await committer.CheckAsync(manifest, inspector: null, cancellationToken);
+        await MoveAsync(trashed, key, cancellationToken);
+        await committer.AdoptAsync(manifest, walk, cancellationToken);
+    }
+
+    public async ValueTask<IReadOnlyList<ForgottenPoint>> ListForgottenAsync(CancellationToken cancellationToken)
+    {
+        var forgotten = new List<ForgottenPoint>();
+        await foreach (var info in store.ListAsync(ObjectKeys.TrashPrefix, cancellationToken))
+        {
+            if (TryParseTrash(info.Key, out var vm, out var point))
+            {
+                forgotten.Add(new ForgottenPoint(vm, point));
+            }
+        }
+        return forgotten;
+    }
+
+    private async ValueTask RequireUnlockedAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        var until = -1L;
+        await foreach (var info in store.ListAsync($"{ObjectKeys.LocksPrefix}{point}/", cancellationToken))
+        {
+            if (ObjectKeys.TryParseLock(info.Key, out _, out var found))
+            {
+                until = Math.Max(until, found);
+            }
+        }
+        if (until > clock.GetUtcNow().ToUnixTimeMilliseconds())
+        {
+            throw new FaultException(
+                FaultReason.RetentionLocked,
+                $"The recovery point {point} is locked until {DateTimeOffset.FromUnixTimeMilliseconds(until):yyyy-MM-dd HH:mm} UTC and cannot be forgotten before.");
+        }
+    }
+
+    /// <summary>Copies, then deletes. A copy left by an earlier try must be the same.</summary>
+    private async ValueTask MoveAsync(string from, string to, CancellationToken cancellationToken)
+    {
+        var bytes = await store.ReadAllAsync(from, Limits.ManifestBytesMax, cancellationToken);
+        if (!await store.PutSameAsync(to, bytes, cancellationToken))
+        {
+            throw new FaultException(FaultReason.AlreadyExists, $"The object {to} exists already and differs from {from}. Verify the repository.");
+        }
+        await store.DeleteAsync(from, cancellationToken);
+    }
+}

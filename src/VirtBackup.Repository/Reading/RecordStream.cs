@@ -1,0 +1,140 @@
+using System.Runtime.CompilerServices;
+using VirtBackup.Core;
+using VirtBackup.Database;
+
+namespace VirtBackup.Repository.Reading;
+
+/// <summary>
+/// Reads planned records in pack order as one byte stream. Neighbours are read together in large reads, small gaps between
+/// them are read over; a record is yielded whole, its bytes as they lie in the pack.
+/// </summary>
+internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 scope)
+{
+    /// <summary>Bytes of one read.</summary>
+    public const int ReadBytesMax = 1 << 20;
+
+    /// <summary>A gap of up to this many bytes is cheaper to read than to skip.</summary>
+    public const int GapBytesMax = 128 << 10;
+
+    /// <param name="chunks">Distinct chunks; each is yielded once.</param>
+    /// <param name="cancellationToken">Stops between reads.</param>
+    public async IAsyncEnumerable<PooledSlice> ReadAsync(
+        IReadOnlyCollection<WantedChunk> chunks, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        var plan = await RecordPlan.MakeAsync(index, scope, chunks, cancellationToken);
+        var replanned = false;
+        for (var next = 0; next < plan.Records.Count;)
+        {
+            var window = Window.Open(plan.Records, next);
+            var buffer = new SharedBuffer(window.ReadLength(0));
+            try
+            {
+                if (!await TryReadAsync(plan, window, 0, buffer, cancellationToken))
+                {
+                    if (replanned)
+                    {
+                        throw FaultException.Corrupt($"The pack {plan.PackKey(window.Pack)} is not in the repository any more. Verify the repository.");
+                    }
+                    // The records moved to another pack since the plan was made: look once more.
+                    replanned = true;
+                    plan = await RecordPlan.MakeAsync(index, scope, [.. plan.Records.Skip(next).Select(record => record.Chunk)], cancellationToken);
+                    next = 0;
+                    continue;
+                }
+                replanned = false;
+                for (long offset = 0; ;)
+                {
+                    foreach (var part in window.PartsOf(plan.Records, offset, buffer.Memory.Length))
+                    {
+                        for (var at = 0; at < part.Length; at += Limits.SliceBytesMax)
+                        {
+                            var length = Math.Min(Limits.SliceBytesMax, part.Length - at);
+                            yield return new PooledSlice(buffer, buffer.Memory.Slice(part.Start + at, length));
+                        }
+                    }
+                    offset += buffer.Memory.Length;
+                    if (offset == window.Length)
+                    {
+                        break;
+                    }
+                    buffer.Dispose();
+                    buffer = new SharedBuffer(window.ReadLength(offset));
+                    if (!await TryReadAsync(plan, window, offset, buffer, cancellationToken))
+                    {
+                        throw new FaultException(FaultReason.Unavailable, $"The pack {plan.PackKey(window.Pack)} was moved while it was read. Try again.");
+                    }
+                }
+                next += window.Count;
+            }
+            finally
+            {
+                buffer.Dispose();
+            }
+        }
+    }
+
+    private async ValueTask<bool> TryReadAsync(RecordPlan plan, Window window, long offset, SharedBuffer buffer, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await store.ReadExactlyAsync(plan.PackKey(window.Pack), window.Start + offset, buffer.Memory, cancellationToken);
+            return true;
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Records of one pack that are read together: one read, or several when a single record is longer than a read.</summary>
+    private readonly record struct Window(long Pack, long Start, long Length, int First, int Count)
+    {
+        public static Window Open(IReadOnlyList<PlannedRecord> records, int first)
+        {
+            var location = records[first].Location;
+            var (count, end) = (1, location.End);
+            while (first + count < records.Count)
+            {
+                var following = records[first + count].Location;
+                if (following.Pack != location.Pack || following.Position - end > GapBytesMax || following.End - location.Position > ReadBytesMax)
+                {
+                    break;
+                }
+                end = following.End;
+                count++;
+            }
+            return new Window(location.Pack, location.Position, end - location.Position, first, count);
+        }
+
+        public int ReadLength(long offset) => (int)Math.Min(ReadBytesMax, Length - offset);
+
+        /// <summary>Where the records' bytes are in a read of <paramref name="length"/> bytes at <paramref name="offset"/> of the window.</summary>
+        public IEnumerable<(int Start, int Length)> PartsOf(IReadOnlyList<PlannedRecord> records, long offset, int length)
+        {
+            var (partStart, partEnd) = (0, 0);
+            for (var i = First; i < First + Count; i++)
+            {
+                var location = records[i].Location;
+                var start = (int)Math.Clamp(location.Position - Start - offset, 0, length);
+                var end = (int)Math.Clamp(location.End - Start - offset, 0, length);
+                if (start == end)
+                {
+                    continue;
+                }
+                if (start != partEnd)
+                {
+                    if (partEnd > partStart)
+                    {
+                        yield return (partStart, partEnd - partStart);
+                    }
+                    partStart = start;
+                }
+                partEnd = end;
+            }
+            if (partEnd > partStart)
+            {
+                yield return (partStart, partEnd - partStart);
+            }
+        }
+    }
+}

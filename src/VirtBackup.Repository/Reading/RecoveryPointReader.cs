@@ -1,0 +1,189 @@
+using System.Runtime.CompilerServices;
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Maps;
+using VirtBackup.Format.Records;
+
+namespace VirtBackup.Repository.Reading;
+
+/// <summary>
+/// Reads one committed recovery point: its manifest, its map nodes and the records of its streams, all as stored. It hands
+/// out only what hangs below the point's roots. One call at a time.
+/// </summary>
+public sealed class RecoveryPointReader
+{
+    /// <summary>Bytes of a stream that one call of <see cref="ReadRecordsAsync"/> may ask for.</summary>
+    public const long RangeBytesMax = 1L << 30;
+
+    /// <summary>Ranges in one call of <see cref="ReadRecordsAsync"/>.</summary>
+    public const int RangesMax = 4096;
+
+    private readonly NodeCache _nodes;
+    private readonly RecordStream _records;
+    private readonly HashSet<Id32> _reachable = [];
+
+    internal RecoveryPointReader(IObjectStore store, IDatabase index, Manifest manifest, int nodeCacheBytes)
+    {
+        Manifest = manifest;
+        _nodes = new NodeCache(new NodeReader(store, index), nodeCacheBytes);
+        _records = new RecordStream(store, index, manifest.Head.Scope);
+        foreach (var stream in manifest.Head.Streams)
+        {
+            if (!stream.Root.IsZero)
+            {
+                _reachable.Add(stream.Root);
+            }
+        }
+    }
+
+    /// <summary>The manifest, its hash checked.</summary>
+    public Manifest Manifest { get; }
+
+    /// <summary>
+    /// The nodes as a stream of records, in the order asked. Known are the roots and the children of nodes that this reader
+    /// has served before.
+    /// </summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.Denied"/>: an id is not known to be part of this point.</exception>
+    public async IAsyncEnumerable<PooledSlice> ReadNodesAsync(IReadOnlyList<Id32> ids, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(ids);
+        foreach (var id in ids)
+        {
+            if (!_reachable.Contains(id))
+            {
+                throw new FaultException(
+                    FaultReason.Denied, $"The map node {id} is not known to be part of recovery point {Manifest.Head.Point}: ask for its parent first.");
+            }
+            var node = await _nodes.ReadAsync(id, cancellationToken);
+            NoteChildren(node);
+            using var buffer = new SharedBuffer(RecordHeader.Size + node.Length);
+            RecordHeader.ForNode(id, node.Length).Write(buffer.Memory.Span);
+            node.CopyTo(buffer.Memory[RecordHeader.Size..]);
+            for (var at = 0; at < buffer.Memory.Length; at += Limits.SliceBytesMax)
+            {
+                yield return new PooledSlice(buffer, buffer.Memory.Slice(at, Math.Min(Limits.SliceBytesMax, buffer.Memory.Length - at)));
+            }
+        }
+    }
+
+    /// <summary>
+    /// The data records that the ranges need, each once, in pack order, cut into slices that need not end where records do.
+    /// </summary>
+    /// <param name="streamId">A stream of the point.</param>
+    /// <param name="ranges">Ascending, not overlapping; at most <see cref="RangesMax"/> and <see cref="RangeBytesMax"/> together.</param>
+    /// <param name="cancellationToken">Stops between reads.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.InvalidArgument"/>: the ranges; <see cref="FaultReason.NotFound"/>: no such stream;
+    /// <see cref="FaultReason.Corrupt"/>: a node or chunk cannot be had any more.
+    /// </exception>
+    public async IAsyncEnumerable<PooledSlice> ReadRecordsAsync(
+        Id16 streamId, IReadOnlyList<ByteRange> ranges, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(ranges);
+        var stream = FindStream(streamId);
+        RequireRanges(stream, ranges);
+        var chunks = new HashSet<WantedChunk>();
+        if (!stream.Root.IsZero && ranges.Count > 0)
+        {
+            await CollectAsync(stream.Root, stream.Geometry.Root, 0, ranges, chunks, cancellationToken);
+        }
+        await foreach (var slice in _records.ReadAsync(chunks, cancellationToken))
+        {
+            yield return slice;
+        }
+    }
+
+    private ManifestStream FindStream(Id16 streamId)
+    {
+        foreach (var stream in Manifest.Head.Streams)
+        {
+            if (stream.Id == streamId)
+            {
+                return stream;
+            }
+        }
+        throw new FaultException(FaultReason.NotFound, $"The recovery point {Manifest.Head.Point} has no stream {streamId}.");
+    }
+
+    private static void RequireRanges(ManifestStream stream, IReadOnlyList<ByteRange> ranges)
+    {
+        long end = 0, total = 0;
+        foreach (var range in ranges)
+        {
+            if (range.Length <= 0 || range.Offset < end || range.Length > RangeBytesMax || range.Offset > stream.Geometry.StreamLength - range.Length)
+            {
+                throw new FaultException(FaultReason.InvalidArgument, $"The ranges of stream {stream.Id} are not ascending, overlap, or leave the stream.");
+            }
+            end = range.End;
+            total += range.Length;
+        }
+        if (total > RangeBytesMax || ranges.Count > RangesMax)
+        {
+            throw new FaultException(
+                FaultReason.InvalidArgument, $"At most {RangesMax} ranges and {RangeBytesMax} bytes of a stream can be read by one call.");
+        }
+    }
+
+    private async ValueTask CollectAsync(
+        Id32 id, MapPlace place, long start, IReadOnlyList<ByteRange> ranges, HashSet<WantedChunk> chunks, CancellationToken cancellationToken)
+    {
+        var node = await _nodes.ReadAsync(id, cancellationToken);
+        if (place.Level == 0)
+        {
+            CollectChunks(MapLeaf.Parse(node, place), start, ranges, chunks);
+            return;
+        }
+        var inner = MapInner.Parse(node, place);
+        for (var i = 0; i < inner.Count; i++)
+        {
+            var child = place.Child(i);
+            var childStart = start + (i * place.ChildBytes);
+            if (!inner[i].IsZero && Touches(ranges, childStart, childStart + child.Length))
+            {
+                await CollectAsync(inner[i], child, childStart, ranges, chunks, cancellationToken);
+            }
+        }
+    }
+
+    private static void CollectChunks(MapLeaf leaf, long start, IReadOnlyList<ByteRange> ranges, HashSet<WantedChunk> chunks)
+    {
+        for (var i = 0; i < leaf.Count; i++)
+        {
+            var length = leaf.LengthAt(i);
+            if (!leaf.IdAt(i).IsZero && Touches(ranges, start, start + length))
+            {
+                chunks.Add(new WantedChunk(leaf.IdAt(i), length));
+            }
+            start += length;
+        }
+    }
+
+    /// <summary>Whether any range has a byte in [start, end).</summary>
+    private static bool Touches(IReadOnlyList<ByteRange> ranges, long start, long end)
+    {
+        var (low, high) = (0, ranges.Count);
+        while (low < high)
+        {
+            var middle = (low + high) / 2;
+            (low, high) = ranges[middle].End <= start ? (middle + 1, high) : (low, middle);
+        }
+        return low < ranges.Count && ranges[low].Offset < end;
+    }
+
+    private void NoteChildren(ReadOnlyMemory<byte> node)
+    {
+        if (MapNodeHead.Parse(node.Span).Kind != MapNodeKind.Inner)
+        {
+            return;
+        }
+        var inner = MapInner.Parse(node);
+        for (var i = 0; i < inner.Count; i++)
+        {
+            if (!inner[i].IsZero)
+            {
+                _reachable.Add(inner[i]);
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Packs;
+using VirtBackup.Repository.Commits;
+using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Points;
+
+namespace VirtBackup.Repository.Rebuilding;
+
+/// <summary>
+/// Brings the index up to the store, which is the truth. At every start: packs, keys and manifests that the index lacks
+/// are added, points whose manifest is gone are removed, pending commits are settled. A rebuild does the same from an
+/// empty index. Damaged objects are named and left out.
+/// </summary>
+internal sealed class IndexReconciler(
+    IObjectStore store, IDatabase index, RecoveryPointCommitter committer, long generation, TimeProvider clock, IProgress<RebuildProgress>? progress)
+{
+    private const int RowsPerTransaction = 32 << 10;
+
+    private readonly List<ObjectProblem> _problems = [];
+    private readonly List<StoredPack> _batch = [];
+    private long _problemCount;
+    private int _batchRows;
+    private RebuildProgress _done;
+
+    /// <summary>Runs once.</summary>
+    public async ValueTask<OpenReport> RunAsync(bool rebuild, CancellationToken cancellationToken)
+    {
+        if (!rebuild)
+        {
+            var known = await index.ReadAsync(CountPacks, cancellationToken);
+            // Marks of complete nodes may rest on a pack that is gone.
+            rebuild = await AddPacksAsync(cancellationToken) < known;
+        }
+        if (rebuild)
+        {
+            await index.WriteAsync(Clear, cancellationToken);
+            (_done, _problemCount) = (default, 0);
+            _problems.Clear();
+            await AddPacksAsync(cancellationToken);
+        }
+        await AddKeysAsync(cancellationToken);
+        var (added, removed) = await SettlePointsAsync(rebuild, cancellationToken);
+        if (rebuild)
+        {
+            await index.WriteAsync(connection => connection.Execute("UPDATE owner SET rebuilding = 0"), cancellationToken);
+        }
+        return new OpenReport(rebuild, _done.Packs, added, removed, _problems, _problemCount);
+    }
+
+    private static void Clear(ISqlConnection connection) => connection.Execute(
+        """
+        UPDATE owner SET rebuilding = 1;
+        DELETE FROM object; DELETE FROM pack; DELETE FROM scope; DELETE FROM complete_node; DELETE FROM epoch_set;
+        DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key;
+        """);
+
+    private static long CountPacks(ISqlConnection connection)
+    {
+        using var count = connection.Prepare("SELECT count(*) FROM pack");
+        return count.Step() ? count.GetInt64(0) : 0;
+    }
+
+    private ValueTask<bool> IsKnownAsync(Id32 hash, long bytes, CancellationToken cancellationToken) =>
+        index.ReadAsync(
+            connection =>
+            {
+                using var find = connection.Prepare("SELECT 1 FROM pack WHERE hash = ?1 AND bytes = ?2");
+                return find.Bind(1, hash).Bind(2, bytes).Step();
+            },
+            cancellationToken);
+
+    /// <summary>Adds the packs that the index lacks; returns how many of those it knew are there.</summary>
+    private async ValueTask<long> AddPacksAsync(CancellationToken cancellationToken)
+    {
+        long known = 0;
+        await foreach (var info in store.ListAsync(ObjectKeys.PacksPrefix, cancellationToken))
+        {
+            if (!ObjectKeys.TryParsePack(info.Key, out var hash))
+            {
+                Report(info.Key, "It is not named as a pack.");
+                continue;
+            }
+            if (await IsKnownAsync(hash, info.Length, cancellationToken))
+            {
+                known++;
+                continue;
+            }
+            PackFooter footer;
+            try
+            {
+                footer = await PackReader.ReadFooterAsync(store, info, cancellationToken);
+            }
+            catch (FaultException fault) when (IsDamage(fault))
+            {
+                Report(info.Key, fault.Message);
+                continue;
+            }
+            _batch.Add(new StoredPack(hash, footer.Kind, info.Length, footer.Entries.ToArray()));
+            _batchRows += footer.Entries.Length;
+            _done = _done with { Packs = _done.Packs + 1, Records = _done.Records + footer.Entries.Length };
+            if (_batchRows >= RowsPerTransaction)
+            {
+                await WriteBatchAsync(cancellationToken);
+            }
+        }
+        await WriteBatchAsync(cancellationToken);
+        return known;
+    }
+
+    private async ValueTask WriteBatchAsync(CancellationToken cancellationToken)
+    {
+        if (_batch.Count == 0)
+        {
+            return;
+        }
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        await index.WriteAsync(connection => _batch.ForEach(pack => ObjectTable.AddPack(connection, pack, generation, now)), cancellationToken);
+        _batch.Clear();
+        _batchRows = 0;
+        progress?.Report(_done);
+    }
+
+    private async ValueTask AddKeysAsync(CancellationToken cancellationToken)
+    {
+        var keys = new List<(Id16 Vm, Id16 Epoch, Id16 Recipient)>();
+        await foreach (var info in store.ListAsync(ObjectKeys.KeysPrefix, cancellationToken))
+        {
+            if (!ObjectKeys.TryParseVmKey(info.Key, out var vm, out var epoch, out var recipient))
+            {
+                Report(info.Key, "It is not named as a key object.");
+            }
+            else if (info.Length != Format.Keys.KeyObject.Size)
+            {
+                Report(info.Key, $"It has {info.Length} bytes, which no key object has.");
+            }
+            else
+            {
+                keys.Add((vm, epoch, recipient));
+            }
+        }
+        await index.WriteAsync(
+            connection =>
+            {
+                connection.Execute("DELETE FROM vm_key");
+                keys.ForEach(key => PointTable.AddKey(connection, key.Vm, key.Epoch, key.Recipient));
+            },
+            cancellationToken);
+    }
+
+    private async ValueTask<(long Added, long Removed)> SettlePointsAsync(bool rebuild, CancellationToken cancellationToken)
+    {
+        var known = (await index.ReadAsync(connection => PointTable.List(connection, null), cancellationToken)).ToDictionary(point => point.Point);
+        long added = 0;
+        await foreach (var info in store.ListAsync(ObjectKeys.RecoveryPointsPrefix, cancellationToken))
+        {
+            if (!ObjectKeys.TryParseManifest(info.Key, out var vm, out var point))
+            {
+                Report(info.Key, "It is not named as a manifest.");
+            }
+            else if (known.TryGetValue(point, out var row) && row.Vm == vm && row.ManifestBytes == info.Length)
+            {
+                known.Remove(point);
+            }
+            else if (await AdoptAsync(info, vm, point, cancellationToken))
+            {
+                known.Remove(point);
+                added++;
+            }
+        }
+        await index.WriteAsync(
+            connection =>
+            {
+                foreach (var lost in known.Keys)
+                {
+                    PointTable.Remove(connection, lost);
+                }
+                // What the store does not hold now was not committed, and the owner that tried is fenced.
+                connection.Execute("DELETE FROM pending_commit");
+            },
+            cancellationToken);
+        if (rebuild)
+        {
+            await MarkForgottenAsync(cancellationToken);
+        }
+        return (added, known.Count);
+    }
+
+    private async ValueTask<bool> AdoptAsync(ObjectInfo info, Id16 vm, Id16 point, CancellationToken cancellationToken)
+    {
+        if (await ReadManifestAsync(info, vm, point, cancellationToken) is not { } manifest)
+        {
+            return false;
+        }
+        await committer.AdoptAsync(manifest, await TryCheckAsync(info.Key, manifest, cancellationToken), cancellationToken);
+        _done = _done with { Points = _done.Points + 1 };
+        progress?.Report(_done);
+        return true;
+    }
+
+    /// <summary>Forgotten points keep their nodes complete, because they can be brought back.</summary>
+    private async ValueTask MarkForgottenAsync(CancellationToken cancellationToken)
+    {
+        await foreach (var info in store.ListAsync(ObjectKeys.TrashPrefix, cancellationToken))
+        {
+            if (PointKeeper.TryParseTrash(info.Key, out var vm, out var point)
+                && await ReadManifestAsync(info, vm, point, cancellationToken) is { } manifest
+                && await TryCheckAsync(info.Key, manifest, cancellationToken) is { } walk)
+            {
+                await index.WriteAsync(walk.WriteMarks, cancellationToken);
+            }
+        }
+    }
+
+    private async ValueTask<Manifest?> ReadManifestAsync(ObjectInfo info, Id16 vm, Id16 point, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var bytes = await store.ReadAllAsync(info.Key, Limits.ManifestBytesMax, cancellationToken);
+            if (AbortTombstone.IsTombstone(bytes))
+            {
+                return null;
+            }
+            var manifest = Manifest.Parse(bytes);
+            if (manifest.Head.Vm == vm && manifest.Head.Point == point)
+            {
+                return manifest;
+            }
+            Report(info.Key, "It is the manifest of another recovery point than its name says.");
+        }
+        catch (FaultException fault) when (IsDamage(fault))
+        {
+            Report(info.Key, fault.Message);
+        }
+        return null;
+    }
+
+    private async ValueTask<CompletenessWalk?> TryCheckAsync(string key, Manifest manifest, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await committer.CheckAsync(manifest, inspector: null, cancellationToken);
+        }
+        catch (FaultException fault) when (IsDamage(fault) || fault.Reason == FaultReason.Incomplete)
+        {
+            Report(key, fault.Message);
+            return null;
+        }
+    }
+
+    private static bool IsDamage(FaultException fault) =>
+        fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported or FaultReason.NotFound;
+
+    private void Report(string key, string problem)
+    {
+        _problemCount++;
+        if (_problems.Count < OpenReport.ProblemsMax)
+        {
+            _problems.Add(new ObjectProblem(key, problem));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+using VirtBackup.Core;
+
+namespace VirtBackup.Repository;
+
+/// <summary>How a repository is opened and used.</summary>
+public sealed record RepositoryOptions
+{
+    /// <summary>A pack is closed when it has this many bytes; smaller packs are for tests.</summary>
+    public int PackBytesTarget { get; init; } = Limits.PackBytesTarget;
+
+    /// <summary>Map nodes that one reader keeps in memory, bytes.</summary>
+    public int NodeCacheBytes { get; init; } = 16 << 20;
+
+    /// <summary>Makes the index anew from the store even if it looks current.</summary>
+    public bool RebuildIndex { get; init; }
+
+    /// <summary>Told how a rebuild of the index goes on.</summary>
+    public IProgress<RebuildProgress>? RebuildProgress { get; init; }
+}
+
+/// <summary>How far a rebuild is: packs read, then recovery points walked.</summary>
+public readonly record struct RebuildProgress(long Packs, long Records, long Points);
+
+/// <summary>What a repository holds. Bytes.</summary>
+/// <param name="Packs">Packs of both kinds.</param>
+/// <param name="PackBytes">Their bytes in the store.</param>
+/// <param name="Chunks">Stored chunks; a chunk that lies in several packs counts for each.</param>
+/// <param name="ChunkBytes">The same chunks before compression.</param>
+/// <param name="Nodes">Stored map nodes.</param>
+/// <param name="Points">Committed recovery points.</param>
+public sealed record RepositoryStatistics(long Packs, long PackBytes, long Chunks, long ChunkBytes, long Nodes, long Points);

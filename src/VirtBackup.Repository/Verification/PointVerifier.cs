@@ -1,0 +1,119 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Keys;
+using VirtBackup.Format.Manifests;
+
+namespace VirtBackup.Repository.Verification;
+
+/// <summary>Checks recovery points: manifest, signature, key objects, and everything below the roots.</summary>
+internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageLog log, PackDamage damage, VerificationOptions options)
+{
+    private readonly Dictionary<(Id16 Vm, Id16 Epoch), DamageLog.Entry?> _keys = [];
+    private readonly TreeVerifier _trees = new(store, index, log, damage, options.Opener);
+
+    public long Points { get; private set; }
+
+    public long ChunksOpened => _trees.ChunksOpened;
+
+    /// <param name="info">An object under the prefix of manifests.</param>
+    /// <param name="cancellationToken">Stops the work.</param>
+    /// <returns>The point, when it is whole enough to be named.</returns>
+    public async ValueTask<Id16?> VerifyAsync(ObjectInfo info, CancellationToken cancellationToken)
+    {
+        if (!ObjectKeys.TryParseManifest(info.Key, out var vm, out var point))
+        {
+            log.Add(info.Key, "The object is not named as a manifest.");
+            return null;
+        }
+        Manifest manifest;
+        try
+        {
+            var bytes = await store.ReadAllAsync(info.Key, Limits.ManifestBytesMax, cancellationToken);
+            if (AbortTombstone.IsTombstone(bytes))
+            {
+                AbortTombstone.Parse(bytes);
+                return null;
+            }
+            manifest = Manifest.Parse(bytes);
+        }
+        catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
+        {
+            log.Add(info.Key, fault.Message);
+            return point;
+        }
+        if (manifest.Head.Vm != vm || manifest.Head.Point != point)
+        {
+            log.Add(info.Key, "It is the manifest of another recovery point than its name says.");
+            return point;
+        }
+        await VerifySignatureAsync(info.Key, manifest, cancellationToken);
+        await VerifyKeysAsync(manifest, cancellationToken);
+        foreach (var stream in manifest.Head.Streams)
+        {
+            await _trees.VerifyAsync(manifest.Head, stream, cancellationToken);
+        }
+        Points++;
+        return point;
+    }
+
+    private async ValueTask VerifySignatureAsync(string key, Manifest manifest, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await options.Signatures.VerifyAsync(manifest, cancellationToken);
+        }
+        catch (FaultException fault)
+        {
+            AffectAll(log.Add(key, fault.Message), manifest.Head);
+        }
+    }
+
+    private async ValueTask VerifyKeysAsync(Manifest manifest, CancellationToken cancellationToken)
+    {
+        foreach (var epoch in manifest.Head.Epochs)
+        {
+            var name = (manifest.Head.Vm, epoch);
+            if (!_keys.TryGetValue(name, out var found))
+            {
+                _keys.Add(name, found = await FindKeyDamageAsync(manifest.Head.Repository, manifest.Head.Vm, epoch, cancellationToken));
+            }
+            if (found is not null)
+            {
+                AffectAll(found, manifest.Head);
+            }
+        }
+    }
+
+    /// <summary>Null when the epoch has at least one key object and all of them are whole.</summary>
+    private async ValueTask<DamageLog.Entry?> FindKeyDamageAsync(Id16 repository, Id16 vm, Id16 epoch, CancellationToken cancellationToken)
+    {
+        DamageLog.Entry? found = null;
+        var count = 0;
+        await foreach (var info in store.ListAsync(ObjectKeys.VmKeysOf(vm, epoch), cancellationToken))
+        {
+            count++;
+            try
+            {
+                var key = KeyObject.Parse(await store.ReadAllAsync(info.Key, KeyObject.Size, cancellationToken));
+                if (key.Repository != repository || ObjectKeys.VmKey(key.Vm, key.Epoch, key.Recipient) != info.Key)
+                {
+                    found = log.Add(info.Key, "It is another key object than its name says.");
+                }
+            }
+            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
+            {
+                found = log.Add(info.Key, fault.Message);
+            }
+        }
+        return count > 0 ? found : log.Add(ObjectKeys.VmKeysOf(vm, epoch), "The key objects of this epoch are missing.");
+    }
+
+    private static void AffectAll(DamageLog.Entry entry, ManifestHead head)
+    {
+        foreach (var stream in head.Streams)
+        {
+            entry.Affect(new AffectedRange(head.Vm, head.Point, stream.Id, new ByteRange(0, stream.Geometry.StreamLength)));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+using VirtBackup.Core;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Maps;
+
+namespace VirtBackup.Repository.Verification;
+
+/// <summary>Checks a manifest's signature with the public key of the agent that its head names.</summary>
+public interface IManifestSignatureVerifier
+{
+    /// <exception cref="FaultException">The signature is wrong, or the agent's key is not known.</exception>
+    ValueTask VerifyAsync(Manifest manifest, CancellationToken cancellationToken);
+}
+
+/// <summary>Opens chunks with keys that the repository does not have, and proves that they hold what the map names.</summary>
+public interface IChunkOpener
+{
+    /// <param name="vm">The machine whose key masks the entry.</param>
+    /// <param name="entry">The map's entry, not a zero run.</param>
+    /// <param name="record">Header and payload, valid during the call.</param>
+    /// <param name="cancellationToken">Stops the work.</param>
+    /// <exception cref="FaultException">The record does not hold the chunk.</exception>
+    ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken);
+}

@@ -1,0 +1,147 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Keys;
+using VirtBackup.Repository.Index;
+
+namespace VirtBackup.Repository.Verification;
+
+/// <summary>
+/// Verifies a repository without changing it: first every pack, then every recovery point against what the packs turned
+/// out to hold. Memory is bounded; backups may run meanwhile. Use an instance once.
+/// </summary>
+internal sealed class Verifier
+{
+    private const int PacksPerPage = 256;
+
+    private readonly IObjectStore _store;
+    private readonly IDatabase _index;
+    private readonly VerificationOptions _options;
+    private readonly DamageLog _log = new();
+    private readonly PackVerifier _packs;
+    private readonly PointVerifier _points;
+
+    public Verifier(IObjectStore store, IDatabase index, VerificationOptions options)
+    {
+        _store = store;
+        _index = index;
+        _options = options;
+        var damage = new PackDamage();
+        _packs = new PackVerifier(store, index, _log, damage);
+        _points = new PointVerifier(store, index, _log, damage, options);
+    }
+
+    public async ValueTask<VerificationReport> RunAsync(CancellationToken cancellationToken)
+    {
+        await VerifyHeadAsync(cancellationToken);
+        await VerifyKnownPacksAsync(cancellationToken);
+        await VerifyUnknownPacksAsync(cancellationToken);
+        await VerifyPointsAsync(cancellationToken);
+        return new VerificationReport(_packs.Packs, _packs.Bytes, _points.Points, _points.ChunksOpened, _log.ToList(), _log.Count);
+    }
+
+    private async ValueTask VerifyHeadAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            var head = await BackupRepository.ReadHeadAsync(_store, cancellationToken);
+            var restoreKey = ObjectKeys.RestoreKey(KeyId.Compute(head.RestoreKey));
+            if (await _store.FindAsync(restoreKey, cancellationToken) is null)
+            {
+                _log.Add(restoreKey, "The wrapped restore key is missing: without its copy elsewhere nothing can be restored with the root secret alone.");
+            }
+        }
+        catch (FaultException fault)
+        {
+            _log.Add(ObjectKeys.Format, fault.Message);
+        }
+        await foreach (var info in _store.ListAsync(ObjectKeys.KeyringPrefix, cancellationToken))
+        {
+            try
+            {
+                var key = WrappedKey.Parse(await _store.ReadAllAsync(info.Key, WrappedKey.BytesMax, cancellationToken));
+                if (ObjectKeys.RestoreKey(key.Id) != info.Key)
+                {
+                    _log.Add(info.Key, "It is another wrapped key than its name says.");
+                }
+            }
+            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
+            {
+                _log.Add(info.Key, fault.Message);
+            }
+        }
+    }
+
+    private async ValueTask VerifyKnownPacksAsync(CancellationToken cancellationToken)
+    {
+        for (var last = 0L; ;)
+        {
+            var page = await _index.ReadAsync(
+                connection =>
+                {
+                    using var list = connection.Prepare("SELECT number, hash, bytes FROM pack WHERE number > ?1 ORDER BY number LIMIT ?2");
+                    list.Bind(1, last).Bind(2, PacksPerPage);
+                    var rows = new List<(long Number, Id32 Hash, long Bytes)>();
+                    while (list.Step())
+                    {
+                        rows.Add((list.GetInt64(0), list.GetId32(1), list.GetInt64(2)));
+                    }
+                    return rows;
+                },
+                cancellationToken);
+            if (page.Count == 0)
+            {
+                return;
+            }
+            foreach (var (number, hash, bytes) in page)
+            {
+                await _packs.VerifyAsync(number, hash, bytes, cancellationToken);
+                ReportProgress();
+                last = number;
+            }
+        }
+    }
+
+    /// <summary>Packs that are not in the index: damaged ones were left out of it, others are being uploaded at this moment.</summary>
+    private async ValueTask VerifyUnknownPacksAsync(CancellationToken cancellationToken)
+    {
+        await foreach (var info in _store.ListAsync(ObjectKeys.PacksPrefix, cancellationToken))
+        {
+            if (!ObjectKeys.TryParsePack(info.Key, out var hash))
+            {
+                _log.Add(info.Key, "The object is not named as a pack.");
+            }
+            else if (await _index.ReadAsync(connection => ObjectTable.FindPack(connection, hash), cancellationToken) is null)
+            {
+                await _packs.VerifyAsync(null, hash, info.Length, cancellationToken);
+                ReportProgress();
+            }
+        }
+    }
+
+    private async ValueTask VerifyPointsAsync(CancellationToken cancellationToken)
+    {
+        var seen = new HashSet<Id16>();
+        var known = await _index.ReadAsync(connection => PointTable.List(connection, null), cancellationToken);
+        await foreach (var info in _store.ListAsync(ObjectKeys.RecoveryPointsPrefix, cancellationToken))
+        {
+            if (await _points.VerifyAsync(info, cancellationToken) is { } point)
+            {
+                seen.Add(point);
+            }
+            ReportProgress();
+        }
+        foreach (var point in known)
+        {
+            // Looked up again: it may have been forgotten meanwhile.
+            if (!seen.Contains(point.Point)
+                && await _index.ReadAsync(connection => PointTable.Find(connection, point.Point), cancellationToken) is not null)
+            {
+                _log.Add(ObjectKeys.Manifest(point.Vm, point.Point), "The manifest of this recovery point is missing.");
+            }
+        }
+    }
+
+    private void ReportProgress() => _options.Progress?.Report(
+        new VerificationProgress(_packs.Packs, _packs.Bytes, _points.Points, _points.ChunksOpened, (int)Math.Min(_log.Count, int.MaxValue)));
+}

@@ -1,0 +1,85 @@
+using System.Globalization;
+using VirtBackup.Testing.Lab;
+
+namespace VirtBackup.Hypervisors.Tests.Qemu;
+
+public sealed class RestoreTests
+{
+    [Fact]
+    public async Task A_restored_machine_boots_with_its_data_beside_the_original_and_then_in_its_place()
+    {
+        await using var lab = await CaptureLab.BootAsync();
+        await lab.Vm.ExecAsync("echo marker-42 > /data/marker; echo root-43 > /root/marker; sync");
+        var point = CaptureLab.NewPoint();
+        var (capture, reference) = await lab.CutWithReferenceAsync(lab.Request(point));
+        RestoreRequest request;
+        await using (capture)
+        {
+            await lab.ReadAsync(capture);
+            lab.AssertContent(reference);
+            request = lab.RestoreRequest(capture, point, lab.Scratch.File("beside"), "copy");
+            await capture.CommitAsync(default);
+        }
+
+        Assert.DoesNotContain(await lab.Driver.CheckRestoreAsync(request, default), finding => finding.Severity == FindingSeverity.Blocks);
+        var beside = await lab.RestoreAsync(request);
+        try
+        {
+            Assert.True(beside.Running);
+            Assert.NotEqual(lab.Machine.Uuid, beside.Id);
+            await using var monitor = await LabMonitor.ConnectAsync(beside.Details["qmp socket"]);
+            Assert.Equal(beside.Id.ToUuidString(), (await monitor.ExecuteAsync("query-uuid")).GetProperty("UUID").GetString());
+            Assert.Equal("copy", (await monitor.ExecuteAsync("query-name")).GetProperty("name").GetString());
+            Assert.Equal("marker-42\nroot-43\n", await ShellAsync(beside, "cat /data/marker /root/marker"));
+            Assert.NotEqual((await lab.Vm.ExecAsync("cat /sys/class/net/*/address")).EnsureSuccess(), await ShellAsync(beside, "cat /sys/class/net/*/address"));
+            // The copy is writable, and the original goes on by itself.
+            Assert.Equal("", await ShellAsync(beside, "echo copied > /data/marker && sync"));
+            Assert.Equal("marker-42\n", (await lab.Vm.ExecAsync("cat /data/marker")).EnsureSuccess());
+        }
+        finally
+        {
+            await KillAsync(beside);
+        }
+
+        var keep = request with { Folder = lab.Scratch.File("instead"), Name = lab.Vm.Name, KeepIdentity = true };
+        var clash = Assert.Single(await lab.Driver.CheckRestoreAsync(keep, default), finding => finding.Severity == FindingSeverity.Blocks);
+        Assert.Equal("identity", clash.Item);
+        var addresses = (await lab.Vm.ExecAsync("cat /sys/class/net/*/address")).EnsureSuccess();
+        await lab.Vm.QuitAsync();
+        foreach (var disk in lab.Vm.Disks)
+        {
+            File.Delete(disk.Path);
+        }
+        var instead = await lab.RestoreAsync(keep);
+        try
+        {
+            Assert.Equal(lab.Machine.Uuid, instead.Id);
+            Assert.Equal("marker-42\n", await ShellAsync(instead, "cat /data/marker"));
+            Assert.Equal(addresses, await ShellAsync(instead, "cat /sys/class/net/*/address"));
+            Assert.Equal("rw", (await ShellAsync(instead, "grep ' /data ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1")).Trim());
+
+            // The restored machine can be backed up in its turn.
+            lab.Machine = lab.Machine with { QmpSocket = instead.Details["qmp socket"], GuestAgentSocket = instead.Details["guest agent socket"] };
+            await using var again = await lab.Driver.BeginCaptureAsync(lab.Request(CaptureLab.NewPoint()), default);
+            Assert.Equal(CaptureConsistency.Filesystem, again.Consistency);
+        }
+        finally
+        {
+            await KillAsync(instead);
+        }
+    }
+
+    private static async Task<string> ShellAsync(RestoredMachine machine, string line)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        await using var agent = await LabGuestAgent.ConnectAsync(machine.Details["guest agent socket"], limit.Token);
+        return (await agent.ShellAsync(line, limit.Token)).EnsureSuccess();
+    }
+
+    private static async Task KillAsync(RestoredMachine machine)
+    {
+        using var process = System.Diagnostics.Process.GetProcessById(int.Parse(machine.Details["pid"], CultureInfo.InvariantCulture));
+        process.Kill();
+        await process.WaitForExitAsync();
+    }
+}

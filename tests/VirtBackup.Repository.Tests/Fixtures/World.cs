@@ -1,0 +1,201 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Keys;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Maps;
+using VirtBackup.Format.Records;
+using VirtBackup.Repository.Commits;
+using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Ingest;
+using VirtBackup.Repository.Reading;
+using VirtBackup.Repository.Verification;
+using VirtBackup.Testing.Stores;
+
+namespace VirtBackup.Repository.Tests.Fixtures;
+
+/// <summary>A store, an index in memory, and a repository open on them.</summary>
+internal sealed class World : IAsyncDisposable
+{
+    public static readonly Id16 Uuid = Machine.NameOf("repository", 1);
+    public static readonly Id16 Scope = Machine.NameOf("scope", 1);
+
+    private static int _databases;
+
+    private World(IObjectStore store, IDatabase index, BackupRepository repository)
+    {
+        Store = store;
+        Index = index;
+        Repository = repository;
+    }
+
+    public IObjectStore Store { get; }
+
+    public IDatabase Index { get; }
+
+    public BackupRepository Repository { get; }
+
+    public static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public static IDatabase NewIndex() => SqliteDatabase.OpenInMemory($"index {Interlocked.Increment(ref _databases)}", RepositoryIndex.Schema);
+
+    public static async ValueTask InitializeAsync(IObjectStore store)
+    {
+        byte[] publicKey = [1, 2, 3];
+        var head = new RepositoryHead { Uuid = Uuid, Created = DateTimeOffset.UnixEpoch, RestoreKey = publicKey };
+        await RepositoryInitializer.InitializeAsync(store, head, new WrappedKey(KeyId.Compute(publicKey), new byte[60]).ToBytes(), Token);
+    }
+
+    /// <summary>A new repository.</summary>
+    public static async ValueTask<World> CreateAsync(IObjectStore? store = null, RepositoryOptions? options = null)
+    {
+        store ??= new SimulatedStore();
+        await InitializeAsync(store);
+        return await OpenAsync(store, NewIndex(), options);
+    }
+
+    public static async ValueTask<World> OpenAsync(IObjectStore store, IDatabase index, RepositoryOptions? options = null) =>
+        new(store, index, await OpenRepositoryAsync(store, index, options));
+
+    public static ValueTask<BackupRepository> OpenRepositoryAsync(IObjectStore store, IDatabase index, RepositoryOptions? options = null) =>
+        BackupRepository.OpenAsync(store, index, options ?? new RepositoryOptions(), new FixedClock(), new SeededEntropy(), Token);
+
+    public Machine NewMachine(int seed) => new(Uuid, Scope, seed);
+
+    /// <summary>Opens the same store with a new index, which is rebuilt.</summary>
+    public ValueTask<World> RebuildAsync() => OpenAsync(Store, NewIndex());
+
+    public IngestSession Begin() => Repository.BeginIngest(Scope, 1);
+
+    public async ValueTask<CommitResult> BackUpAsync(PointBytes point)
+    {
+        await using var session = Begin();
+        await UploadAsync(session, point);
+        return await CommitAsync(session, point);
+    }
+
+    public async ValueTask UploadAsync(IngestSession session, PointBytes point)
+    {
+        foreach (var epoch in point.Epochs)
+        {
+            await Repository.PutKeyAsync(point.Machine.Key(epoch), Token);
+        }
+        await SendAsync(session, RecordKind.Data, point.Chunks);
+        await SendAsync(session, RecordKind.Map, point.Nodes);
+    }
+
+    public static async ValueTask SendAsync(IngestSession session, RecordKind kind, IEnumerable<byte[]> records)
+    {
+        var lane = session.OpenLane(kind);
+        foreach (var record in records)
+        {
+            await lane.AppendAsync(record, Token);
+        }
+        await lane.FlushAsync(Token);
+        Assert.Equal(lane.AppendedOffset, lane.DurableOffset);
+    }
+
+    public ValueTask<CommitResult> CommitAsync(IngestSession session, PointBytes point, ILeafInspector? inspector = null) =>
+        Repository.CommitAsync(session, point.Manifest, point.Expectation, inspector ?? KeylessLeafInspector.Instance, Token);
+
+    /// <summary>Asserts that every byte of a committed point can be read back.</summary>
+    public async ValueTask AssertReadableAsync(PointBytes point)
+    {
+        var reader = await Repository.OpenPointAsync(point.Id, Token);
+        Assert.Equal(point.Manifest, reader.Manifest.Bytes.ToArray());
+        var read = await ReadAsync(reader, [new ByteRange(0, point.Geometry.StreamLength)]);
+        Assert.Equal(
+            point.Chunks.Select(Convert.ToHexString).Order(StringComparer.Ordinal),
+            read.Select(Convert.ToHexString).Order(StringComparer.Ordinal));
+    }
+
+    /// <summary>The records that the ranges need, in the order in which they came.</summary>
+    public static async ValueTask<List<byte[]>> ReadAsync(RecoveryPointReader reader, ByteRange[] ranges) =>
+        Split(await CollectAsync(reader.ReadRecordsAsync(Machine.Stream, ranges, Token)));
+
+    public static async ValueTask<byte[]> CollectAsync(IAsyncEnumerable<PooledSlice> slices)
+    {
+        using var bytes = new MemoryStream();
+        await foreach (var slice in slices)
+        {
+            using (slice)
+            {
+                Assert.InRange(slice.Memory.Length, 1, Limits.SliceBytesMax);
+                bytes.Write(slice.Memory.Span);
+            }
+        }
+        return bytes.ToArray();
+    }
+
+    public static List<byte[]> Split(byte[] bytes)
+    {
+        var records = new List<byte[]>();
+        for (var at = 0; at < bytes.Length;)
+        {
+            var length = RecordHeader.Parse(bytes.AsSpan(at)).RecordLength;
+            records.Add(bytes.AsSpan(at, length).ToArray());
+            at += length;
+        }
+        return records;
+    }
+
+    public ValueTask<VerificationReport> VerifyAsync(bool open) =>
+        Repository.VerifyAsync(new VerificationOptions { Signatures = new HashSignatures(), Opener = open ? new HashOpener() : null }, Token);
+
+    public ValueTask<IReadOnlyList<string>> DumpAsync() => IndexDump.WriteAsync(Index, Token);
+
+    public async ValueTask<List<string>> KeysAsync(string prefix)
+    {
+        var keys = new List<string>();
+        await foreach (var info in Store.ListAsync(prefix, Token))
+        {
+            keys.Add(info.Key);
+        }
+        return keys;
+    }
+
+    /// <summary>Replaces an object's bytes behind the repository's back.</summary>
+    public async ValueTask ReplaceAsync(string key, byte[] bytes)
+    {
+        await Store.DeleteAsync(key, Token);
+        Assert.True(await Store.PutAsync(key, bytes, Token));
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Repository.DisposeAsync();
+        await Index.DisposeAsync();
+    }
+}
+
+internal sealed class FixedClock : TimeProvider
+{
+    public override DateTimeOffset GetUtcNow() => DateTimeOffset.UnixEpoch.AddDays(20_000);
+}
+
+/// <summary>Different names for every claim, the same in every run.</summary>
+internal sealed class SeededEntropy : IEntropy
+{
+    private static int _next;
+
+    public void Fill(Span<byte> destination) => new Random(Interlocked.Increment(ref _next)).NextBytes(destination);
+}
+
+internal sealed class HashSignatures : IManifestSignatureVerifier
+{
+    public ValueTask VerifyAsync(Manifest manifest, CancellationToken cancellationToken) =>
+        manifest.Signature.Span.SequenceEqual(Machine.Signature(Manifest.SignedBytesOf(manifest.HeadBytes.Span, manifest.SealedBody.Span)))
+            ? ValueTask.CompletedTask
+            : throw FaultException.Corrupt("The signature is not valid.");
+}
+
+internal sealed class HashOpener : IChunkOpener
+{
+    public ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
+    {
+        var tag = System.Security.Cryptography.SHA256.HashData(record.Span[..^16]).AsSpan(0, 16);
+        return RecordHeader.Parse(record.Span).Id == entry.Id && tag.SequenceEqual(record.Span[^16..])
+            ? ValueTask.CompletedTask
+            : throw FaultException.Corrupt("It does not open.");
+    }
+}
