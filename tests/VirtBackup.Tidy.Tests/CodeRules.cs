@@ -10,7 +10,8 @@ internal static class CodeRules
     private static readonly IReadOnlyList<(Regex Pattern, string Message)> Banned =
     [
         (Code(@"\bDateTime(Offset)?\s*\.\s*(Utc)?(Now|Today)\b"), "Time comes from the injected TimeProvider."),
-        (Code(@"\bTimeProvider\s*\.\s*System\b"), "Time comes from the injected TimeProvider; only programs choose the system's."),
+        // Options may default to the system's clock; whoever composes decides.
+        (Code(@"(?<!\}\s*=\s*)\bTimeProvider\s*\.\s*System\b"), "Time comes from the injected TimeProvider; only programs choose the system's."),
         (Code(@"\bStopwatch\b"), "Measure with the injected TimeProvider."),
         (Code(@"\bEnvironment\s*\.\s*TickCount(64)?\b"), "Time comes from the injected TimeProvider."),
         (Code(@"\bRandom\s*\.\s*Shared\b|\bnew\s+(System\s*\.\s*)?Random\b"), "Randomness comes from the injected IEntropy."),
@@ -122,7 +123,7 @@ internal static class CodeRules
                 continue;
             }
             // Programs compose what lies below them; everybody else names only direct neighbours.
-            var allowed = floor.Program ? Floors.Below(own) : floor.Projects.Append(own).ToHashSet(StringComparer.Ordinal);
+            var allowed = floor.Program ? Floors.Below(own) : floor.Projects.Concat(floor.Ports ?? []).Append(own).ToHashSet(StringComparer.Ordinal);
             foreach (Match match in name.Matches(file.Code))
             {
                 var target = match.Groups[1].Value;

@@ -20,7 +20,7 @@ internal static class Floors
         ["Catalog"] = new(["Core", "Database"], []),
         ["Hypervisors"] = new(["Core", "Nbd"], []),
         ["Agent"] = new(["Core", "Format", "Sealing", "Identity", "Protocol", "Hypervisors"], ["Microsoft.Extensions.Logging.Abstractions"]),
-        ["Controller"] = new(["Core", "Format", "Sealing", "Identity", "Protocol", "Repository", "Catalog"], ["Grpc.AspNetCore", AspNetCore]),
+        ["Controller"] = new(["Core", "Format", "Sealing", "Identity", "Protocol", "Repository", "Catalog"], ["Grpc.AspNetCore", AspNetCore], Ports: ["Database"]),
         ["Agent.Host"] = new(
             ["Agent", "Core", "Format", "Sealing", "Identity", "Protocol", "Hypervisors"],
             ["Microsoft.Extensions.Hosting", "Microsoft.Extensions.Hosting.Systemd", "YamlDotNet"], Program: true),
@@ -63,5 +63,6 @@ internal static class Floors
     }
 }
 
+/// <param name="Ports">Projects that it reaches through others and may name, because it hands their ports on.</param>
 /// <param name="Program">It composes and runs: a host or the command line.</param>
-internal sealed record Floor(string[] Projects, string[] Packages, bool Program = false);
+internal sealed record Floor(string[] Projects, string[] Packages, bool Program = false, string[]? Ports = null);

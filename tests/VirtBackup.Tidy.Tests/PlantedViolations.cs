@@ -74,7 +74,7 @@ internal static class PlantedViolations
             "Random.Shared", "new Random(1)", "new System.Random()", "Guid.NewGuid()", "Task.Run(F)", "Task.Factory.StartNew(F)", "t.ConfigureAwait(false)", "new Thread(F)",
             "new Timer(F)", "Thread.Sleep(1)", "ThreadPool.QueueUserWorkItem(F)", "Parallel.ForEachAsync(F)", "Console.Out", "$\"at {DateTime.UtcNow:O}\"",
         }.Select(call => new Planted($"banned: {call}", Banned, FormatCode, $"// DateTime.UtcNow\nvar s = \"Task.Run(\";\nvar x = {call};\n", [FormatCode + ":3"])),
-        new("words only", Banned, FormatCode, "/* Stopwatch\n */ var x = @\"\"\"Console.Out\"\"\"; time.GetUtcNow(); RandomNumberGenerator.Fill(x); taskRun.Run();\n", []),
+        new("words only", Banned, FormatCode, "/* Stopwatch\n */ var x = @\"\"\"Console.Out\"\"\"; time.GetUtcNow(); taskRun.Run(); TimeProvider T { get; init; } = TimeProvider.System;\n", []),
 
         .. new[]
         {
