@@ -212,8 +212,7 @@ public sealed class BackupRun
     private async Task PutKeyAsync(StoreSession session, VmKey vmKey, CancellationToken cancellationToken)
     {
         var recipient = AgreementPublicKey.FromSubjectPublicKeyInfo(session.Current.RestorePublicKey.Span);
-        var keyObject = KeySealing.Seal(vmKey, Id16.Parse(session.Current.RepositoryId), _machine, recipient, _context.Tools.Entropy);
-        await session.PutKeyAsync(keyObject.ToBytes(), cancellationToken);
+        await session.PutKeyAsync(_context.VmKeys.Seal(vmKey, Id16.Parse(session.Current.RepositoryId), _machine, recipient), cancellationToken);
     }
 
     private DiskRun Open(ICapturedDisk disk, StoreSession session, SettledBase settled)
