@@ -112,8 +112,9 @@ wait_for_line() {
 
 say 'Installing what is missing, building the programs and the guest'
 deploy/lab/install-dependencies.sh >&2
+mkdir -p "$(dirname "$bin")"
 for project in Controller.Host Agent.Host Cli; do
-  dotnet publish "src/VirtBackup.$project" -c Release -o "$bin" -v quiet -clp:NoSummary -m:2 > "$bin.log" 2>&1 || { mkdir -p "$(dirname "$bin")"; cat "$bin.log" >&2; fail "src/VirtBackup.$project does not build"; }
+  dotnet publish "src/VirtBackup.$project" -c Release -o "$bin" -v quiet -clp:NoSummary -m:2 > "$bin.log" 2>&1 || { cat "$bin.log" >&2; fail "src/VirtBackup.$project does not build"; }
 done
 lab=$(deploy/lab/build-guest.sh | tee /dev/stderr | tail -n 1)
 
