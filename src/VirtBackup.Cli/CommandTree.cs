@@ -31,9 +31,14 @@ internal static class CommandTree
             new Commands.Jobs.ListCommand(context, "List jobs, newest first"), new Commands.Jobs.ShowCommand(context, "Show one job and its outcome"), new Commands.Jobs.CancelCommand(context), new Commands.Jobs.LogCommand(context)));
         root.Add(Noun("recovery-point", "What was backed up",
             new Commands.RecoveryPoints.ListCommand(context), new Commands.RecoveryPoints.ShowCommand(context, "Show one recovery point and what it holds"),
-            new Commands.RecoveryPoints.VerifyCommand(context, onePoint: true), new Commands.RecoveryPoints.ForgetCommand(context)));
+            new Commands.RecoveryPoints.VerifyCommand(context), new Commands.RecoveryPoints.ForgetCommand(context)));
         root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
-        root.Add(Noun("repository", "The store of all recovery points", new Commands.RecoveryPoints.VerifyCommand(context, onePoint: false)));
+        root.Add(Noun("repository", "The store of all recovery points",
+            new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context), new Commands.Repositories.RebuildIndexCommand(context)));
+        root.Add(new Commands.AnalyzeCommand(context));
+        root.Add(new Commands.CompletionCommand(context));
+        root.Add(new Commands.CompleteCommand(context));
+        new Completion.DynamicValues(context).AttachTo(root);
         return root;
     }
 

@@ -50,7 +50,8 @@ internal sealed class ControllerSetup(CliContext context)
         }
         var keyName = ObjectKeys.RestoreKey(KeyId.Compute(head.RestoreKey));
         var wrapped = WrappedKey.Parse(await store.ReadAllAsync(keyName, WrappedKey.BytesMax, cancellationToken));
-        using var escrow = new EscrowKeys(RootSecret.FromBytes(kit.RootSecret), Keyring.Unwrap(wrapped, RootSecret.FromBytes(kit.RootSecret)));
+        var root = RootSecret.FromBytes(kit.RootSecret);
+        using var escrow = new EscrowKeys(root, Keyring.Unwrap(wrapped, root));
         return Write(wish, home, head.Uuid, authority, escrow, undo, keep: static _ => { });
     }
 

@@ -121,7 +121,7 @@ internal static class ResultTables
             : new Text("\nThe restore is not possible as asked.\n", TextLayout.Bad));
     }
 
-    private static void WriteVerify(IAnsiConsole console, VerifyResultView verify)
+    public static void WriteVerify(IAnsiConsole console, VerifyResultView verify)
     {
         TextLayout.Title(console, "Result");
         TextLayout.Facts(

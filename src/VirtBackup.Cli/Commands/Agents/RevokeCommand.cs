@@ -9,7 +9,7 @@ namespace VirtBackup.Cli.Commands.Agents;
 
 internal sealed class RevokeCommand : RemoteCommand
 {
-    private readonly Argument<string> _name = new("name") { Description = "Name of the agent" };
+    private readonly Argument<string> _name = new("agent") { Description = "Name of the agent" };
 
     public RevokeCommand(CliContext context)
         : base("revoke", "Take an agent's access away, at once and for good", context) => Add(_name);

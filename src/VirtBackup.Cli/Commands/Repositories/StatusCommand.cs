@@ -1,0 +1,61 @@
+using System.CommandLine;
+using VirtBackup.Cli.Connection;
+using VirtBackup.Cli.Offline;
+using VirtBackup.Cli.Output;
+using VirtBackup.Cli.Views;
+using VirtBackup.Core;
+using VirtBackup.Protocol.Admin.V1;
+
+namespace VirtBackup.Cli.Commands.Repositories;
+
+internal sealed class StatusCommand : ProgramCommand
+{
+    private readonly Option<string?> _repository = new("--repository")
+    {
+        Description = "Look into this folder instead of asking the controller; needs neither keys nor a running controller", HelpName = "DIR",
+    };
+
+    public StatusCommand(CliContext context)
+        : base("status", "Show what the repository holds", context) => Add(_repository);
+
+    protected override async Task<int> RunAsync(ParseResult parse, CancellationToken cancellationToken)
+    {
+        var view = parse.GetValue(_repository) is { Length: > 0 } folder
+            ? await SurveyAsync(folder, cancellationToken)
+            : await AskAsync(parse, cancellationToken);
+        ReportFor(parse).Write(view, static (console, repository) => TextLayout.Facts(
+            console,
+            ("Repository", TextLayout.Cell(repository.RepositoryId)),
+            ("Location", TextLayout.Cell(repository.Location)),
+            ("Created", repository.CreateTime is { } created ? TextLayout.Cell(Units.Time(created)) : null),
+            ("Algorithms", TextLayout.Optional(repository.Algorithms)),
+            ("Recovery points", TextLayout.Cell(repository.ForgottenPoints is > 0 and var forgotten
+                ? $"{Units.Count(repository.RecoveryPoints)}, and {Units.Count(forgotten)} forgotten"
+                : Units.Count(repository.RecoveryPoints))),
+            ("Packs", TextLayout.Cell(Units.Count(repository.Packs))),
+            ("Chunks", repository.Chunks is { } chunks ? TextLayout.Cell(Units.Count(chunks)) : null),
+            ("Stored", TextLayout.Cell(Units.Bytes(repository.StoredBytes))),
+            ("Free", repository.FreeBytes is { } free ? TextLayout.Cell(Units.Bytes(free)) : null),
+            ("Generation", TextLayout.Cell(Units.Count(repository.Generation)))));
+        return ExitCode.Succeeded;
+    }
+
+    private async Task<RepositoryView> AskAsync(ParseResult parse, CancellationToken cancellationToken)
+    {
+        using var controller = ControllerConnection.Open(CredentialFolder.Locate(parse.GetValue(GlobalOptions.Credentials), Context), Context.Time);
+        return RepositoryView.Of(await controller.CallAsync(
+            controller.Admin.GetStatusAsync(new GetStatusRequest(), cancellationToken: cancellationToken), cancellationToken));
+    }
+
+    private static async Task<RepositoryView> SurveyAsync(string folder, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await FolderSurvey.RunAsync(folder, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
+        {
+            throw new CommandFault(ExitCode.NotFound, $"There is no repository in '{Path.GetFullPath(folder)}'.", "give the folder that was --repository of 'virtbackup controller init', and check that its disk is mounted", fault);
+        }
+    }
+}

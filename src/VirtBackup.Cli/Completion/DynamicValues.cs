@@ -1,0 +1,87 @@
+using System.CommandLine;
+using System.CommandLine.Completions;
+using VirtBackup.Cli.Commands;
+using VirtBackup.Cli.Connection;
+using VirtBackup.Cli.Output;
+using VirtBackup.Core;
+using VirtBackup.Protocol.Admin.V1;
+
+namespace VirtBackup.Cli.Completion;
+
+/// <summary>
+/// Completes names that only the controller knows: machines, recovery points, agents, jobs. Asked while somebody types:
+/// it answers within a second or not at all, and is silent about failures.
+/// </summary>
+internal sealed class DynamicValues(CliContext context)
+{
+    private const uint ListMax = 200;
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+
+    /// <summary>Every argument and option that is named after a thing completes to things of that kind.</summary>
+    public void AttachTo(Command command)
+    {
+        foreach (var argument in command.Arguments)
+        {
+            Attach(argument.Name, argument.CompletionSources);
+        }
+        foreach (var option in command.Options)
+        {
+            Attach(option.Name, option.CompletionSources);
+        }
+        foreach (var below in command.Subcommands)
+        {
+            AttachTo(below);
+        }
+    }
+
+    private void Attach(string name, List<Func<CompletionContext, IEnumerable<CompletionItem>>> sources)
+    {
+        Func<AdminService.AdminServiceClient, CallBounds, Task<IEnumerable<string>>>? list = name switch
+        {
+            "vm" or "--vm" => ListMachinesAsync,
+            "point" => ListPointsAsync,
+            "agent" or "--agent" => ListAgentsAsync,
+            "job" => ListJobsAsync,
+            _ => null,
+        };
+        if (list is not null)
+        {
+            sources.Add(asked => Ask(asked, list).Select(static value => new CompletionItem(value)));
+        }
+    }
+
+    private IEnumerable<string> Ask(CompletionContext asked, Func<AdminService.AdminServiceClient, CallBounds, Task<IEnumerable<string>>> list)
+    {
+        try
+        {
+            using var patience = new CancellationTokenSource(Patience, context.Time);
+            using var controller = ControllerConnection.Open(CredentialFolder.Locate(asked.ParseResult.GetValue(GlobalOptions.Credentials), context), context.Time);
+            var bounds = new CallBounds(context.Time.GetUtcNow().UtcDateTime + Patience, patience.Token);
+            return list(controller.Admin, bounds).WaitAsync(patience.Token).GetAwaiter().GetResult();
+        }
+        catch (Exception failed) when (failed is CommandFault or FaultException or Grpc.Core.RpcException or OperationCanceledException or IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
+    private static async Task<IEnumerable<string>> ListMachinesAsync(AdminService.AdminServiceClient admin, CallBounds bounds) =>
+        (await admin.ListVirtualMachinesAsync(new ListVirtualMachinesRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).VirtualMachines.Select(static machine => machine.Name);
+
+    private static async Task<IEnumerable<string>> ListPointsAsync(AdminService.AdminServiceClient admin, CallBounds bounds)
+    {
+        var points = (await admin.ListRecoveryPointsAsync(new ListRecoveryPointsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).RecoveryPoints;
+        return points.Select(static point => $"{point.VmName}@latest").Distinct()
+            .Concat(points.Select(static point => $"{point.VmName}@{point.Sequence}"))
+            .Concat(points.Select(static point => Units.ShortId(point.PointId)));
+    }
+
+    private static async Task<IEnumerable<string>> ListAgentsAsync(AdminService.AdminServiceClient admin, CallBounds bounds) =>
+        (await admin.ListAgentsAsync(new ListAgentsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).Agents.Where(static agent => !agent.Revoked).Select(static agent => agent.Name);
+
+    private static async Task<IEnumerable<string>> ListJobsAsync(AdminService.AdminServiceClient admin, CallBounds bounds) =>
+        (await admin.ListJobsAsync(new ListJobsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).Jobs.Select(static job => Units.ShortId(job.JobId));
+
+    private readonly record struct CallBounds(DateTime Deadline, CancellationToken Cancel);
+}

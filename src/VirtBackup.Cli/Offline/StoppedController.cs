@@ -1,0 +1,120 @@
+using System.Security.Cryptography;
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Identity;
+using VirtBackup.ObjectStores;
+using VirtBackup.Repository;
+using VirtBackup.Repository.Index;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Cli.Offline;
+
+/// <summary>
+/// The repository of a controller that does not run, opened in its place: under the locks of its folder and of its
+/// repository, so that it cannot start meanwhile.
+/// </summary>
+internal sealed class StoppedController : IAsyncDisposable
+{
+    private readonly ControllerHome _home;
+    private readonly IDisposable _homeLock;
+    private readonly LocalFolderStore _store;
+    private readonly SqliteDatabase _index;
+
+    private StoppedController(ControllerHome home, IDisposable homeLock, LocalFolderStore store, SqliteDatabase index, BackupRepository repository)
+    {
+        (_home, _homeLock, _store, _index, Repository) = (home, homeLock, store, index, repository);
+    }
+
+    public IObjectStore Store => _store;
+
+    public BackupRepository Repository { get; }
+
+    /// <param name="data">The controller's folder.</param>
+    /// <param name="options">How to open the repository.</param>
+    /// <param name="context">Clock and entropy.</param>
+    /// <param name="cancellationToken">Stops the opening; it can be tried again.</param>
+    /// <exception cref="CommandFault">The controller runs, or there is none in the folder.</exception>
+    public static async Task<StoppedController> OpenAsync(string data, RepositoryOptions options, CliContext context, CancellationToken cancellationToken)
+    {
+        var home = new ControllerHome(data);
+        if (!home.IsInitialised)
+        {
+            throw new CommandFault(ExitCode.NotFound, $"'{home.Folder}' holds no controller.", "give the folder that 'virtbackup controller init' made: --data DIR");
+        }
+        var settings = home.ReadSettings();
+        var homeLock = TakeLock(home);
+        LocalFolderStore? store = null;
+        SqliteDatabase? index = null;
+        try
+        {
+            store = OpenStore(settings);
+            var head = await BackupRepository.ReadHeadAsync(store, cancellationToken);
+            if (head.Uuid != Id16.Parse(settings.RepositoryId))
+            {
+                throw new CommandFault(
+                    ExitCode.Refused, $"'{settings.RepositoryPath}' holds repository {head.Uuid}, not {settings.RepositoryId}.", "check which disk is mounted there");
+            }
+            index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 16 << 10 });
+            var repository = await BackupRepository.OpenAsync(store, index, options, context.Time, context.Entropy, cancellationToken);
+            return new StoppedController(home, homeLock, store, index, repository);
+        }
+        catch
+        {
+            if (index is not null)
+            {
+                await index.DisposeAsync();
+            }
+            store?.Dispose();
+            homeLock.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The escrowed keys; the caller disposes them.</summary>
+    public EscrowKeys ReadEscrow()
+    {
+        var bytes = _home.ReadEscrow();
+        try
+        {
+            return EscrowKeys.Parse(bytes);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(bytes);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await Repository.DisposeAsync();
+        await _index.DisposeAsync();
+        _store.Dispose();
+        _homeLock.Dispose();
+    }
+
+    private static IDisposable TakeLock(ControllerHome home)
+    {
+        try
+        {
+            return home.TakeLock();
+        }
+        catch (FaultException busy) when (busy.Reason == FaultReason.RepositoryBusy)
+        {
+            throw new CommandFault(
+                ExitCode.Refused, $"The controller in '{home.Folder}' runs: this works on a stopped controller only.",
+                "stop the controller and try again, or ask the running one: virtbackup repository verify, virtbackup repository status", busy);
+        }
+    }
+
+    private static LocalFolderStore OpenStore(ControllerSettings settings)
+    {
+        try
+        {
+            return LocalFolderStore.Open(settings.RepositoryPath);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.RepositoryBusy)
+        {
+            throw new CommandFault(fault, $"stop the process that uses '{settings.RepositoryPath}'");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+using VirtBackup.Protocol.Admin.V1;
+
+namespace VirtBackup.Cli.Views;
+
+/// <summary>A repository. What only the controller, or only a look into the folder can tell is null on the other way.</summary>
+internal sealed record RepositoryView(
+    string RepositoryId, string Location, DateTimeOffset? CreateTime, string? Algorithms, ulong RecoveryPoints, ulong? ForgottenPoints, ulong Packs, ulong? Chunks,
+    ulong StoredBytes, ulong? FreeBytes, ulong Generation)
+{
+    public static RepositoryView Of(GetStatusResponse status) => new(
+        status.RepositoryId, status.RepositoryLocation, null, null, status.RecoveryPoints, null, status.Packs, status.Chunks, status.StoredBytes,
+        status.FreeBytesKnown ? status.FreeBytes : null, status.Generation);
+}
+
+/// <summary>What a rebuild of the index found.</summary>
+internal sealed record RebuildView(
+    string RepositoryId, long Packs, long PackBytes, long Chunks, long Nodes, long RecoveryPoints, double Seconds, long ProblemsTotal, IReadOnlyList<ProblemView> Problems);
+
+internal sealed record ProblemView(string Object, string Problem);
