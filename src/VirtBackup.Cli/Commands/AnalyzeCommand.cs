@@ -45,7 +45,7 @@ internal sealed class AnalyzeCommand : ProgramCommand
         {
             var about = size.Estimated ? "~" : "";
             table.AddRow(
-                TextLayout.Cell($"{Units.Count((ulong)size.ChunkBytes >> 10)} KiB"), TextLayout.Cell(Units.Bytes(size.LogicalBytes)), TextLayout.Cell(Units.Bytes(size.ZeroBytes)),
+                TextLayout.Cell(size.ChunkBytes < 1 << 20 ? $"{size.ChunkBytes >> 10} KiB" : $"{size.ChunkBytes >> 20} MiB"), TextLayout.Cell(Units.Bytes(size.LogicalBytes)), TextLayout.Cell(Units.Bytes(size.ZeroBytes)),
                 TextLayout.Cell(about + Units.Bytes(size.UniqueBytes)), TextLayout.Cell(about + Units.Bytes(size.StoredBytes)), TextLayout.Cell(RatioOf(size.DedupRatio)),
                 TextLayout.Cell(RatioOf(size.TotalRatio)), TextLayout.Cell(Units.Count(size.Chunks)), TextLayout.Cell(Units.Duration(TimeSpan.FromSeconds(size.CpuSeconds))));
         }

@@ -25,11 +25,15 @@ internal sealed class CompleteCommand : ProgramCommand
         foreach (var item in CommandTree.Create(Context).Parse(before).GetCompletions(position))
         {
             var text = item.InsertText ?? item.Label;
-            if (text.StartsWith(word, StringComparison.Ordinal) && !text.Any(static c => char.IsControl(c) || c == ' '))
+            if (text.StartsWith(word, StringComparison.Ordinal) && IsWorthIt(text, word))
             {
                 Context.Terminal.Writer.WriteLine(text);
             }
         }
         return Task.FromResult(ExitCode.Succeeded);
     }
+
+    // Options once a dash is there, by their long names: else they bury the names that somebody looks for.
+    private static bool IsWorthIt(string text, string word) =>
+        !text.Any(static c => char.IsControl(c) || c == ' ') && (text[0] == '-' ? word.StartsWith('-') && text.StartsWith("--", StringComparison.Ordinal) : text[0] != '/');
 }

@@ -31,6 +31,8 @@ internal static class GlobalOptions
                 }
                 : OutputFormat.Table,
         };
+        // In place of the names of the enumeration.
+        option.CompletionSources.Clear();
         option.CompletionSources.Add("table", "json");
         return option;
     }

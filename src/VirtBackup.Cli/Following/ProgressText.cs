@@ -7,6 +7,8 @@ namespace VirtBackup.Cli.Following;
 /// <summary>A running job in one line.</summary>
 internal static class ProgressText
 {
+    private const string Separator = " · ";
+
     /// <summary>Queued, or what the agent is doing.</summary>
     public static string PhaseOf(Job job) => job switch
     {
@@ -16,7 +18,8 @@ internal static class ProgressText
         _ => "working",
     };
 
-    public static string RateOf(Job job, TransferRate rate)
+    /// <summary>Speed, remaining time, chunks: as many of them as fit.</summary>
+    public static string RateOf(Job job, TransferRate rate, int widthMax = int.MaxValue)
     {
         var progress = job.Progress ?? new Progress();
         var parts = new List<string>();
@@ -32,7 +35,13 @@ internal static class ProgressText
         {
             parts.Add($"chunks {Units.Count(progress.ChunksNew)} new, {Units.Count(progress.ChunksKnown)} known, {Units.Count(progress.ChunksZero)} zero");
         }
-        return string.Join(" · ", parts);
+        var text = string.Join(Separator, parts);
+        while (text.Length > widthMax && parts.Count > 0)
+        {
+            parts.RemoveAt(parts.Count - 1);
+            text = string.Join(Separator, parts);
+        }
+        return text;
     }
 
     public static string LineOf(Job job, TransferRate rate)
@@ -41,6 +50,6 @@ internal static class ProgressText
         var line = progress.BytesTotal > 0
             ? $"{PhaseOf(job)}: {Units.Percent(progress.BytesDone, progress.BytesTotal)} ({Units.Bytes(progress.BytesDone)} of {Units.Bytes(progress.BytesTotal)})"
             : PhaseOf(job);
-        return RateOf(job, rate) is { Length: > 0 } more ? $"{line} · {more}" : line;
+        return RateOf(job, rate) is { Length: > 0 } more ? line + Separator + more : line;
     }
 }

@@ -1,0 +1,78 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+
+namespace VirtBackup.Cli.Tests.Fixtures;
+
+/// <summary>How a run of the program ended.</summary>
+internal sealed record Outcome(int ExitCode, string Output, string Error)
+{
+    public JsonNode Json => JsonNode.Parse(Output) ?? throw new InvalidOperationException($"No JSON: '{Output}'");
+
+    public Outcome Succeeds()
+    {
+        Assert.True(ExitCode == 0, $"exit code {ExitCode}\n{Output}\n{Error}");
+        return this;
+    }
+
+    /// <summary>An expected failure: its exit code, one line that says what is wrong, and one with the next step.</summary>
+    public void Fails(int exitCode, string error, string? next = null)
+    {
+        Assert.True(ExitCode == exitCode, $"exit code {ExitCode}\n{Output}\n{Error}");
+        Assert.Empty(Output);
+        var lines = Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Contains(error, Assert.Single(lines, static line => line.StartsWith("error: ", StringComparison.Ordinal)));
+        Assert.DoesNotContain("   at ", Error);
+        if (next is not null)
+        {
+            Assert.Contains(next, Assert.Single(lines, static line => line.StartsWith("next: ", StringComparison.Ordinal)));
+        }
+    }
+}
+
+/// <summary>Runs the built program, with streams that are not terminals.</summary>
+internal static class CommandLine
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    public static Task<Outcome> RunAsync(TempFolder home, params string[] arguments) => RunAsync(home, "", arguments);
+
+    public static async Task<Outcome> RunAsync(TempFolder home, string input, string[] arguments)
+    {
+        using var process = Start(home, arguments);
+        await process.StandardInput.WriteAsync(input);
+        process.StandardInput.Close();
+        return await EndAsync(process);
+    }
+
+    public static Process Start(TempFolder home, string[] arguments)
+    {
+        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "virtbackup"), arguments)
+        {
+            RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = home.Path,
+        };
+        start.Environment["HOME"] = home.Path;
+        start.Environment["TZ"] = "UTC";
+        start.Environment.Remove("VIRTBACKUP_CREDENTIALS");
+        return Process.Start(start)!;
+    }
+
+    public static async Task<Outcome> EndAsync(Process process)
+    {
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        patience.CancelAfter(Patience);
+        try
+        {
+            var output = process.StandardOutput.ReadToEndAsync(patience.Token);
+            var error = process.StandardError.ReadToEndAsync(patience.Token);
+            await process.WaitForExitAsync(patience.Token);
+            return new Outcome(process.ExitCode, await output, await error);
+        }
+        finally
+        {
+            if (!process.HasExited)
+            {
+                process.Kill();
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using VirtBackup.Core;
+using VirtBackup.Protocol.Admin.V1;
+using VirtBackup.Protocol.Common.V1;
+using VirtBackup.Protocol.Grpc;
+
+namespace VirtBackup.Cli.Tests.Fixtures;
+
+/// <summary>One agent, one machine, one recovery point, and jobs that are over at once unless they are told to stay.</summary>
+internal sealed class FakeAdmin : AdminService.AdminServiceBase
+{
+    public const string VmId = "8c8f0f0e000000000000000000000001";
+    public const string PointId = "ab12cd34ef560000000000000000000f";
+    public const string JobId = "77aa55bb11220000000000000000000c";
+
+    private static readonly Timestamp Noon = Timestamp.FromDateTimeOffset(new DateTimeOffset(2031, 5, 4, 12, 0, 0, TimeSpan.Zero));
+
+    private readonly TaskCompletionSource _cancelled = new();
+
+    /// <summary>Every request that came.</summary>
+    public List<object> Requests { get; } = [];
+
+    /// <summary>Jobs stay running until they are cancelled.</summary>
+    public bool JobsStay { get; set; }
+
+    /// <summary>Completed when a client watches.</summary>
+    public TaskCompletionSource Watched { get; } = new();
+
+    public VerifyResult Verification { get; set; } = new() { Objects = 3, Bytes = 4096, Records = 7 };
+
+    public (ErrorReason Reason, string Message)? Failure { get; set; }
+
+    public static Agent Agent => new() { Name = "host-1", Connected = true, Version = "1.2.3", HostName = "host", HypervisorKind = "qemu", EnrollTime = Noon, LastSeenTime = Noon, CertificateExpireTime = Noon, VirtualMachines = 1 };
+
+    public static VirtualMachine Machine => new()
+    {
+        VmId = VmId, Name = "web1", Agent = "host-1", Running = true, Present = true, RecoveryPoints = 1, LastPointTime = Noon,
+        Disks = { new Disk { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, Format = "qcow2" }, new Disk { DiskId = "d2", Name = "swap0", LengthBytes = 1 << 20, SkipReason = "excluded" } },
+    };
+
+    public static RecoveryPoint Point => new()
+    {
+        PointId = PointId, VmId = VmId, VmName = "web1", CreateTime = Noon, Sequence = 1, Consistency = Consistency.Filesystem, LogicalBytes = 3UL << 30,
+        ReadBytes = 1 << 30, StoredBytes = 400 << 20, HypervisorKind = "qemu", Agent = "host-1", Streams = { new PointStream { StreamId = "s1", Name = "vda", Kind = "disk", LengthBytes = 3UL << 30, ReadBytes = 1 << 30 } },
+    };
+
+    public T Request<T>() => Requests.OfType<T>().Last();
+
+    public override Task<GetStatusResponse> GetStatus(GetStatusRequest request, ServerCallContext context) => Answer(request, new GetStatusResponse
+    {
+        Version = "1.2.3", RepositoryId = VmId, RepositoryLocation = "/srv/backup", StoredBytes = 5 << 20, AgentsConnected = 1, AgentsEnrolled = 2, VirtualMachines = 1,
+        RecoveryPoints = 1, Chunks = 40, Packs = 2, Generation = 9, StartTime = Noon,
+    });
+
+    public override Task<CreateJoinTokenResponse> CreateJoinToken(CreateJoinTokenRequest request, ServerCallContext context) =>
+        Answer(request, new CreateJoinTokenResponse { JoinToken = "vbjoin1.TOKEN", ExpireTime = Noon });
+
+    public override Task<ListAgentsResponse> ListAgents(ListAgentsRequest request, ServerCallContext context) => Answer(request, new ListAgentsResponse { Agents = { Agent } });
+
+    public override Task<RevokeAgentResponse> RevokeAgent(RevokeAgentRequest request, ServerCallContext context) =>
+        Answer(request, new RevokeAgentResponse { Agent = request.Name == "host-1" ? With(Agent, static agent => agent.Revoked = true) : throw Missing("agent", request.Name) });
+
+    public override Task<ListVirtualMachinesResponse> ListVirtualMachines(ListVirtualMachinesRequest request, ServerCallContext context) =>
+        Answer(request, new ListVirtualMachinesResponse { VirtualMachines = { Machine } });
+
+    public override Task<GetVirtualMachineResponse> GetVirtualMachine(GetVirtualMachineRequest request, ServerCallContext context) =>
+        Answer(request, new GetVirtualMachineResponse { VirtualMachine = Known(request.Vm), RecentJobs = { JobOf("backup") } });
+
+    /// <summary>Two pages.</summary>
+    public override Task<ListRecoveryPointsResponse> ListRecoveryPoints(ListRecoveryPointsRequest request, ServerCallContext context) =>
+        Answer(request, request.PageToken.Length == 0
+            ? new ListRecoveryPointsResponse { RecoveryPoints = { Point }, NextPageToken = "more" }
+            : new ListRecoveryPointsResponse { RecoveryPoints = { With(Point, static point => (point.PointId, point.Sequence) = (VmId, 0)) } });
+
+    public override Task<GetRecoveryPointResponse> GetRecoveryPoint(GetRecoveryPointRequest request, ServerCallContext context) =>
+        Answer(request, new GetRecoveryPointResponse { RecoveryPoint = request.Point == "web1@latest" ? Point : throw Missing("recovery point", request.Point) });
+
+    public override Task<ForgetRecoveryPointResponse> ForgetRecoveryPoint(ForgetRecoveryPointRequest request, ServerCallContext context) =>
+        Answer(request, new ForgetRecoveryPointResponse { RecoveryPoint = With(Point, point => point.Forgotten = !request.Undo) });
+
+    public override Task<StartBackupResponse> StartBackup(StartBackupRequest request, ServerCallContext context) =>
+        Answer(request, new StartBackupResponse { Job = Started("backup", Known(request.Vm)) });
+
+    public override Task<StartBackupPlanResponse> StartBackupPlan(StartBackupPlanRequest request, ServerCallContext context) =>
+        Answer(request, new StartBackupPlanResponse { Job = Started("backup-plan", Known(request.Vm)) });
+
+    public override Task<StartRestoreResponse> StartRestore(StartRestoreRequest request, ServerCallContext context) => Answer(request, new StartRestoreResponse { Job = Started("restore", Machine) });
+
+    public override Task<StartRestoreCheckResponse> StartRestoreCheck(StartRestoreCheckRequest request, ServerCallContext context) =>
+        Answer(request, new StartRestoreCheckResponse { Job = Started("restore-check", Machine) });
+
+    public override Task<StartVerifyResponse> StartVerify(StartVerifyRequest request, ServerCallContext context) => Answer(request, new StartVerifyResponse { Job = Started("verify", Machine) });
+
+    public override Task<ListJobsResponse> ListJobs(ListJobsRequest request, ServerCallContext context) => Answer(request, new ListJobsResponse { Jobs = { JobOf("backup"), JobOf("verify") } });
+
+    public override Task<GetJobResponse> GetJob(GetJobRequest request, ServerCallContext context) =>
+        Answer(request, new GetJobResponse { Job = JobId.StartsWith(request.JobId, StringComparison.Ordinal) ? JobOf("backup") : throw Missing("job", request.JobId) });
+
+    public override async Task WatchJob(WatchJobRequest request, IServerStreamWriter<WatchJobResponse> stream, ServerCallContext context)
+    {
+        var kind = _kind;
+        await stream.WriteAsync(new WatchJobResponse { Job = Started(kind, Machine) }, context.CancellationToken);
+        Watched.TrySetResult();
+        if (JobsStay)
+        {
+            await _cancelled.Task.WaitAsync(context.CancellationToken);
+        }
+        await stream.WriteAsync(new WatchJobResponse { Job = JobOf(kind) }, context.CancellationToken);
+    }
+
+    public override Task<CancelJobResponse> CancelJob(CancelJobRequest request, ServerCallContext context)
+    {
+        _cancelled.TrySetResult();
+        return Answer(request, new CancelJobResponse { Job = With(Started("backup", Machine), static job => job.CancelRequested = true) });
+    }
+
+    public override Task<GetJobLogResponse> GetJobLog(GetJobLogRequest request, ServerCallContext context) =>
+        Answer(request, new GetJobLogResponse { Lines = { new LogLine { Time = Noon, Text = "frozen for 3 ms" } } });
+
+    private string _kind = "backup";
+
+    private Task<T> Answer<T>(object request, T response)
+    {
+        lock (Requests)
+        {
+            Requests.Add(request);
+        }
+        return Task.FromResult(response);
+    }
+
+    private Job Started(string kind, VirtualMachine machine)
+    {
+        _kind = kind;
+        return new Job
+        {
+            JobId = JobId, Kind = kind, State = JobState.Running, VmId = machine.VmId, VmName = machine.Name, Agent = machine.Agent, Attempt = 1, CreateTime = Noon, StartTime = Noon,
+            Progress = new Progress { Phase = "reading", BytesTotal = 100, BytesDone = 40 },
+        };
+    }
+
+    private Job JobOf(string kind)
+    {
+        var job = Started(kind, Machine);
+        job.EndTime = Timestamp.FromDateTimeOffset(Noon.ToDateTimeOffset().AddSeconds(8));
+        job.State = _cancelled.Task.IsCompleted ? JobState.Cancelled : Failure is null ? JobState.Succeeded : JobState.Failed;
+        if (Failure is { } failure)
+        {
+            (job.FailureReason, job.FailureMessage) = failure;
+        }
+        else if (job.State == JobState.Succeeded)
+        {
+            job.Result = ResultOf(kind);
+        }
+        return job;
+    }
+
+    private JobResult ResultOf(string kind) => kind switch
+    {
+        "backup" => new JobResult { Backup = Point },
+        "restore" => new JobResult { Restore = new RestoreResult { VmId = VmId, Name = "web1-restored", Running = true, BytesWritten = 1 << 30, Details = { new NamedValue { Name = "pid", Value = "4711" } } } },
+        "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
+        "restore-check" => new JobResult { RestoreCheck = new RestoreCheck { Findings = { new RestoreFinding { Item = "memory", Severity = RestoreFinding.Types.Severity.Fits, Message = "enough" } } } },
+        _ => new JobResult { Verify = Verification },
+    };
+
+    private static VirtualMachine Known(string name) => name == "web1" ? Machine : throw Missing("virtual machine", name);
+
+    private static RpcException Missing(string kind, string name) => FaultStatus.ToRpc(new FaultException(FaultReason.NotFound, $"There is no {kind} '{name}'."));
+
+    private static T With<T>(T message, Action<T> change)
+    {
+        change(message);
+        return message;
+    }
+}

@@ -1,0 +1,173 @@
+using System.Text.Json.Nodes;
+using VirtBackup.Cli.Tests.Fixtures;
+using VirtBackup.Protocol.Admin.V1;
+using VirtBackup.Protocol.Common.V1;
+
+namespace VirtBackup.Cli.Tests;
+
+/// <summary>What verbs ask of a controller, and what they print of its answers.</summary>
+public sealed class RemoteVerbTests : IAsyncLifetime
+{
+    private readonly TempFolder _home = new();
+    private FakeController _controller = null!;
+    private string _credentials = "";
+
+    public async ValueTask InitializeAsync()
+    {
+        _controller = await FakeController.StartAsync();
+        _credentials = _controller.WriteCredentials(_home);
+    }
+
+    [Theory]
+    [InlineData("controller status", "version=1.2.3 agents_enrolled=2 stored_bytes=5242880 free_bytes=null start_time=2031-05-04T12:00:00.000Z", "1 connected of 2")]
+    [InlineData("repository status", "location=/srv/backup packs=2 chunks=40 create_time=null generation=9", "5.0 MiB")]
+    [InlineData("agent list", "agents.0.name=host-1 agents.0.connected=true agents.0.hypervisor_kind=qemu", "host-1   connected")]
+    [InlineData("agent revoke host-1", "name=host-1 revoked=true", "Agent 'host-1' is revoked")]
+    [InlineData("vm list", "virtual_machines.0.name=web1 virtual_machines.0.disks.1.skip_reason=excluded", "web1   8c8f0f0e0000   host-1   running       2   3.0 GiB")]
+    [InlineData("vm show web1", "virtual_machine.name=web1 recent_jobs.0.kind=backup", "no: excluded")]
+    [InlineData("recovery-point list", "recovery_points.0.sequence=1 recovery_points.1.sequence=0 recovery_points.0.consistency=filesystem", "ab12cd34ef56   web1     1")]
+    [InlineData("recovery-point show web1@latest", "vm=web1 stored_bytes=419430400 streams.0.name=vda", "web1@1")]
+    [InlineData("recovery-point forget web1@1 --undo", "forgotten=false", "is back")]
+    [InlineData("job list --limit 1", "jobs.0.state=succeeded jobs.0.result.backup.vm=web1", "77aa55bb1122   backup   web1   succeeded     100.0%")]
+    [InlineData("job show 77aa", "kind=backup duration_seconds=8 failure=null", "8.0s")]
+    [InlineData("job log 77aa", "0.text=frozen_for_3_ms", "frozen for 3 ms")]
+    [InlineData("backup run web1", "state=succeeded result.backup.point_id=ab12cd34ef560000000000000000000f result.restore=null", "Backup of web1 succeeded")]
+    [InlineData("backup plan web1", "result.backup_plan.disks.0.changed_only=true", "changes only")]
+    [InlineData("restore run web1@latest --folder /srv/r", "result.restore.name=web1-restored result.restore.details.0.value=4711", "web1-restored (running)")]
+    [InlineData("restore plan web1@latest --folder /srv/r", "result.restore_check.findings.0.verdict=fits", "The restore is possible.")]
+    [InlineData("repository verify --full", "result.verify.records=7 result.verify.damages_total=0", "none")]
+    public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
+    {
+        var forPrograms = (await RunAsync([.. line.Split(' '), "--output", "json"])).Succeeds();
+        Assert.Empty(forPrograms.Error);
+        foreach (var pair in json.Split(' '))
+        {
+            var at = pair.IndexOf('=', StringComparison.Ordinal);
+            Assert.Equal(pair[(at + 1)..], ValueAt(forPrograms.Json, pair[..at]));
+        }
+        var forPeople = (await RunAsync(line.Split(' '))).Succeeds();
+        Assert.Contains(table, forPeople.Output);
+        Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
+        Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
+    }
+
+    [Fact]
+    public async Task A_token_stands_alone_on_standard_output()
+    {
+        var made = (await RunAsync("agent", "token", "--name", "host-1", "--lifetime", "2h")).Succeeds();
+        Assert.Equal("vbjoin1.TOKEN\n", made.Output);
+        Assert.Contains("virtbackup agent enroll", made.Error);
+        var request = _controller.Admin.Request<CreateJoinTokenRequest>();
+        Assert.Equal(("host-1", 120u), (request.AgentName, request.LifetimeMinutes));
+    }
+
+    [Fact]
+    public async Task The_options_of_a_backup_reach_the_controller()
+    {
+        File.WriteAllText(_home.File("extents"), "# from elsewhere\n0 4096\n65536 512\n");
+        (await RunAsync("backup", "run", "web1", "--full", "--exclude-disk", "swap0", "--rate-limit", "1.5MiB", "--no-quiesce", "--changed-extents", "vda=" + _home.File("extents"), "--detach")).Succeeds();
+        var request = _controller.Admin.Request<StartBackupRequest>();
+        Assert.Equal("web1", request.Vm);
+        Assert.Equal(32, request.RequestId.Length);
+        Assert.True(request.Options.Full && request.Options.SkipQuiesce);
+        Assert.Equal(1_572_864ul, request.Options.ReadBytesPerSecondMax);
+        Assert.Equal("swap0", Assert.Single(request.Options.ExcludedDisks));
+        Assert.Equal([0ul, 4096, 65536, 512], Assert.Single(request.Options.ChangedExtents).OffsetLength);
+    }
+
+    [Fact]
+    public async Task A_failed_job_has_its_reason_its_log_and_still_its_json()
+    {
+        _controller.Admin.Failure = (ErrorReason.DeviceFull, "The scratch space of host-1 is full.");
+        (await RunAsync("backup", "run", "web1")).Fails(1, "scratch space", "virtbackup job log 77aa55bb1122");
+        var forPrograms = await RunAsync("backup", "run", "web1", "-o", "json");
+        Assert.Equal(1, forPrograms.ExitCode);
+        Assert.Equal(("failed", "device_full"), (ValueAt(forPrograms.Json, "state"), ValueAt(forPrograms.Json, "failure.reason")));
+    }
+
+    [Theory]
+    [InlineData("repository verify")]
+    [InlineData("recovery-point verify web1@latest")]
+    public async Task Damage_is_listed_and_has_its_own_exit_code(string line)
+    {
+        _controller.Admin.Verification = new VerifyResult
+        {
+            Objects = 3, DamagesTotal = 1,
+            Damages = { new Damage { Object = "packs/ab", Problem = "The checksum is wrong.", Ranges = { new DamagedRange { PointId = FakeAdmin.PointId, VmName = "web1", StreamName = "vda", Offset = 4096, Length = 8192 } } } },
+        };
+        var outcome = await RunAsync(line.Split(' '));
+        Assert.Equal(6, outcome.ExitCode);
+        Assert.Contains("packs/ab: The checksum is wrong.", outcome.Output);
+        Assert.Contains("web1 ab12cd34ef56 vda: 8.0 KiB from 4.0 KiB", outcome.Output);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task An_interrupt_leaves_the_job_or_cancels_it(bool cancel)
+    {
+        _controller.Admin.JobsStay = true;
+        using var process = CommandLine.Start(_home, ["backup", "run", "web1", "--credentials", _credentials, .. cancel ? ["--cancel-on-interrupt"] : Array.Empty<string>()]);
+        await _controller.Admin.Watched.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        using (var kill = System.Diagnostics.Process.Start("kill", ["-INT", $"{process.Id}"]))
+        {
+            await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+        var outcome = await CommandLine.EndAsync(process);
+        Assert.Equal(130, outcome.ExitCode);
+        Assert.Equal(cancel, _controller.Admin.Requests.OfType<CancelJobRequest>().Any());
+        Assert.Contains(cancel ? "was cancelled" : "goes on", outcome.Error);
+    }
+
+    [Fact]
+    public async Task Completion_knows_names_options_and_what_the_controller_has()
+    {
+        Assert.Equal(["web1"], await CompleteAsync("virtbackup backup run w"));
+        Assert.Equal(["web1@latest", "web1@1"], (await CompleteAsync("virtbackup restore run web1@")).OrderDescending());
+        Assert.Equal(["ab12cd34ef56"], await CompleteAsync("virtbackup recovery-point show ab"));
+        Assert.Equal(["host-1"], await CompleteAsync("virtbackup agent revoke "));
+        Assert.Equal(["run"], await CompleteAsync("virtbackup backup r"));
+        Assert.Equal(["--full"], await CompleteAsync("virtbackup backup run web1 --fu"));
+        Assert.Equal(["json"], await CompleteAsync("virtbackup vm list --output j"));
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _controller.DisposeAsync();
+        _home.Dispose();
+    }
+
+    private Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(_home, [.. arguments, "--credentials", _credentials]);
+
+    private async Task<string[]> CompleteAsync(string line)
+    {
+        // Where the program looks when nothing is said.
+        var standard = Path.Combine(_home.Path, ".config", "virtbackup");
+        if (!Directory.Exists(standard))
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(standard)!);
+            Directory.CreateSymbolicLink(standard, _credentials);
+        }
+        var outcome = (await CommandLine.RunAsync(_home, "complete", $"{line.Length}", line)).Succeeds();
+        Assert.Empty(outcome.Error);
+        return outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+    }
+
+    private static string ValueAt(JsonNode root, string path)
+    {
+        var node = path.Split('.').Aggregate<string, JsonNode?>(root, static (at, name) => int.TryParse(name, out var index) ? at!.AsArray()[index] : Member(at!.AsObject(), name));
+        return (node?.ToString() ?? "null").Replace(' ', '_') switch
+        {
+            "True" => "true",
+            "False" => "false",
+            var text => text,
+        };
+    }
+
+    // Every member is always there, if only as null.
+    private static JsonNode? Member(JsonObject from, string name)
+    {
+        Assert.True(from.ContainsKey(name), $"no member {name} in {from}");
+        return from[name];
+    }
+}
