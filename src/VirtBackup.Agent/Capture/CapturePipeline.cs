@@ -16,7 +16,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     private const int ReadsInFlight = 16;
     private const int ProbesInFlight = 2;
     private const int ProbeBatch = 64;
-    private const int BuffersMax = 160;
+    private const int BuffersMax = 96;
     private const int SpansMax = 96;
 
     private readonly Channel<ReadWork> _toRead = Channel.CreateBounded<ReadWork>(BuffersMax);
