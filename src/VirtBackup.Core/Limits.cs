@@ -10,7 +10,7 @@ public static class Limits
     public const int SealedBytesMax = ChunkBytesMax + 28;
 
     /// <summary>A pack is closed when it reaches this.</summary>
-    public const int PackBytesTarget = 64 << 20;
+    public const int PackBytesTarget = 32 << 20;
 
     /// <summary>No pack is longer: the target, one record, and the footer.</summary>
     public const int PackBytesMax = 128 << 20;

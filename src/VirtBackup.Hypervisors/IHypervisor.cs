@@ -31,6 +31,12 @@ public interface IHypervisor
     /// <returns>The point whose tracking is intact on at least one disk, to be used as base; null: the next read is a full one.</returns>
     ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken);
 
+    /// <summary>
+    /// Lets every guest go on that a killed run left paused or frozen at its cut. Called once when the agent starts, before
+    /// anything else; needs nobody's answer and settles nothing. A machine that cannot be reached is passed over.
+    /// </summary>
+    ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken);
+
     /// <summary>Predicts a capture without touching the machine.</summary>
     ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken);
 

@@ -40,9 +40,8 @@ bin=$here/artifacts/compare/bin
 mkdir -p "$(dirname "$bin")"
 say 'installing peers and building Release'
 "$here/deploy/lab/install-dependencies.sh" --peers >&2
-for project in Controller.Host Agent.Host Cli; do
-  dotnet publish "$here/src/VirtBackup.$project" -c Release -o "$bin" -v quiet -clp:NoSummary -m:2 > "$bin.log" 2>&1 || { cat "$bin.log" >&2; fail "src/VirtBackup.$project does not build"; }
-done
+rm -rf "$bin"
+"$here/deploy/publish.sh" "$bin" >&2
 
 if [ -z "$work" ]; then work=$(mktemp -d "${TMPDIR:-/tmp}/virtbackup-compare.XXXXXX"); made=yes; else mkdir -p "$work"; work=$(mktemp -d "$(readlink -f "$work")/compare.XXXXXX"); made=yes; fi
 controller_pid='' agent_pid=''

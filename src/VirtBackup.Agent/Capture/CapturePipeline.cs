@@ -16,7 +16,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     private const int ReadsInFlight = 16;
     private const int ProbesInFlight = 2;
     private const int ProbeBatch = 64;
-    private const int BuffersMax = 160;
+    private const int BuffersMax = 96;
     private const int SpansMax = 96;
 
     private readonly Channel<ReadWork> _toRead = Channel.CreateBounded<ReadWork>(BuffersMax);
@@ -45,6 +45,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             }
             _toRead.Writer.Complete();
         });
+        loops.Start(token => CountAsync(disks, token));
         StartStage(loops, ReadsInFlight, ReadLoopAsync, _toProbe.Writer);
         StartStage(loops, ProbesInFlight, ProbeLoopAsync, _toSeal.Writer);
         StartStage(loops, tools.Workers, SealLoopAsync, null);
@@ -69,6 +70,22 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     }
 
     public void Dispose() => _spans.Dispose();
+
+    // A pass over the extents of its own: people see a percentage from the start, and reading does not wait for it.
+    private async Task CountAsync(IReadOnlyList<DiskRun> disks, CancellationToken cancellationToken)
+    {
+        foreach (var disk in disks)
+        {
+            long next = 0;
+            await foreach (var extent in disk.Source.ListExtentsAsync(cancellationToken))
+            {
+                var chunk = (long)disk.Geometry.Shape.ChunkBytes;
+                var first = Math.Max(extent.Offset / chunk * chunk, next);
+                next = Math.Min((extent.End + chunk - 1) / chunk * chunk, disk.Geometry.StreamLength);
+                progress.AddTotal(Math.Max(0, next - first));
+            }
+        }
+    }
 
     private async Task PlanAsync(DiskRun disk, CancellationToken cancellationToken)
     {

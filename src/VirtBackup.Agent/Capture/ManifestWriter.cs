@@ -74,6 +74,7 @@ internal sealed class ManifestWriter(
                     Format = disk.Source.Disk.Format,
                     VirtualBytes = disk.Source.Disk.LengthBytes,
                     ReadReason = disk.Source.Reason,
+                    ReadBytes = disk.BytesRead,
                     BaseToken = disk.Source.BaseToken,
                 }),
             ],

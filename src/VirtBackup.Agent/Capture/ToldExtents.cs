@@ -6,7 +6,7 @@ namespace VirtBackup.Agent.Capture;
 /// <summary>Changed extents that an operator supplied: checked, sorted and merged per disk.</summary>
 internal static class ToldExtents
 {
-    private const int NumbersMax = 1_000_000;
+    private const int NumbersMax = 200_000;
 
     /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: not pairs of offset and length, too many, or a disk twice.</exception>
     public static IReadOnlyDictionary<string, IReadOnlyList<ByteRange>> Read(IEnumerable<ChangedExtents> told)
@@ -16,7 +16,7 @@ internal static class ToldExtents
         {
             if (disk.OffsetLength.Count % 2 != 0 || disk.OffsetLength.Count > NumbersMax || !result.TryAdd(disk.DiskName, Merge(disk)))
             {
-                throw Refusal(disk, "they must be pairs of offset and length, at most 500,000, each disk once");
+                throw Refusal(disk, "they must be pairs of offset and length, at most 100,000, each disk once");
             }
         }
         return result;

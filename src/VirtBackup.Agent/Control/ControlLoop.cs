@@ -33,6 +33,10 @@ public sealed partial class ControlLoop(
         var backoff = new Backoff(context.Tools.Time, context.Tools.Entropy);
         try
         {
+            foreach (var hypervisor in hypervisors)
+            {
+                await hypervisor.ReleaseGuestsAsync(cancellationToken);
+            }
             while (true)
             {
                 try

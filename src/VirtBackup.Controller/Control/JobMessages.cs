@@ -11,7 +11,7 @@ namespace VirtBackup.Controller.Control;
 internal static class JobMessages
 {
     /// <summary>Largest options of one job, bytes on the wire: assignments must stay small.</summary>
-    public const int OptionsBytesMax = 256 << 10;
+    public const int OptionsBytesMax = 2 << 20;
 
     private const int MessageCharsMax = 4096;
     private const int PhaseCharsMax = 64;

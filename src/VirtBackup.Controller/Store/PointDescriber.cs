@@ -89,7 +89,7 @@ public sealed class PointDescriber(BackupRepository repository, IObjectStore sto
     }
 
     private static PointStreamRow ToRow(ManifestStream stream, StreamDescription? description) => new(
-        stream.Id.ToString(), description?.Name ?? "", KindName(stream.Kind), stream.Geometry.StreamLength, description?.Format ?? "", 0, description?.ReadReason ?? "");
+        stream.Id.ToString(), description?.Name ?? "", KindName(stream.Kind), stream.Geometry.StreamLength, description?.Format ?? "", description?.ReadBytes ?? 0, description?.ReadReason ?? "");
 
     private static string KindName(StreamKind kind) => kind switch
     {

@@ -86,6 +86,9 @@ public sealed record StreamDescription
     /// <summary>Why the stream was read in full or by its changes: "bitmap", "no-base", "bitmap-inconsistent".</summary>
     public string? ReadReason { get; init; }
 
+    /// <summary>Bytes that the run read of it.</summary>
+    public long ReadBytes { get; init; }
+
     /// <summary>What the hypervisor needs to tell changes since this point; opaque.</summary>
     public string? BaseToken { get; init; }
 }

@@ -51,6 +51,8 @@ public sealed class ImageHypervisor : IHypervisor
 
     public ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken) => ValueTask.FromResult<Id16?>(null);
 
+    public ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
+
     public async ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
         await using var capture = await BeginCaptureAsync(request, cancellationToken);

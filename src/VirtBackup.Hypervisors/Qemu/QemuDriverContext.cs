@@ -33,9 +33,7 @@ internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time,
     /// <summary>Removes what captures left and settles the bitmaps in one transaction.</summary>
     public async Task<Id16?> SettleAsync(QmpClient qmp, QemuMachine machine, Func<Id16, bool> committed, CancellationToken cancellationToken)
     {
-        var folders = CaptureRemoval.FindFolders(Options.FleeceFolder, machine.Uuid);
-        await CaptureRemoval.FinishPauseAsync(qmp, folders, cancellationToken);
-        await FinishFreezeAsync(machine, folders, cancellationToken);
+        await ReleaseGuestAsync(qmp, machine, cancellationToken);
         await CaptureRemoval.RemoveAsync(qmp, Options.FleeceFolder, machine.Uuid, cancellationToken);
         var disks = await BlockInventory.ReadAsync(qmp, machine.Uuid, new HashSet<string>(), cancellationToken);
         var outcome = BitmapSettlement.Decide(disks, committed);
@@ -44,6 +42,14 @@ internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time,
             await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = outcome.Actions }, cancellationToken);
         }
         return outcome.Base;
+    }
+
+    /// <summary>Undoes the pause and the freeze of a cut that was not finished.</summary>
+    public async Task ReleaseGuestAsync(QmpClient qmp, QemuMachine machine, CancellationToken cancellationToken)
+    {
+        var folders = CaptureRemoval.FindFolders(Options.FleeceFolder, machine.Uuid);
+        await CaptureRemoval.FinishPauseAsync(qmp, folders, cancellationToken);
+        await FinishFreezeAsync(machine, folders, cancellationToken);
     }
 
     private async Task FinishFreezeAsync(QemuMachine machine, IReadOnlyList<string> folders, CancellationToken cancellationToken)

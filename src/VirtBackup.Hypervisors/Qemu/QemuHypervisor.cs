@@ -67,6 +67,26 @@ public sealed class QemuHypervisor : IHypervisor
         return await context.SettleAsync(qmp, target, committed.Contains, cancellationToken);
     }
 
+    public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
+    {
+        foreach (var machine in machines)
+        {
+            if (CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Count == 0)
+            {
+                continue;
+            }
+            try
+            {
+                await using var qmp = await context.OpenAsync(machine, cancellationToken);
+                await context.ReleaseGuestAsync(qmp, machine, cancellationToken);
+            }
+            catch (FaultException)
+            {
+                // The machine is gone, or its monitor is in use: the next run settles it.
+            }
+        }
+    }
+
     public async ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);

@@ -70,6 +70,8 @@ internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IH
         return new(last);
     }
 
+    public ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
+
     public ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken) => new(new CapturePlan([], 0, 0));
 
     public ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)

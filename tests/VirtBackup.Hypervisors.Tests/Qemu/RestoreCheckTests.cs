@@ -50,7 +50,8 @@ public sealed class RestoreCheckTests
             var finding = Assert.Single(await lab.Driver.CheckRestoreAsync(refused, default), finding => finding.Severity == FindingSeverity.Blocks);
             Assert.Equal(item, finding.Item);
             var fault = await Assert.ThrowsAsync<FaultException>(async () => await lab.Driver.BeginRestoreAsync(refused, default));
-            Assert.Contains(finding.Message, fault.Message, StringComparison.Ordinal);
+            // What is free may change between the two looks.
+            Assert.Contains(finding.Message.Split(", ")[0], fault.Message, StringComparison.Ordinal);
         }
         var foreign = request with { HypervisorKind = "libvirt", Configuration = request.Configuration with { NativeKind = "libvirt-xml" } };
         Assert.Equal(FaultReason.Unsupported, (await Assert.ThrowsAsync<FaultException>(async () => await lab.Driver.CheckRestoreAsync(foreign, default))).Reason);
