@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 
+[assembly: System.Runtime.Versioning.SupportedOSPlatform("linux")]
+
 namespace VirtBackup.Cli.Tests.Fixtures;
 
 /// <summary>How a run of the program ended.</summary>
