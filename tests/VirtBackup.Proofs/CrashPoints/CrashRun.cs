@@ -32,7 +32,7 @@ internal sealed class CrashRun : IAsyncDisposable
         var length = _random.Next(3) == 0 ? (16 << 20) + _random.Next(2 << 20) : _random.Next(1, 3 << 20);
         _machine = _host.AddMachine(DiskContent.Create(_random, length, _random.Next(2, 7)), DiskContent.Create(_random, 700_001, 2));
         _power = new Power();
-        _store = new SimulatedStore(OptionsOf(_power));
+        _store = new SimulatedStore();
     }
 
     /// <summary>Operations of all lives of the store.</summary>
@@ -42,6 +42,8 @@ internal sealed class CrashRun : IAsyncDisposable
     public async Task<(long First, long End)> RunAsync()
     {
         await _site.InitializeAsync(_store);
+        // A defect that is planted begins to work here: on a sound, empty repository.
+        _store = _store.Kill(OptionsOf(_power));
         await _site.BootAsync(_store, _power, false, false);
         await _host.EnrollAsync();
         var first = _store.Operations;
