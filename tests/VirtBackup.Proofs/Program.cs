@@ -1,8 +1,9 @@
 using System.Diagnostics;
 using VirtBackup.Proofs;
 using VirtBackup.Proofs.CrashPoints;
+using VirtBackup.Proofs.FlipBytes;
 
-IProof[] proofs = [new CrashPointsProof()];
+IProof[] proofs = [new CrashPointsProof(), new FlipBytesProof()];
 var proof = args.Length > 0 ? proofs.FirstOrDefault(candidate => candidate.Name == args[0]) : null;
 if (proof is null)
 {
