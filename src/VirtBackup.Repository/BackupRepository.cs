@@ -247,7 +247,7 @@ public sealed class BackupRepository : IAsyncDisposable
     public ValueTask<VerificationReport> VerifyAsync(VerificationOptions options, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return new Verifier(_store, _index, options).RunAsync(cancellationToken);
+        return new Verifier(_store, _index, Head, options).RunAsync(cancellationToken);
     }
 
     public ValueTask DisposeAsync()

@@ -33,6 +33,18 @@ public sealed class BackupRunTests
         Assert.Equal(rig.Store.DataRecords.Count, rig.Store.DataRecords.Distinct().Count());
     }
 
+    /// <summary>Sealing is random, and the repository refuses other bytes under a key object's name.</summary>
+    [Fact]
+    public async Task EveryRunOfAProcessPutsTheSameKeyObject()
+    {
+        using var rig = new Rig(11, Rig.RandomBytes(11, 3 * Chunk));
+        await rig.BackupAsync();
+        rig.Disk.Write(Chunk, Rig.RandomBytes(12, 1000));
+        var second = await rig.BackupAsync();
+        Assert.Equal((2, 1), (rig.Store.KeysPut, rig.Store.KeyObjects));
+        await rig.RequireRestorableAsync(second.PointId);
+    }
+
     [Fact]
     public async Task FullReadWithABaseSharesNodesAndSendsNothing()
     {

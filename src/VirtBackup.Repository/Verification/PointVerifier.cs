@@ -48,10 +48,10 @@ internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageL
             return point;
         }
         await VerifySignatureAsync(info.Key, manifest, cancellationToken);
-        await VerifyKeysAsync(manifest, cancellationToken);
+        var lockedEpochs = await VerifyKeysAsync(manifest, cancellationToken);
         foreach (var stream in manifest.Head.Streams)
         {
-            await _trees.VerifyAsync(manifest.Head, stream, cancellationToken);
+            await _trees.VerifyAsync(manifest.Head, stream, lockedEpochs, cancellationToken);
         }
         Points++;
         return point;
@@ -69,8 +69,10 @@ internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageL
         }
     }
 
-    private async ValueTask VerifyKeysAsync(Manifest manifest, CancellationToken cancellationToken)
+    /// <summary>Epochs whose key objects are damaged or missing.</summary>
+    private async ValueTask<IReadOnlySet<Id16>> VerifyKeysAsync(Manifest manifest, CancellationToken cancellationToken)
     {
+        var damaged = new HashSet<Id16>();
         foreach (var epoch in manifest.Head.Epochs)
         {
             var name = (manifest.Head.Vm, epoch);
@@ -81,8 +83,10 @@ internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageL
             if (found is not null)
             {
                 AffectAll(found, manifest.Head);
+                damaged.Add(epoch);
             }
         }
+        return damaged;
     }
 
     /// <summary>Null when the epoch has at least one key object and all of them are whole.</summary>

@@ -25,11 +25,15 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
 
     public long ChunksOpened { get; private set; }
 
-    public async ValueTask VerifyAsync(ManifestHead head, ManifestStream stream, CancellationToken cancellationToken)
+    /// <param name="head">Of the manifest.</param>
+    /// <param name="stream">One of its streams.</param>
+    /// <param name="lockedEpochs">Epochs whose key objects are damaged: their chunks are checked without keys, so that no pack is blamed.</param>
+    /// <param name="cancellationToken">Stops the work.</param>
+    public async ValueTask VerifyAsync(ManifestHead head, ManifestStream stream, IReadOnlySet<Id16> lockedEpochs, CancellationToken cancellationToken)
     {
         if (!stream.Root.IsZero)
         {
-            await WalkAsync(new Place(head, stream.Id, 0), stream.Root, stream.Geometry.Root, cancellationToken);
+            await WalkAsync(new Place(head, stream.Id, lockedEpochs, 0), stream.Root, stream.Geometry.Root, cancellationToken);
         }
     }
 
@@ -98,18 +102,19 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
             return null;
         }
         DamageLog.Entry? found = null;
+        var opens = opener is not null && !at.LockedEpochs.Contains(entry.EpochId);
         foreach (var copy in copies)
         {
             if (damage.Find(copy.Location) is { } known)
             {
                 found = known;
                 // A pack whose bytes changed somewhere may still hold this chunk unchanged: opening it tells.
-                if (opener is null || damage.Records.ContainsKey((copy.Location.Pack, copy.Location.Position)))
+                if (!opens || damage.Records.ContainsKey((copy.Location.Pack, copy.Location.Position)))
                 {
                     continue;
                 }
             }
-            if (opener is null || await OpenAsync(at, entry, copy, cancellationToken) is not { } refusal)
+            if (!opens || await OpenAsync(at, entry, copy, cancellationToken) is not { } refusal)
             {
                 return null;
             }
@@ -184,7 +189,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
 
     private readonly record struct Copy(ObjectLocation Location, string PackKey);
 
-    private readonly record struct Place(ManifestHead Head, Id16 Stream, long Offset)
+    private readonly record struct Place(ManifestHead Head, Id16 Stream, IReadOnlySet<Id16> LockedEpochs, long Offset)
     {
         public string ManifestKey => ObjectKeys.Manifest(Head.Vm, Head.Point);
 

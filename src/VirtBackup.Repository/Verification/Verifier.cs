@@ -16,13 +16,15 @@ internal sealed class Verifier
 
     private readonly IObjectStore _store;
     private readonly IDatabase _index;
+    private readonly RepositoryHead _head;
     private readonly VerificationOptions _options;
     private readonly DamageLog _log = new();
     private readonly PackVerifier _packs;
     private readonly PointVerifier _points;
 
-    public Verifier(IObjectStore store, IDatabase index, VerificationOptions options)
+    public Verifier(IObjectStore store, IDatabase index, RepositoryHead head, VerificationOptions options)
     {
+        _head = head;
         _store = store;
         _index = index;
         _options = options;
@@ -45,7 +47,12 @@ internal sealed class Verifier
         try
         {
             var head = await BackupRepository.ReadHeadAsync(_store, cancellationToken);
-            var restoreKey = ObjectKeys.RestoreKey(KeyId.Compute(head.RestoreKey));
+            if (!head.ToBytes().AsSpan().SequenceEqual(_head.ToBytes()))
+            {
+                // It has no hash of its own, but it never changes.
+                _log.Add(ObjectKeys.Format, "The object FORMAT is not the one with which the repository was opened: it was damaged or replaced.");
+            }
+            var restoreKey = ObjectKeys.RestoreKey(KeyId.Compute(_head.RestoreKey));
             if (await _store.FindAsync(restoreKey, cancellationToken) is null)
             {
                 _log.Add(restoreKey, "The wrapped restore key is missing: without its copy elsewhere nothing can be restored with the root secret alone.");

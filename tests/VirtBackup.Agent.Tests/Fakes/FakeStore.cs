@@ -26,6 +26,7 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
     private readonly Id16 _lineage;
     private readonly Dictionary<string, FakeSession> _sessions = [];
     private readonly Dictionary<Id16, KeyObject> _keys = [];
+    private readonly Dictionary<(Id16 Vm, Id16 Epoch, Id16 Recipient), byte[]> _keyObjects = [];
     private readonly List<Manifest> _points = [];
     private int _sessionCount;
 
@@ -48,6 +49,8 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
     public int SessionsOpen => _sessions.Count;
     public int SessionsBegun => _sessionCount;
     public int Abandoned { get; private set; }
+    public int KeysPut { get; private set; }
+    public int KeyObjects => _keyObjects.Count;
 
     /// <summary>Data records that became durable, in order, with repetitions.</summary>
     public List<Id32> DataRecords { get; } = [];
@@ -97,7 +100,13 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
         {
             Require(request.SessionId);
             var key = KeyObject.Parse(request.KeyObject.Span);
+            var bytes = request.KeyObject.ToByteArray();
+            if (!_keyObjects.TryAdd((key.Vm, key.Epoch, key.Recipient), bytes) && !bytes.AsSpan().SequenceEqual(_keyObjects[(key.Vm, key.Epoch, key.Recipient)]))
+            {
+                throw new FaultException(FaultReason.AlreadyExists, "Another key object has that name.");
+            }
             _keys[key.Epoch] = key;
+            KeysPut++;
         }
         return new PutKeyResponse();
     }

@@ -1,0 +1,262 @@
+using System.Security.Cryptography;
+using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Keys;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Maps;
+using VirtBackup.Format.Packs;
+using VirtBackup.Format.Records;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Proofs.Installation;
+
+/// <summary>A record as it lies in a pack.</summary>
+internal sealed record StoredRecord(string PackKey, PackEntry Entry, ReadOnlyMemory<byte> Bytes);
+
+/// <summary>An entry of a stream's map and where it belongs.</summary>
+internal readonly record struct PlacedEntry(Id16 Stream, long Offset, MapEntry Entry);
+
+/// <summary>A node of a stream's map and what it covers.</summary>
+internal readonly record struct PlacedNode(Id16 Stream, Id32 Id, ByteRange Range);
+
+/// <summary>
+/// Reads a whole repository as FORMAT.md describes it, with nothing but the parsers of the format and the keys: every
+/// object must be sound, and everything below every manifest must be there.
+/// </summary>
+internal sealed class Census
+{
+    private readonly Dictionary<(RecordKind Kind, Id32 Id, Id16 Scope), List<StoredRecord>> _records = [];
+    private readonly Dictionary<string, byte[]> _objects = new(StringComparer.Ordinal);
+
+    private Census()
+    {
+    }
+
+    public IReadOnlyDictionary<string, byte[]> Objects => _objects;
+
+    public Dictionary<Id16, Manifest> Points { get; } = [];
+
+    public Dictionary<string, List<StoredRecord>> Packs { get; } = new(StringComparer.Ordinal);
+
+    /// <exception cref="ViolationException">An object is not sound.</exception>
+    public static async Task<Census> TakeAsync(IObjectStore store)
+    {
+        var census = new Census();
+        await foreach (var info in store.ListAsync("", CancellationToken.None))
+        {
+            census._objects.Add(info.Key, await store.ReadAllAsync(info.Key, Limits.PackBytesMax, CancellationToken.None));
+        }
+        foreach (var (key, bytes) in census._objects)
+        {
+            try
+            {
+                census.Read(key, bytes);
+            }
+            catch (FaultException fault)
+            {
+                throw new ViolationException($"The object {key} is not sound: {fault.Message}");
+            }
+        }
+        return census;
+    }
+
+    public IReadOnlyList<StoredRecord> Find(RecordKind kind, Id32 id, Id16 scope) => _records.GetValueOrDefault((kind, id, scope)) ?? [];
+
+    /// <summary>All entries and nodes of a point's disks.</summary>
+    /// <exception cref="ViolationException">A node is missing or wrong.</exception>
+    public (List<PlacedEntry> Entries, List<PlacedNode> Nodes) Walk(Manifest manifest)
+    {
+        var (entries, nodes) = (new List<PlacedEntry>(), new List<PlacedNode>());
+        foreach (var stream in manifest.Head.Streams)
+        {
+            if (!stream.Root.IsZero)
+            {
+                Walk(manifest, stream, stream.Root, stream.Geometry.Height, 0, entries, nodes);
+            }
+        }
+        return (entries, nodes);
+    }
+
+    /// <summary>Proves a point: its signature, its keys, its map and every byte of its disks.</summary>
+    /// <param name="manifest">One of <see cref="Points"/>.</param>
+    /// <param name="escrow">The keys.</param>
+    /// <param name="source">The disks as they were.</param>
+    /// <exception cref="ViolationException">It is not the source, or not all of it.</exception>
+    public void RequirePoint(Manifest manifest, EscrowKeys escrow, IReadOnlyDictionary<Id16, byte[]> source)
+    {
+        var head = manifest.Head;
+        try
+        {
+            ManifestSealing.VerifySignature(manifest, Require(ObjectKeys.Agent(head.AgentKeyId)));
+            var vmKeys = head.Epochs.ToDictionary(
+                epoch => epoch, epoch => KeySealing.Open(KeyObject.Parse(Require(ObjectKeys.VmKey(head.Vm, epoch, escrow.RestoreKey.Public.Id))), escrow.RestoreKey));
+            _ = ManifestSealing.Open(manifest, vmKeys[head.BodyEpoch]);
+            using var idKey = escrow.Root.DeriveIdKey(head.Scope, head.IdGeneration);
+            using var ring = new ChunkKeyRing([idKey]);
+            using var opener = new ChunkOpener(ring);
+            var disks = source.ToDictionary(disk => disk.Key, disk => new byte[disk.Value.Length]);
+            foreach (var (stream, offset, entry) in Walk(manifest).Entries)
+            {
+                if (!entry.IsZero)
+                {
+                    var copies = Find(RecordKind.Data, entry.Id, head.Scope);
+                    if (copies.Count == 0)
+                    {
+                        throw new ViolationException($"Point {head.Point} is visible, but its chunk {entry.Id} is not stored.");
+                    }
+                    foreach (var copy in copies)
+                    {
+                        opener.Open(copy.Bytes.Span, entry.Id, vmKeys[entry.EpochId].Unmask(entry.Id, entry.MaskedSecret), disks[stream].AsSpan((int)offset, entry.Length));
+                    }
+                }
+            }
+            foreach (var disk in disks)
+            {
+                if (!disk.Value.AsSpan().SequenceEqual(source[disk.Key]))
+                {
+                    throw new ViolationException($"Disk {disk.Key} of point {head.Point} is not what the machine held.");
+                }
+            }
+        }
+        catch (Exception failure) when (failure is FaultException or KeyNotFoundException)
+        {
+            throw new ViolationException($"Point {head.Point} cannot be read: {failure.Message}");
+        }
+    }
+
+    /// <summary>Proves that everything that was acknowledged is there.</summary>
+    public void RequireAcknowledged(Acknowledged acknowledged)
+    {
+        foreach (var (point, bytes) in acknowledged.Commits)
+        {
+            if (!Points.TryGetValue(point, out var manifest) || !manifest.Bytes.Span.SequenceEqual(bytes))
+            {
+                throw new ViolationException($"The commit of point {point} was acknowledged, but its manifest is not stored.");
+            }
+        }
+        if (acknowledged.Points.FirstOrDefault(point => !Points.ContainsKey(point)) is { IsEmpty: false } lost)
+        {
+            throw new ViolationException($"The controller has said that point {lost} is committed, but its manifest is not stored.");
+        }
+        foreach (var bytes in acknowledged.Keys)
+        {
+            var key = KeyObject.Parse(bytes);
+            if (!_objects.TryGetValue(ObjectKeys.VmKey(key.Vm, key.Epoch, key.Recipient), out var stored) || !stored.AsSpan().SequenceEqual(bytes))
+            {
+                throw new ViolationException($"The key object of epoch {key.Epoch} was acknowledged, but is not stored.");
+            }
+        }
+        foreach (var header in acknowledged.Records())
+        {
+            if (Find(header.Kind, header.Id, header.Scope).Count == 0)
+            {
+                throw new ViolationException($"The {header.Kind} record {header.Id} was acknowledged as durable, but is not stored.");
+            }
+        }
+    }
+
+    private byte[] Require(string key) => _objects.GetValueOrDefault(key) ?? throw new ViolationException($"The object {key} is missing.");
+
+    private void Walk(Manifest manifest, ManifestStream stream, Id32 id, int level, long index, List<PlacedEntry> entries, List<PlacedNode> nodes)
+    {
+        var place = stream.Geometry.PlaceOf(level, index);
+        var offset = stream.Geometry.OffsetOf(level, index);
+        var copies = Find(RecordKind.Map, id, Id16.Empty);
+        if (copies.Count == 0)
+        {
+            throw new ViolationException($"Point {manifest.Head.Point} is visible, but the node {id} of its map is not stored.");
+        }
+        nodes.Add(new PlacedNode(stream.Id, id, new ByteRange(offset, place.Length)));
+        var node = copies[0].Bytes[RecordHeader.Size..];
+        if (level == 0)
+        {
+            var leaf = MapLeaf.Parse(node, place);
+            for (var i = 0; i < leaf.Count; i++)
+            {
+                entries.Add(new PlacedEntry(stream.Id, offset, leaf[i]));
+                offset += leaf.LengthAt(i);
+            }
+            return;
+        }
+        var inner = MapInner.Parse(node, place);
+        for (var i = 0; i < inner.Count; i++)
+        {
+            if (!inner[i].IsZero)
+            {
+                Walk(manifest, stream, inner[i], level - 1, (index * MapShape.Radix) + i, entries, nodes);
+            }
+        }
+    }
+
+    private void Read(string key, byte[] bytes)
+    {
+        if (ObjectKeys.TryParsePack(key, out var hash))
+        {
+            ReadPack(key, hash, bytes);
+        }
+        else if (ObjectKeys.TryParseManifest(key, out var vm, out var point))
+        {
+            if (AbortTombstone.IsTombstone(bytes))
+            {
+                _ = AbortTombstone.Parse(bytes);
+                return;
+            }
+            var manifest = Manifest.Parse(bytes);
+            Require(manifest.Head.Vm == vm && manifest.Head.Point == point, key, "is another point's manifest");
+            Points.Add(point, manifest);
+        }
+        else if (ObjectKeys.TryParseVmKey(key, out vm, out var epoch, out var recipient))
+        {
+            var sealedKey = KeyObject.Parse(bytes);
+            Require((sealedKey.Vm, sealedKey.Epoch, sealedKey.Recipient) == (vm, epoch, recipient), key, "is another key object than its name says");
+        }
+        else if (ObjectKeys.TryParseRestoreKey(key, out var keyId))
+        {
+            Require(WrappedKey.Parse(bytes).Id == keyId, key, "is another wrapped key than its name says");
+        }
+        else if (ObjectKeys.TryParseAgent(key, out keyId))
+        {
+            Require(KeyId.Compute(bytes) == keyId, key, "is another public key than its name says");
+        }
+        else if (key == ObjectKeys.Format)
+        {
+            _ = RepositoryHead.Parse(bytes);
+        }
+        else
+        {
+            Require(ObjectKeys.TryParseOwner(key, out _), key, "has no place in a repository");
+        }
+    }
+
+    private void ReadPack(string key, Id32 hash, byte[] bytes)
+    {
+        Require(Id32.Read(SHA256.HashData(bytes)) == hash, key, "does not hash to its name");
+        var footer = PackFooter.Parse(bytes, bytes.Length);
+        var records = new List<StoredRecord>();
+        foreach (ref readonly var entry in footer.Entries)
+        {
+            var record = bytes.AsMemory((int)entry.Offset, entry.Header.RecordLength);
+            Require(RecordHeader.Parse(record.Span) == entry.Header, key, $"has another record at byte {entry.Offset} than its footer says");
+            if (entry.Header.Kind == RecordKind.Map)
+            {
+                NodeId.Require(record.Span[RecordHeader.Size..], entry.Header.Id);
+            }
+            var stored = new StoredRecord(key, entry, record);
+            records.Add(stored);
+            if (!_records.TryGetValue((entry.Header.Kind, entry.Header.Id, entry.Header.Scope), out var copies))
+            {
+                _records.Add((entry.Header.Kind, entry.Header.Id, entry.Header.Scope), copies = []);
+            }
+            copies.Add(stored);
+        }
+        Packs.Add(key, records);
+    }
+
+    private static void Require(bool condition, string key, string what)
+    {
+        if (!condition)
+        {
+            throw new ViolationException($"The object {key} {what}.");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using VirtBackup.Catalog;
+using VirtBackup.Controller;
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Identity;
+using VirtBackup.Proofs.Simulation;
+using VirtBackup.Repository;
+using VirtBackup.Repository.Index;
+using VirtBackup.Sealing;
+
+namespace VirtBackup.Proofs.Installation;
+
+/// <summary>The controller's machine: the real role over a given store, with databases in memory that outlive its crashes.</summary>
+internal sealed class Site : IAsyncDisposable
+{
+    private static int _count;
+
+    private readonly IEntropy _entropy;
+    private readonly TimeProvider _time;
+    private readonly int _packBytes;
+    private readonly CertificateAuthority _authority;
+    private readonly List<IAsyncDisposable> _owned = [];
+    private SqliteDatabase _index;
+    private SqliteDatabase _catalog;
+    private (ControllerRole Role, Power Power)? _running;
+
+    public Site(IEntropy entropy, TimeProvider time, int packBytes)
+    {
+        (_entropy, _time, _packBytes) = (entropy, time, packBytes);
+        _authority = CertificateAuthority.Create(entropy, time);
+        Escrow = EscrowKeys.Create(entropy);
+        _index = NewIndex();
+        _catalog = NewCatalog();
+    }
+
+    public EscrowKeys Escrow { get; }
+
+    public BackupRepository Repository { get; private set; } = null!;
+
+    public ControllerRole Role => _running?.Role ?? throw new InvalidOperationException("The controller is down.");
+
+    /// <summary>The controller, if it runs and has power.</summary>
+    public (ControllerRole Role, Power Power)? Connect() => _running is { Power.IsOff: false } running ? running : null;
+
+    public async Task InitializeAsync(IObjectStore store)
+    {
+        var restoreKey = Escrow.RestoreKey;
+        var head = new RepositoryHead { Uuid = Id16.Create(_entropy), Created = _time.GetUtcNow(), RestoreKey = restoreKey.Public.SubjectPublicKeyInfo.ToArray() };
+        await RepositoryInitializer.InitializeAsync(store, head, Keyring.Wrap(restoreKey, Escrow.Root, _entropy).ToBytes(), CancellationToken.None);
+    }
+
+    /// <summary>Starts the controller on a store. What ran before must have lost its power.</summary>
+    public async Task BootAsync(IObjectStore store, Power power, bool loseIndex, bool loseCatalog)
+    {
+        _running = null;
+        if (loseIndex)
+        {
+            _index = NewIndex();
+        }
+        if (loseCatalog)
+        {
+            _catalog = NewCatalog();
+        }
+        Repository = await BackupRepository.OpenAsync(
+            store, new PoweredDatabase(_index, power), new RepositoryOptions { PackBytesTarget = _packBytes }, _time, _entropy, CancellationToken.None);
+        var role = new ControllerRole(new ControllerParts
+        {
+            Identity = new ControllerIdentity(Repository.Head.Uuid, "1.0.0", "127.0.0.1:7443", "memory"),
+            Authority = _authority,
+            Escrow = Escrow,
+            Store = store,
+            Repository = Repository,
+            CatalogDatabase = new PoweredDatabase(_catalog, power),
+            Entropy = _entropy,
+            Time = _time,
+            Loggers = NullLoggerFactory.Instance,
+        });
+        await role.StartAsync(CancellationToken.None);
+        _running = (role, power);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var database in _owned)
+        {
+            await database.DisposeAsync();
+        }
+        Escrow.Dispose();
+        _authority.Dispose();
+    }
+
+    private SqliteDatabase NewIndex() => Own(SqliteDatabase.OpenInMemory($"index {++_count}", RepositoryIndex.Schema));
+
+    private SqliteDatabase NewCatalog() => Own(SqliteDatabase.OpenInMemory($"catalog {++_count}", CatalogSchema.Migrations));
+
+    private SqliteDatabase Own(SqliteDatabase database)
+    {
+        _owned.Add(database);
+        return database;
+    }
+}

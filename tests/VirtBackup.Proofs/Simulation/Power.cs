@@ -1,0 +1,69 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Testing.Stores;
+
+namespace VirtBackup.Proofs.Simulation;
+
+/// <summary>The power of one life of the controller's machine. When it is off, its store and databases are too.</summary>
+internal sealed class Power
+{
+    private readonly TaskCompletionSource _wentOff = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource _off = new();
+    private readonly SynchronizationContext? _thread = SynchronizationContext.Current;
+
+    /// <summary>The store's operation before which the power fails; null: never.</summary>
+    public long? FailsAt { get; set; }
+
+    public bool IsOff { get; private set; }
+
+    /// <summary>Completes when the power has failed.</summary>
+    public Task WentOff => _wentOff.Task;
+
+    /// <summary>Cancelled soon after the power has failed: connections break.</summary>
+    public CancellationToken Off => _off.Token;
+
+    /// <summary>For <see cref="SimulatedStoreOptions.Inject"/>.</summary>
+    public FaultReason? Before(SimulatedOperation operation)
+    {
+        if (!IsOff && operation.Step != SimulatedStep.Read && operation.Index >= FailsAt)
+        {
+            TurnOff();
+        }
+        return IsOff ? throw new SimulatedCrashException(operation.Index) : null;
+    }
+
+    public void TurnOff()
+    {
+        if (!IsOff)
+        {
+            IsOff = true;
+            _wentOff.TrySetResult();
+            // Not from here: the store's lock is held.
+            _thread?.Post(static state => ((CancellationTokenSource)state!).Cancel(), _off);
+        }
+    }
+
+    public void Require()
+    {
+        if (IsOff)
+        {
+            throw new SimulatedCrashException(-1);
+        }
+    }
+}
+
+/// <summary>A database that works while there is power; its transactions survive.</summary>
+internal sealed class PoweredDatabase(IDatabase inner, Power power) : IDatabase
+{
+    public ValueTask<T> WriteAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken) => inner.WriteAsync(Guarded(body), cancellationToken);
+
+    public ValueTask<T> ReadAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken) => inner.ReadAsync(Guarded(body), cancellationToken);
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private Func<ISqlConnection, T> Guarded<T>(Func<ISqlConnection, T> body) => connection =>
+    {
+        power.Require();
+        return body(connection);
+    };
+}

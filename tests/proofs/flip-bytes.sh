@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Flips bytes of a repository and proves that verification names what is lost, exactly, and that no restore writes wrong data.
+#
+# usage: tests/proofs/flip-bytes.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
+#   --seed N          decides everything; chance without it, and printed
+#   --trials N        how many trials; without it what fits into 40 minutes at most
+#   --start-trial I   number of the first: trial I of a seed is the same in every run
+#   --short           at most a minute
+#   --sabotage NAME   plants a defect that must be found; 'list' names them
+# The last line is 'flip-bytes: PASS ...' or 'flip-bytes: FAIL ...'.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+
+program=tests/VirtBackup.Proofs/bin/Release/net10.0/VirtBackup.Proofs
+if [ ! -x "$program" ] || [ -n "$(find src protos tests/VirtBackup.Proofs tests/VirtBackup.Testing -name '*.cs' -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
+  dotnet build tests/VirtBackup.Proofs -c Release -m:1 -v q -clp:NoSummary >&2
+fi
+exec "$program" flip-bytes "$@"
