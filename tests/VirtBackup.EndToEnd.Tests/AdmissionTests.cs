@@ -12,7 +12,7 @@ public sealed class AdmissionTests
         await installation.Controller.StartAsync();
         var token = await installation.CreateTokenAsync("--name", "host");
 
-        Outcomes.AssertOneError(await installation.EnrollAsync(installation.AddAgent("host"), "vb1:nonsense"), 2);
+        Outcomes.AssertOneError(await installation.EnrollAsync(installation.AddAgent("host"), "vb1:nonsense"), 1, "join token");
         var middle = token.Length / 2;
         var damaged = token[..middle] + (token[middle] == 'a' ? 'b' : 'a') + token[(middle + 1)..];
         var result = await installation.EnrollAsync(installation.AddAgent("host"), damaged);
@@ -50,10 +50,9 @@ public sealed class AdmissionTests
         var (installation, agent) = await Installation.StartAsync((_, _) => { });
         await using var _ = installation;
         (await installation.RunAsync("agent", "revoke", "host")).EnsureSuccess();
-        Assert.Equal(4, await agent.Service.WaitForExitAsync());
-        Assert.Single(agent.Service.Log.Split('\n'), line => line.StartsWith("error: ", StringComparison.Ordinal));
+        await AssertDeniedAsync(agent.Service);
         agent.Service.Launch();
-        Assert.Equal(4, await agent.Service.WaitForExitAsync());
+        await AssertDeniedAsync(agent.Service);
 
         // Another installation's people and agents: its authority is not this one's.
         await using var other = await Installation.CreateAsync();
@@ -68,5 +67,12 @@ public sealed class AdmissionTests
         await stranger.Service.WaitForLineAsync("The link to the controller broke");
         await stranger.Service.StopAsync();
         Assert.DoesNotContain("ready: connected", stranger.Service.Log, StringComparison.Ordinal);
+    }
+
+    private static async Task AssertDeniedAsync(ServiceProcess service)
+    {
+        var code = await service.WaitForExitAsync();
+        Assert.True(code == 4, $"The agent ended with exit code {code}:\n{service.RecentLog}");
+        Assert.Single(service.RecentLog.Split('\n'), line => line.StartsWith("error: ", StringComparison.Ordinal));
     }
 }

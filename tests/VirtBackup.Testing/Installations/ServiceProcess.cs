@@ -24,7 +24,10 @@ public sealed class ServiceProcess : IAsyncDisposable
     public int Pid => (_process ?? throw new InvalidOperationException($"{_program} is not running.")).Pid;
 
     /// <summary>What all runs of the service printed.</summary>
-    public string Log => string.Concat(_earlier) + _process?.Stdout + _process?.Stderr;
+    public string Log => string.Concat(_earlier) + RecentLog;
+
+    /// <summary>What the run that was started last printed.</summary>
+    public string RecentLog => _process?.Stdout + _process?.Stderr;
 
     /// <summary>Starts it and waits until it says that it is ready.</summary>
     /// <exception cref="LabException">It ended instead; the message holds what it printed.</exception>
@@ -78,7 +81,7 @@ public sealed class ServiceProcess : IAsyncDisposable
     private void Forget()
     {
         if (_process is null) return;
-        _earlier.Add(_process.Stdout + _process.Stderr);
+        _earlier.Add(RecentLog);
         _process = null;
     }
 }
