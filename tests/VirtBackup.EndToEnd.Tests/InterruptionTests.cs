@@ -29,7 +29,7 @@ public sealed class InterruptionStage : IAsyncLifetime
 /// <summary>Backups in the middle of which something goes away. None is lost, none is wrong, and nothing is left behind.</summary>
 public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<InterruptionStage>
 {
-    private const string Rate = "4MiB";
+    private const string Rate = "2MiB";
     private const int ChangedBytes = 16 << 20;
     private readonly Installation _installation = stage.Installation;
 
@@ -88,8 +88,8 @@ public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<I
     [Fact]
     public async Task A_machine_that_dies_ends_its_backup_with_one_error_and_can_be_backed_up_again()
     {
-        var (job, reference) = await BeginAsync("dead");
         var points = await _installation.ListPointsAsync();
+        var (job, reference) = await BeginAsync("dead");
         await stage.Still.Vm.KillAsync();
         Outcomes.AssertOneError(await _installation.FollowAsync(job), 1);
         Assert.Equal(points, await _installation.ListPointsAsync());
@@ -100,7 +100,7 @@ public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<I
         await AssertCleanAsync(point);
     }
 
-    /// <summary>Changes the disks, takes a reference, and starts a backup that will be reading for some seconds.</summary>
+    /// <summary>Changes the disks, takes a reference, and starts a backup that will be reading for some sixteen seconds.</summary>
     private async Task<(string Job, Reference Reference)> BeginAsync(string name)
     {
         await stage.Still.WriteAsync(offset: 3 << 20, length: ChangedBytes);
