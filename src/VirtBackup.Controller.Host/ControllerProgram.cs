@@ -137,7 +137,9 @@ internal static class ControllerProgram
                     // Enrolling has no certificate yet; the call gate demands one everywhere else.
                     https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
                     https.CheckCertificateRevocation = false;
-                    https.ClientCertificateValidation = chain.ClientCertificateValidation();
+                    // A certificate that was good goes on to the gate, too: it opens nothing there, and its owner is told why.
+                    https.ClientCertificateValidation = (certificate, _, _) =>
+                        chain.ValidateClient(certificate) is { IsAccepted: true } or { Refusal: ChainRefusal.Revoked or ChainRefusal.Expired };
                 });
             });
         }

@@ -143,7 +143,7 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
         }
     }
 
-    public static bool IsFinal(Job job) => job.State is JobState.Succeeded or JobState.Failed or JobState.Cancelled;
+    private static bool IsFinal(Job job) => job.State is JobState.Succeeded or JobState.Failed or JobState.Cancelled;
 
     private static string Capitalised(string kind) => kind.Length == 0 ? "Job" : char.ToUpperInvariant(kind[0]) + kind[1..];
 }

@@ -41,6 +41,12 @@ public static class FaultStatus
         };
     }
 
+    /// <summary>Whether this is a connection's failure that gRPC let through as it was, as when the peer dies in the handshake.</summary>
+    internal static bool IsBrokenConnection(Exception exception) => exception is IOException or HttpRequestException;
+
+    internal static FaultException FromBrokenConnection(Exception exception, string peer) =>
+        new(FaultReason.Unavailable, $"{peer} cannot be reached: {exception.GetBaseException().Message}", exception);
+
     public static ErrorReason ToReason(FaultReason reason) => (ErrorReason)(int)reason;
 
     public static FaultReason FromReason(ErrorReason reason) =>

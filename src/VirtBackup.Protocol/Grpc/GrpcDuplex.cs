@@ -18,6 +18,11 @@ public sealed class GrpcDuplex<TSend, TReceive>(AsyncDuplexStreamingCall<TSend, 
             cancellationToken.ThrowIfCancellationRequested();
             throw FaultStatus.FromRpc(exception, peer);
         }
+        catch (Exception exception) when (FaultStatus.IsBrokenConnection(exception))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            throw FaultStatus.FromBrokenConnection(exception, peer);
+        }
         catch (InvalidOperationException exception)
         {
             // The call has ended; the reading side tells why.
@@ -34,6 +39,10 @@ public sealed class GrpcDuplex<TSend, TReceive>(AsyncDuplexStreamingCall<TSend, 
         catch (RpcException exception)
         {
             throw FaultStatus.FromRpc(exception, peer);
+        }
+        catch (Exception exception) when (FaultStatus.IsBrokenConnection(exception))
+        {
+            throw FaultStatus.FromBrokenConnection(exception, peer);
         }
         catch (InvalidOperationException exception)
         {
@@ -69,6 +78,11 @@ public static class GrpcCalls
             cancellationToken.ThrowIfCancellationRequested();
             throw FaultStatus.FromRpc(exception, peer);
         }
+        catch (Exception exception) when (FaultStatus.IsBrokenConnection(exception))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            throw FaultStatus.FromBrokenConnection(exception, peer);
+        }
     }
 
     public static async IAsyncEnumerable<T> StreamAsync<T>(
@@ -100,6 +114,11 @@ public static class GrpcCalls
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 throw FaultStatus.FromRpc(exception, peer);
+            }
+            catch (Exception exception) when (FaultStatus.IsBrokenConnection(exception))
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                throw FaultStatus.FromBrokenConnection(exception, peer);
             }
             yield return reader.Current;
         }

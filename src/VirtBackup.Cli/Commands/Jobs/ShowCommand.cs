@@ -25,8 +25,9 @@ internal sealed class ShowCommand : RemoteCommand
         var found = await controller.CallAsync(
             controller.Admin.GetJobAsync(new GetJobRequest { JobId = parse.GetRequiredValue(_job) }, cancellationToken: cancellationToken),
             cancellationToken, NextSteps.ListJobs);
-        if (parse.GetValue(_watch) && !JobFollower.IsFinal(found.Job))
+        if (parse.GetValue(_watch))
         {
+            // A job that has ended already is no other outcome than one that ends while it is watched.
             return await new JobFollower(Context, controller, report).FollowAsync(found.Job, OnInterrupt.Detach);
         }
         report.Write(JobView.Of(found.Job), JobTables.WriteOne);

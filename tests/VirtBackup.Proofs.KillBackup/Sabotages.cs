@@ -1,0 +1,49 @@
+using VirtBackup.Testing.Installations;
+using VirtBackup.Testing.Lab;
+
+namespace VirtBackup.Proofs.KillBackup;
+
+/// <summary>Faults planted around the product, each of which the proof has to notice.</summary>
+internal static class Sabotages
+{
+    public const string ForgetWrites = "forget-writes";
+    public const string DamagePack = "damage-pack";
+    public const string MissRange = "miss-range";
+
+    public static IReadOnlyList<(string Name, string What)> All { get; } =
+    [
+        (ForgetWrites, "empties the dirty bitmaps before the backup after the kill: what the guest wrote is missed"),
+        (MissRange, "drops one range of a restored disk, as a lost dirty bit would"),
+        (DamagePack, "flips one bit of a stored pack after the first backup"),
+    ];
+
+    /// <summary>Clears every bitmap of the product in QEMU.</summary>
+    public static async Task ForgetWritesAsync(LabVm vm)
+    {
+        foreach (var node in (await vm.QmpAsync("query-named-block-nodes", """{"flat":true}""")).EnumerateArray())
+        {
+            if (!node.TryGetProperty("dirty-bitmaps", out var bitmaps)) continue;
+            foreach (var bitmap in bitmaps.EnumerateArray())
+            {
+                var name = bitmap.GetProperty("name").GetString()!;
+                if (!name.StartsWith("virtbackup-", StringComparison.Ordinal)) continue;
+                await vm.QmpAsync("block-dirty-bitmap-clear", $$"""{"node":"{{node.GetProperty("node-name").GetString()}}","name":"{{name}}"}""");
+            }
+        }
+    }
+
+    /// <summary>Writes a pattern that no guest wrote over 64 KiB of an image.</summary>
+    public static Task<string> MissRangeAsync(string image) => Proc.CheckAsync(
+        "qemu-io", ["-f", image.EndsWith(".raw", StringComparison.Ordinal) ? "raw" : "qcow2", "-c", "write -P 0xa7 32M 64k", image]);
+
+    public static void DamagePackOf(Installation installation)
+    {
+        var pack = new DirectoryInfo(installation.Repository).EnumerateFiles("*", SearchOption.AllDirectories).MaxBy(file => file.Length)!;
+        if (!OperatingSystem.IsWindows()) File.SetUnixFileMode(pack.FullName, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        using var file = pack.Open(FileMode.Open, FileAccess.ReadWrite);
+        file.Position = file.Length / 2;
+        var damaged = (byte)(file.ReadByte() ^ 0x10);
+        file.Position--;
+        file.WriteByte(damaged);
+    }
+}

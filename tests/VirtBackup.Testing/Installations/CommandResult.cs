@@ -1,0 +1,29 @@
+using System.Text.Json;
+using VirtBackup.Testing.Lab;
+
+namespace VirtBackup.Testing.Installations;
+
+/// <summary>What a run of <c>virtbackup</c> left.</summary>
+public sealed record CommandResult(string Command, int ExitCode, string Stdout, string Stderr)
+{
+    /// <summary>The lines of standard error that begin with "error:", without that word.</summary>
+    public IReadOnlyList<string> Errors =>
+        [.. Stderr.Split('\n').Where(line => line.StartsWith("error: ", StringComparison.Ordinal)).Select(line => line["error: ".Length..])];
+
+    /// <summary>The JSON on standard output of a command that must have succeeded.</summary>
+    public JsonElement Json => EnsureSuccess().AnyJson;
+
+    /// <summary>The JSON on standard output, whatever the exit code.</summary>
+    public JsonElement AnyJson
+    {
+        get
+        {
+            using var document = JsonDocument.Parse(Stdout);
+            return document.RootElement.Clone();
+        }
+    }
+
+    public CommandResult EnsureSuccess() => ExitCode == 0
+        ? this
+        : throw new LabException($"'virtbackup {Command}' ended with exit code {ExitCode}.\n{Stderr}{Stdout}");
+}

@@ -1,0 +1,65 @@
+using System.Text;
+using VirtBackup.Testing.Lab;
+
+namespace VirtBackup.Testing.Installations;
+
+/// <summary>An image file of a powered-off machine.</summary>
+public sealed record InstalledImage(string Path, LabDiskFormat Format, string Name);
+
+/// <summary>An agent with a home and a configuration of its own. Machines must be added before it is started, or restarted.</summary>
+public sealed class InstalledAgent : IAsyncDisposable
+{
+    private readonly StringBuilder _machines = new();
+    private readonly StringBuilder _images = new();
+
+    internal InstalledAgent(string name, string folder)
+    {
+        Name = name;
+        Home = Path.Combine(folder, name);
+        FleeceFolder = Path.Combine(folder, $"f-{name}");
+        Configuration = Path.Combine(folder, $"{name}.yaml");
+        Service = new ServiceProcess(Programs.Agent, ["--config", Configuration], "ready: connected");
+        Write();
+    }
+
+    public string Name { get; }
+
+    public string Home { get; }
+
+    public string FleeceFolder { get; }
+
+    /// <summary>Path of agent.yaml.</summary>
+    public string Configuration { get; }
+
+    public ServiceProcess Service { get; }
+
+    /// <summary>Configures a running machine.</summary>
+    /// <param name="guestAgent">Whether its guest is up and has an agent.</param>
+    public void Add(LabVm machine, bool guestAgent = true)
+    {
+        _machines.Append($"  - name: {machine.Name}\n    uuid: {machine.Uuid}\n    qmp: {machine.QmpPath}\n");
+        if (guestAgent) _machines.Append($"    guest_agent: {machine.GuestAgentPath}\n");
+        Write();
+    }
+
+    /// <summary>Configures a powered-off machine.</summary>
+    public void Add(string name, Guid uuid, params InstalledImage[] images)
+    {
+        _images.Append($"  - name: {name}\n    uuid: {uuid}\n    disks:\n");
+        foreach (var image in images)
+        {
+            _images.Append($"      - name: {image.Name}\n        path: {image.Path}\n        format: {LabDisk.NameOf(image.Format)}\n");
+        }
+        Write();
+    }
+
+    public ValueTask DisposeAsync() => Service.DisposeAsync();
+
+    private void Write()
+    {
+        var text = new StringBuilder($"home: {Home}\nfleece_folder: {FleeceFolder}\n");
+        if (_machines.Length > 0) text.Append("machines:\n").Append(_machines);
+        if (_images.Length > 0) text.Append("images:\n").Append(_images);
+        File.WriteAllText(Configuration, text.ToString());
+    }
+}
