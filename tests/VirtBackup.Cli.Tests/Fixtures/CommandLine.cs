@@ -58,6 +58,7 @@ internal static class CommandLine
         };
         start.Environment["HOME"] = home.Path;
         start.Environment["TZ"] = "UTC";
+        start.Environment["VIRTBACKUP_COMPLETION_SECONDS"] = "30";
         start.Environment.Remove("VIRTBACKUP_CREDENTIALS");
         return Process.Start(start)!;
     }
