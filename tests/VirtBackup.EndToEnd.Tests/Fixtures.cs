@@ -118,7 +118,8 @@ internal sealed class StillVm : IAsyncDisposable
     {
         var nodes = (await Vm.QmpAsync("query-named-block-nodes", """{"flat":true}""")).EnumerateArray().ToList();
         var bitmaps = nodes.Where(node => node.TryGetProperty("dirty-bitmaps", out _))
-            .SelectMany(node => node.GetProperty("dirty-bitmaps").EnumerateArray().Select(bitmap => $"{node.GetProperty("node-name").GetString()} {bitmap.GetProperty("name").GetString()}"));
+            .SelectMany(node => node.GetProperty("dirty-bitmaps").EnumerateArray()
+                .Where(bitmap => bitmap.TryGetProperty("name", out _)).Select(bitmap => $"{node.GetProperty("node-name").GetString()} {bitmap.GetProperty("name").GetString()}"));
         return ([.. nodes.Select(node => node.GetProperty("node-name").GetString()!).Where(name => name.StartsWith("vb-", StringComparison.Ordinal))],
             [.. bitmaps.Where(name => name.Contains("virtbackup-", StringComparison.Ordinal)).Order()]);
     }

@@ -25,8 +25,8 @@ internal static class Sabotages
             if (!node.TryGetProperty("dirty-bitmaps", out var bitmaps)) continue;
             foreach (var bitmap in bitmaps.EnumerateArray())
             {
-                var name = bitmap.GetProperty("name").GetString()!;
-                if (!name.StartsWith("virtbackup-", StringComparison.Ordinal)) continue;
+                // QEMU's own bitmaps have no name.
+                if (!bitmap.TryGetProperty("name", out var text) || text.GetString() is not { } name || !name.StartsWith("virtbackup-", StringComparison.Ordinal)) continue;
                 await vm.QmpAsync("block-dirty-bitmap-clear", $$"""{"node":"{{node.GetProperty("node-name").GetString()}}","name":"{{name}}"}""");
             }
         }

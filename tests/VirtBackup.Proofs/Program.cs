@@ -54,7 +54,7 @@ try
 catch (Exception failure)
 {
     Console.WriteLine(failure is ViolationException ? failure.Message : failure.ToString());
-    Console.WriteLine($"Again: tests/proofs/{proof.Name}.sh --seed {options.Seed} --start-trial {trial} --trials 1{(options.Short ? " --short" : "")}");
+    Console.WriteLine($"Again: tests/proofs/{proof.Name}.sh --seed {options.Seed} --start-trial {trial} --trials 1{(options.Short ? " --short" : "")}{(options.Sabotage is null ? "" : $" --sabotage {options.Sabotage}")}");
     var what = failure.Message.ReplaceLineEndings(" ");
     Console.WriteLine($"{proof.Name}: FAIL in trial {trial} of seed {options.Seed} after {proof.Figures}: {what[..Math.Min(what.Length, 300)]}");
     return 1;

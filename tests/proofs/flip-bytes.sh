@@ -14,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 
 program=tests/VirtBackup.Proofs/bin/Release/net10.0/VirtBackup.Proofs
-if [ ! -x "$program" ] || [ -n "$(find src protos tests/VirtBackup.Proofs tests/VirtBackup.Testing -name '*.cs' -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
+if [ ! -x "$program" ] || [ -n "$(find src protos tests/VirtBackup.Proofs tests/VirtBackup.Testing tests/VirtBackup.Agent.Tests/Fakes -name '*.cs' -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
   dotnet build tests/VirtBackup.Proofs -c Release -m:1 -v q -clp:NoSummary >&2
 fi
 exec "$program" flip-bytes "$@"

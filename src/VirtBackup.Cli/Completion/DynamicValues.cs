@@ -16,7 +16,10 @@ internal sealed class DynamicValues(CliContext context)
 {
     private const uint ListMax = 200;
 
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+    /// <summary>Seconds, for slow links to the controller; 1 by default.</summary>
+    private const string PatienceVariable = "VIRTBACKUP_COMPLETION_SECONDS";
+
+    private TimeSpan Patience => TimeSpan.FromSeconds(byte.TryParse(context.Variables(PatienceVariable), out var seconds) && seconds > 0 ? seconds : 1);
 
     /// <summary>Every argument and option that is named after a thing completes to things of that kind.</summary>
     public void AttachTo(Command command)

@@ -52,8 +52,7 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
                 return Detach(started);
             }
         }
-        var code = Finish(job, judge);
-        return interrupted && code != ExitCode.Succeeded ? ExitCode.Interrupted : code;
+        return Finish(job, judge, interrupted ? ExitCode.Interrupted : ExitCode.Failed);
     }
 
     /// <summary>Prints a job that goes on by itself.</summary>
@@ -71,7 +70,7 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
         return ExitCode.Interrupted;
     }
 
-    private int Finish(Job job, Func<ResultView?, int>? judge)
+    private int Finish(Job job, Func<ResultView?, int>? judge, int whenCancelled)
     {
         var view = JobView.Of(job);
         if (job.State == JobState.Succeeded)
@@ -92,7 +91,7 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
         }
         var log = $"virtbackup job log {Units.ShortId(job.JobId)}";
         throw job.State == JobState.Cancelled
-            ? new CommandFault(ExitCode.Failed, $"Job {Units.ShortId(job.JobId)} ({job.Kind} of {job.VmName}) was cancelled.", log)
+            ? new CommandFault(whenCancelled, $"Job {Units.ShortId(job.JobId)} ({job.Kind} of {job.VmName}) was cancelled.", log)
             : new CommandFault(
                 job.FailureReason == ErrorReason.Corrupt ? ExitCode.Damaged : ExitCode.Failed,
                 job.FailureMessage.Length > 0 ? job.FailureMessage : $"Job {Units.ShortId(job.JobId)} failed without saying why.", log);

@@ -36,6 +36,10 @@ internal static class CommandLine
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
+    // From its own output folder: beside the tests, assemblies that their framework brings along are missing.
+    private static readonly string Program = Path.Combine(
+        AppContext.BaseDirectory.Replace("/tests/VirtBackup.Cli.Tests/", "/src/VirtBackup.Cli/", StringComparison.Ordinal), "virtbackup");
+
     public static Task<Outcome> RunAsync(TempFolder home, params string[] arguments) => RunAsync(home, "", arguments);
 
     public static async Task<Outcome> RunAsync(TempFolder home, string input, string[] arguments)
@@ -48,12 +52,13 @@ internal static class CommandLine
 
     public static Process Start(TempFolder home, string[] arguments)
     {
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "virtbackup"), arguments)
+        var start = new ProcessStartInfo(Program, arguments)
         {
             RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = home.Path,
         };
         start.Environment["HOME"] = home.Path;
         start.Environment["TZ"] = "UTC";
+        start.Environment["VIRTBACKUP_COMPLETION_SECONDS"] = "30";
         start.Environment.Remove("VIRTBACKUP_CREDENTIALS");
         return Process.Start(start)!;
     }
