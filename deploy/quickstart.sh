@@ -54,6 +54,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# Not for what runs in the background: the shell around a function would be killed in place of the program.
 virtbackup() { "$bin/virtbackup" "$@"; }
 
 # One command of a guest agent: guest SOCKET JSON. The connection stays open until the answer is here: QEMU drops what a
@@ -126,7 +127,7 @@ port=$((20000 + RANDOM % 20000))
 say 'Making a controller: certificate authority, repository, recovery kit'
 virtbackup controller init --data "$work/controller" --repository "$work/repository" --listen "127.0.0.1:$port" \
   --server-name 127.0.0.1 --kit "$work/recovery-kit.txt" --operator-credentials "$work/operator" >&2
-virtbackup controller run --data "$work/controller" > "$work/controller.log" 2>&1 &
+"$bin/virtbackup" controller run --data "$work/controller" > "$work/controller.log" 2>&1 &
 children+=($!)
 wait_for_line "$work/controller.log" 'ready: listening' $! 'the controller'
 
@@ -165,7 +166,7 @@ YAML
 virtbackup agent token --output json | jq -r .join_token |
   virtbackup agent enroll - --name "quickstart-host" --home "$work/agent" --controller "127.0.0.1:$port" >&2
 wait_for_guest "$work/vm/agent.sock"
-virtbackup agent run --config "$work/agent.yaml" > "$work/agent.log" 2>&1 &
+"$bin/virtbackup" agent run --config "$work/agent.yaml" > "$work/agent.log" 2>&1 &
 children+=($!)
 wait_for_line "$work/agent.log" 'ready: connected' $! 'the agent'
 for _ in $(seq 60); do

@@ -41,6 +41,8 @@ internal sealed class RestoreTarget(FakeHypervisor machine, bool writeWrongly) :
 
     public ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) => machine.ListMachinesAsync(cancellationToken);
 
+    public ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
+
     public ValueTask<IReadOnlyList<Id16>> ListTrackedPointsAsync(Id16 id, CancellationToken cancellationToken) => machine.ListTrackedPointsAsync(id, cancellationToken);
 
     public ValueTask<Id16?> SettleAsync(Id16 id, IReadOnlySet<Id16> committed, CancellationToken cancellationToken) => machine.SettleAsync(id, committed, cancellationToken);
