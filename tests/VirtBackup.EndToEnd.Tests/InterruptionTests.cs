@@ -44,7 +44,7 @@ public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<I
         await _installation.Controller.StartAsync();
 
         var point = await FollowAsync(job);
-        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(point, "controller"));
+        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(point, "r-controller"));
         await AssertCleanAsync(point);
     }
 
@@ -58,7 +58,7 @@ public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<I
         var point = await FollowAsync(job);
         var view = (await _installation.RunAsync("job", "show", job)).Json;
         Assert.Equal(2, view.GetProperty("attempt").GetInt32());
-        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(point, "agent"));
+        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(point, "r-agent"));
         await AssertCleanAsync(point);
     }
 
@@ -82,7 +82,7 @@ public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<I
         // The changes that the cancelled run had in its hands are still changes.
         var point = await _installation.BackUpAsync("still");
         Assert.InRange(Outcomes.ReadBytesOf(point), ChangedBytes, 3 * ChangedBytes);
-        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(Outcomes.PointOf(point), "cancelled"));
+        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(Outcomes.PointOf(point), "r-cancelled"));
     }
 
     [Fact]
@@ -96,7 +96,7 @@ public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<I
 
         await stage.Still.Vm.StartAgainAsync();
         var point = Outcomes.PointOf(await _installation.BackUpAsync("still"));
-        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(point, "dead"));
+        await reference.AssertEqualAsync(await _installation.RestoreDisksAsync(point, "r-dead"));
         await AssertCleanAsync(point);
     }
 
