@@ -106,7 +106,7 @@ internal static class PlantedViolations
         new("file at the top", Top, "Makefile", "", ["Makefile:1"]),
         .. new[] { "/wo" + "rk/x", "Cla" + "ude", "an L" + "LM.", "Anth" + "ropic", "sub" + "agents" }.Select((word, index) =>
             new Planted($"foreign word {index}", Words, "README.md", $"\n{word}\n", ["README.md:2"])),
-        new("words alike", Words, "README.md", "/homework/x, /work, LLMNR, the agent's subject\n", []),
+        new("words alike", Words, "README.md", "/homework/x, /" + "work, LLMNR, the agent's subject\n", []),
         new("link to nothing", Links, "README.md", "[a](src/VirtBackup.Core/Id16.cs)\n[b](src/Nothing.md)\n", ["README.md:2"]),
         new("relative link", Links, "src/README.md", "[a](../README.md#top) [b](VirtBackup.Core/Id16.cs \"title\")\n[c](../src/X.md) [d](../../x)\n", ["src/README.md:2"]),
         new("link by reference", Links, "README.md", "\n[a]: nothing.md\n", ["README.md:2"]),
