@@ -54,11 +54,11 @@ internal sealed class ImageRestore : IRestore
         var restore = new ImageRestore(request);
         try
         {
-            Directory.CreateDirectory(request.Folder);
-            var names = new HashSet<string>(StringComparer.Ordinal);
+            PrivateFolder.Create(request.Folder);
+            var names = new ImageFileNames();
             foreach (var (number, disk) in request.Disks.Index())
             {
-                var path = Path.Combine(request.Folder, $"{FileNameOf(disk.Name, names)}.{disk.Format}");
+                var path = Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}");
                 restore.disks.Add(await ImageWriter.CreateAsync(disk, path, Path.Combine(request.Folder, $"image-{number}.sock"), request.Preallocation, tools, cancellationToken));
             }
             return restore;
@@ -74,11 +74,10 @@ internal sealed class ImageRestore : IRestore
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
         var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["folder"] = request.Folder };
-        var names = new HashSet<string>(StringComparer.Ordinal);
         foreach (var disk in disks)
         {
             await disk.FinishAsync(cancellationToken);
-            details[$"disk {disk.Disk.Name}"] = Path.Combine(request.Folder, $"{FileNameOf(disk.Disk.Name, names)}.{disk.Disk.Format}");
+            details[$"disk {disk.Disk.Name}"] = disk.Path;
         }
         DurableFolder.Flush(request.Folder);
         DurableFolder.Flush(Path.GetDirectoryName(request.Folder.TrimEnd('/'))!);
@@ -105,18 +104,6 @@ internal sealed class ImageRestore : IRestore
         {
             File.Delete(left);
         }
-    }
-
-    // A disk's name comes from a manifest: it never becomes a path.
-    private static string FileNameOf(string name, HashSet<string> taken)
-    {
-        var stem = string.Concat(name.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '_')).TrimStart('.');
-        var file = stem;
-        for (var i = 2; file.Length == 0 || !taken.Add(file); i++)
-        {
-            file = $"{stem}-{i}";
-        }
-        return file;
     }
 
     private static RestoreFinding Blocks(string item, string message) => new(item, FindingSeverity.Blocks, message);

@@ -26,6 +26,9 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
 
     public RestoreDisk Disk { get; }
 
+    /// <summary>Where the finished image is.</summary>
+    public string Path => path;
+
     /// <param name="path">The image's final path; until <see cref="FinishAsync"/> it has another name.</param>
     /// <param name="socket">A path for the image server's socket, in a private folder.</param>
     public static async Task<ImageWriter> CreateAsync(

@@ -52,7 +52,7 @@ internal sealed class QemuRestore : IRestore
         {
             throw new FaultException(FaultReason.Unsupported, "QEMU machines are restored on Linux only.");
         }
-        Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        PrivateFolder.Create(folder);
     }
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)

@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -41,7 +42,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
     private static List<ImageReplacement> CheckDisks(RestoreRequest request, ArgvDocument document, List<RestoreFinding> findings)
     {
         var images = new List<ImageReplacement>();
-        var names = new HashSet<string>(StringComparer.Ordinal);
+        var names = new ImageFileNames();
         foreach (var disk in request.Disks)
         {
             if (disk.Format is not ("qcow2" or "raw"))
@@ -58,13 +59,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
                 findings.Add(Blocks("disk", $"The stored configuration does not know disk {disk.Name}."));
                 continue;
             }
-            // Names come from QEMU ids, but a name is not a path.
-            var file = string.Concat(disk.Name.Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '_')).TrimStart('.');
-            for (var (stem, i) = (file, 2); file.Length == 0 || !names.Add(file); i++)
-            {
-                file = $"{stem}-{i}";
-            }
-            images.Add(new ImageReplacement(stored.File, Path.Combine(request.Folder, $"{file}.{disk.Format}"), disk.Format, disk.Name));
+            images.Add(new ImageReplacement(stored.File, Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}"), disk.Format, disk.Name));
         }
         return images;
     }
