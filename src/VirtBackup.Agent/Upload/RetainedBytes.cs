@@ -1,12 +1,12 @@
-using System.Buffers;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Core;
 
 namespace VirtBackup.Agent.Upload;
 
 /// <summary>
-/// The bytes of a lane from the last durable one to the end, in a ring of pooled 64 KiB segments: what must be sent, and
-/// kept for sending again until it is durable. Appending waits while the bound is reached. Safe for concurrent use.
+/// The bytes of a lane from the last durable one to the end, in a ring of 64 KiB segments: what must be sent, and kept
+/// for sending again until it is durable. Segments are made when first needed and used again. Appending waits while the
+/// bound is reached. Safe for concurrent use.
 /// </summary>
 internal sealed class RetainedBytes(long bytesMax) : IDisposable
 {
@@ -14,6 +14,7 @@ internal sealed class RetainedBytes(long bytesMax) : IDisposable
     private readonly Lock _gate = new();
     private readonly ByteBudget _budget = new(bytesMax);
     private readonly byte[]?[] _ring = new byte[]?[(bytesMax / SegmentBytes) + 2];
+    private readonly Stack<byte[]> _spare = new();
     private long _end;
     private long _durable;
     private bool _disposed;
@@ -53,7 +54,7 @@ internal sealed class RetainedBytes(long bytesMax) : IDisposable
             {
                 var used = (int)(_end % SegmentBytes);
                 ref var segment = ref _ring[(_end / SegmentBytes) % _ring.Length];
-                segment ??= ArrayPool<byte>.Shared.Rent(SegmentBytes);
+                segment ??= _spare.TryPop(out var spare) ? spare : GC.AllocateUninitializedArray<byte>(SegmentBytes);
                 var count = Math.Min(SegmentBytes - used, source.Length);
                 source[..count].CopyTo(segment.AsSpan(used));
                 source = source[count..];
@@ -90,7 +91,7 @@ internal sealed class RetainedBytes(long bytesMax) : IDisposable
             for (var segment = _durable / SegmentBytes; segment < durable / SegmentBytes; segment++)
             {
                 ref var slot = ref _ring[segment % _ring.Length];
-                ArrayPool<byte>.Shared.Return(slot!);
+                _spare.Push(slot!);
                 slot = null;
             }
             released = durable - _durable;
@@ -109,6 +110,7 @@ internal sealed class RetainedBytes(long bytesMax) : IDisposable
             // Segments may still lie in a message that is being sent: they are left to the garbage collector.
             _disposed = true;
             Array.Clear(_ring);
+            _spare.Clear();
         }
     }
 }

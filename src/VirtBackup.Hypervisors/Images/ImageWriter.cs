@@ -15,7 +15,10 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
     private const int ErrnoNoSpace = 28;
     private static readonly TimeSpan ToolTimeout = TimeSpan.FromMinutes(10);
     private readonly string path;
+    // Writers of one file would only spin on its lock in the kernel.
+    private readonly SemaphoreSlim writing = new(1);
     private SafeFileHandle? file;
+    private EarlyWriteBack? writeBack;
     private ImageServer? server;
 
     private ImageWriter(RestoreDisk disk, string path)
@@ -51,6 +54,7 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
                 writer.file = File.OpenHandle(path + Unfinished, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, FileOptions.Asynchronous);
                 // qemu-img rounds a raw image up to whole sectors; the disk has its true length.
                 RandomAccess.SetLength(writer.file, disk.LengthBytes);
+                writer.writeBack = new EarlyWriteBack(writer.file);
             }
             else
             {
@@ -74,7 +78,21 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
         }
         try
         {
-            await (file is not null ? RandomAccess.WriteAsync(file, source, offset, cancellationToken) : Client.WriteAsync(offset, source, cancellationToken));
+            if (file is null)
+            {
+                await Client.WriteAsync(offset, source, cancellationToken);
+                return;
+            }
+            await writing.WaitAsync(cancellationToken);
+            try
+            {
+                await RandomAccess.WriteAsync(file, source, offset, cancellationToken);
+            }
+            finally
+            {
+                writing.Release();
+            }
+            writeBack?.Note(source.Length);
         }
         catch (Exception failure) when (failure is IOException or NbdErrorException)
         {
@@ -122,6 +140,7 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         file?.Dispose();
+        writing.Dispose();
         if (server is not null)
         {
             await server.DisposeAsync();
