@@ -38,6 +38,8 @@ internal sealed class ControllerLink : IDisposable
             KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
             ConnectTimeout = TimeSpan.FromSeconds(15),
             UseProxy = false,
+            // As large as the controller's: one fat link of 1 Gb/s and 40 ms.
+            InitialHttp2StreamWindowSize = 4 << 20,
         };
         return GrpcChannel.ForAddress($"https://{endpoint}", new GrpcChannelOptions
         {

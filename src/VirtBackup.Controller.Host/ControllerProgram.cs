@@ -120,6 +120,7 @@ internal static class ControllerProgram
         limits.MaxRequestBodySize = null;
         limits.MinRequestBodyDataRate = null;
         limits.MinResponseDataRate = null;
+        limits.MaxResponseBufferSize = 1 << 20;
         limits.Http2.KeepAlivePingDelay = TimeSpan.FromSeconds(20);
         limits.Http2.KeepAlivePingTimeout = TimeSpan.FromSeconds(20);
         // One fat link of 1 Gb/s and 40 ms fits into the stream's window; memory is bounded by the connections' windows.

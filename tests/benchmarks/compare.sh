@@ -75,7 +75,7 @@ change() {
     dd if="$work/fresh" of="$disk" bs=65536 count=1 skip=$i seek="$block" conv=notrunc status=none
     i=$((i + 1))
   done < "$work/blocks"
-  awk '{ printf "%d 65536\n", $1 * 65536 }' "$work/blocks" > "$work/extents"
+  awk '{ printf "%.0f 65536\n", $1 * 65536 }' "$work/blocks" > "$work/extents"
   touched=$(awk '{ print int($1 / 4) }' "$work/blocks" | uniq | wc -l)
   sync -f "$disk"
   warm

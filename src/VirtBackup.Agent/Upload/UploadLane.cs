@@ -13,6 +13,8 @@ namespace VirtBackup.Agent.Upload;
 /// </summary>
 internal sealed class UploadLane(uint number, RecordKind kind, long retainedBytesMax) : IDisposable
 {
+    private const int SlicesPerFlush = 4;
+
     private readonly RetainedBytes _bytes = new(retainedBytesMax);
     private readonly AsyncSignal _sendable = new();
     private readonly Lock _gate = new();
@@ -144,6 +146,7 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
         var position = _bytes.Durable;
         await stream.SendAsync(new UploadRecordsRequest { SessionId = sessionId, Lane = number, Kind = kind, Offset = (ulong)(position - _origin) }, cancellationToken);
         var flushed = position;
+        var slices = 0;
         while (!IsDone())
         {
             var available = Math.Min(_bytes.End, Interlocked.Read(ref _credit)) - position;
@@ -156,7 +159,9 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
                 }
                 var message = new UploadRecordsRequest { Offset = (ulong)(position - _origin), Data = UnsafeByteOperations.UnsafeWrap(slice) };
                 Interlocked.Exchange(ref _sent, position + slice.Length);
-                await stream.SendAsync(message, cancellationToken);
+                // Only what is followed at once may be gathered.
+                var isFollowed = available > slice.Length && ++slices % SlicesPerFlush != 0;
+                await (isFollowed ? stream.GatherAsync(message, cancellationToken) : stream.SendAsync(message, cancellationToken));
                 position += slice.Length;
                 progress.AddSent(slice.Length);
                 continue;

@@ -8,6 +8,12 @@ namespace VirtBackup.Controller.Grpc;
 /// <summary>The store service over gRPC.</summary>
 public sealed class StoreGrpcService(StoreEndpoint endpoint) : StoreService.StoreServiceBase
 {
+    // Waking the connection for every slice costs more than sending it. The end of the stream flushes what is left.
+    private const int SlicesPerFlush = 4;
+
+    private static readonly WriteOptions Gathered = new(WriteFlags.BufferHint);
+    private static readonly WriteOptions Flushed = new();
+
     public override async Task<FindRecoveryPointsResponse> FindRecoveryPoints(FindRecoveryPointsRequest request, ServerCallContext context) =>
         await endpoint.FindRecoveryPointsAsync(CallGate.CallerOf(context), request, context.CancellationToken);
 
@@ -47,10 +53,12 @@ public sealed class StoreGrpcService(StoreEndpoint endpoint) : StoreService.Stor
 
     public override async Task ReadRecords(ReadRecordsRequest request, IServerStreamWriter<ReadRecordsResponse> responseStream, ServerCallContext context)
     {
+        var written = 0;
         await foreach (var slice in endpoint.ReadRecordsAsync(CallGate.CallerOf(context), request, context.CancellationToken))
         {
             using (slice)
             {
+                responseStream.WriteOptions = ++written % SlicesPerFlush == 0 ? Flushed : Gathered;
                 await responseStream.WriteAsync(new ReadRecordsResponse { Data = UnsafeByteOperations.UnsafeWrap(slice.Memory) }, context.CancellationToken);
             }
         }

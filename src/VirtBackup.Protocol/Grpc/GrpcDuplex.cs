@@ -7,28 +7,12 @@ namespace VirtBackup.Protocol.Grpc;
 /// <summary>A gRPC call with streams both ways as an <see cref="IDuplex{TSend,TReceive}"/>.</summary>
 public sealed class GrpcDuplex<TSend, TReceive>(AsyncDuplexStreamingCall<TSend, TReceive> call, string peer) : IDuplex<TSend, TReceive>
 {
-    public async ValueTask SendAsync(TSend message, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await call.RequestStream.WriteAsync(message, cancellationToken);
-        }
-        catch (RpcException exception)
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            throw FaultStatus.FromRpc(exception, peer);
-        }
-        catch (Exception exception) when (FaultStatus.IsBrokenConnection(exception))
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            throw FaultStatus.FromBrokenConnection(exception, peer);
-        }
-        catch (InvalidOperationException exception)
-        {
-            // The call has ended; the reading side tells why.
-            throw new Core.FaultException(Core.FaultReason.Unavailable, $"The stream to {peer} has ended.", exception);
-        }
-    }
+    private static readonly WriteOptions Gathered = new(WriteFlags.BufferHint);
+    private static readonly WriteOptions Flushed = new();
+
+    public ValueTask SendAsync(TSend message, CancellationToken cancellationToken) => WriteAsync(message, Flushed, cancellationToken);
+
+    public ValueTask GatherAsync(TSend message, CancellationToken cancellationToken) => WriteAsync(message, Gathered, cancellationToken);
 
     public async ValueTask CompleteAsync()
     {
@@ -57,6 +41,30 @@ public sealed class GrpcDuplex<TSend, TReceive>(AsyncDuplexStreamingCall<TSend, 
     {
         call.Dispose();
         return ValueTask.CompletedTask;
+    }
+
+    private async ValueTask WriteAsync(TSend message, WriteOptions options, CancellationToken cancellationToken)
+    {
+        try
+        {
+            call.RequestStream.WriteOptions = options;
+            await call.RequestStream.WriteAsync(message, cancellationToken);
+        }
+        catch (RpcException exception)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            throw FaultStatus.FromRpc(exception, peer);
+        }
+        catch (Exception exception) when (FaultStatus.IsBrokenConnection(exception))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            throw FaultStatus.FromBrokenConnection(exception, peer);
+        }
+        catch (InvalidOperationException exception)
+        {
+            // The call has ended; the reading side tells why.
+            throw new Core.FaultException(Core.FaultReason.Unavailable, $"The stream to {peer} has ended.", exception);
+        }
     }
 }
 
