@@ -24,6 +24,9 @@ public sealed class AgentSettings
     /// <summary>Processors to use for compression and sealing; 0: all.</summary>
     public int Workers { get; set; }
 
+    /// <summary>What all backups of this host together may read, MiB per second; 0: no limit.</summary>
+    public int ReadMibPerSecondMax { get; set; }
+
     public List<MachineSettings> Machines { get; set; } = [];
 
     public List<ImageMachineSettings> Images { get; set; } = [];
@@ -67,6 +70,10 @@ public sealed class AgentSettings
         if (Workers is < 0 or > 1024)
         {
             throw Wrong("workers must be between 0 (all processors) and 1024.");
+        }
+        if (ReadMibPerSecondMax < 0)
+        {
+            throw Wrong("read_mib_per_second_max must be 0 (no limit) or more.");
         }
         var ids = new HashSet<Id16>();
         var names = new HashSet<string>(StringComparer.Ordinal);

@@ -1,4 +1,5 @@
 using CsCheck;
+using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Tests.Fakes;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Common.V1;
@@ -96,6 +97,22 @@ public sealed class BackupRunTests
         Assert.Equal([false, false, true], result.Disks.Select(disk => disk.Skipped));
         Assert.Equal(2, rig.Store.Points[0].Head.Streams.Count);
         await rig.RequireRestorableAsync(result.PointId);
+    }
+
+    [Fact]
+    public async Task TheAgentsLimitHoldsForAllItsBackupsTogether()
+    {
+        const int Bytes = 2 << 20;
+        using var first = new Rig(21, Rig.RandomBytes(21, Bytes));
+        using var second = new Rig(22, Rig.RandomBytes(22, Bytes));
+        var tools = first.Context.Tools;
+        var limited = new CaptureTools(tools.Time, tools.Entropy, tools.Workers, 1 << 20);
+        first.Share(limited);
+        second.Share(limited);
+        var start = tools.Time.GetTimestamp();
+        await Task.WhenAll(first.BackupAsync(), second.BackupAsync());
+        // 4 MiB at 1 MiB/s; a quarter of a second may come at once, and nothing waits behind the last chunk.
+        Assert.InRange(tools.Time.GetElapsedTime(start).TotalSeconds, 3.4, double.MaxValue);
     }
 
     [Fact]

@@ -120,6 +120,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             var length = work.Span.LengthOf(work.Chunk);
             var buffer = await _buffers!.TakeAsync(cancellationToken);
             await rate.WaitAsync(length, cancellationToken);
+            await tools.SharedRate.WaitAsync(length, cancellationToken);
             await work.Span.Disk.Source.ReadAsync(work.Span.OffsetOf(work.Chunk), buffer.AsMemory(0, length), cancellationToken);
             work.Span.Disk.CountRead(length);
             progress.AddDone(length);
@@ -221,4 +222,8 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
 
 /// <summary>What runs need from their surroundings.</summary>
 /// <param name="Workers">Loops that compress and seal: the processors to be used.</param>
-public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Workers);
+/// <param name="ReadBytesPerSecondMax">What all backups of this agent together may read, bytes per second; 0: no limit.</param>
+public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Workers, long ReadBytesPerSecondMax = 0)
+{
+    internal ReadRateLimit SharedRate { get; } = new(ReadBytesPerSecondMax, Time);
+}

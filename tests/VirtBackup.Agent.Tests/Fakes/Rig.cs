@@ -70,7 +70,7 @@ internal sealed class Rig : IDisposable
     public FakeStore Store { get; }
     public FakeHypervisor Hypervisor { get; }
     public MemoryBases Bases { get; } = new();
-    public BackupContext Context { get; }
+    public BackupContext Context { get; private set; }
     public RunProgress Progress { get; private set; } = new();
     public FakeDisk Disk => Hypervisor.Disks[0];
 
@@ -80,6 +80,9 @@ internal sealed class Rig : IDisposable
         new Random(seed).NextBytes(bytes);
         return bytes;
     }
+
+    /// <summary>As if this rig's machine were one of the agent that has these tools.</summary>
+    public void Share(CaptureTools tools) => Context = Context with { Tools = tools };
 
     public Id16 NewId() => Id16.Create(_entropy);
 
