@@ -28,7 +28,7 @@ public sealed class FileBaseStore : IBaseStore
             var stored = await JsonSerializer.DeserializeAsync(file, BaseJson.Default.StoredBases, cancellationToken);
             return stored is { Version: 1 } ? [.. stored.Bases.Select(basis => basis.ToRecord())] : [];
         }
-        catch (Exception exception) when (exception is IOException or JsonException or FormatException or UnauthorizedAccessException or NullReferenceException)
+        catch (Exception exception) when (exception is IOException or JsonException or FormatException or UnauthorizedAccessException or NullReferenceException or ArgumentException)
         {
             return [];
         }

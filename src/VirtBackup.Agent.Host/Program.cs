@@ -13,9 +13,10 @@ switch (args)
         Console.Error.WriteLine("usage: virtbackup-agent [--config FILE]");
         return 2;
 }
+AgentSettings? settings = null;
 try
 {
-    var settings = AgentSettings.Load(path);
+    settings = AgentSettings.Load(path);
     var builder = Microsoft.Extensions.Hosting.Host.CreateApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true });
     builder.Logging.AddSimpleConsole(options =>
     {
@@ -43,6 +44,11 @@ try
 catch (FaultException fault)
 {
     Console.Error.WriteLine($"error: {fault.Message}");
+    if (fault.Reason == FaultReason.Denied && settings is not null)
+    {
+        Console.Error.WriteLine(
+            $"next: if this host is to go on as an agent, move {Path.Combine(settings.Home, "identity")} away and enroll it anew: virtbackup agent token --name NAME, then virtbackup agent enroll TOKEN --home {settings.Home}");
+    }
     return fault.Reason switch
     {
         FaultReason.InvalidArgument or FaultReason.NotFound => 2,

@@ -19,7 +19,8 @@ internal static class CommandTree
         root.Add(GlobalOptions.Output);
         root.Add(GlobalOptions.Credentials);
         root.Add(Noun("controller", "The service that keeps the repository and assigns the work",
-            new Commands.Controllers.InitCommand(context), new Commands.Controllers.RunCommand(context), new Commands.Controllers.StatusCommand(context)));
+            new Commands.Controllers.InitCommand(context), new Commands.Controllers.RunCommand(context), new Commands.Controllers.StatusCommand(context),
+            new Commands.Controllers.CredentialsCommand(context)));
         root.Add(Noun("agent", "The service on each hypervisor host",
             new Commands.Agents.TokenCommand(context), new Commands.Agents.EnrollCommand(context), new Commands.Agents.RevokeCommand(context),
             new Commands.Agents.RunCommand(context), new Commands.Agents.ListCommand(context)));

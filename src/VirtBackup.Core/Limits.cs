@@ -39,6 +39,9 @@ public static class Limits
     /// <summary>Payload of one wire message of a data stream: below the large object heap's threshold.</summary>
     public const int SliceBytesMax = 64 << 10;
 
+    /// <summary>One message of the control plane: intent and progress, never data.</summary>
+    public const int ControlMessageBytesMax = 64 << 10;
+
     /// <summary>Ids in one probe.</summary>
     public const int ProbeIdsMax = 4096;
 }

@@ -50,6 +50,9 @@ public sealed class AgentKeyStore : IDisposable
     /// <summary>Whether there is a certificate and two thirds of its lifetime have passed.</summary>
     public bool IsRenewalDue => ClientCertificate is { } certificate && CertificateRenewal.IsDue(certificate, _time);
 
+    /// <summary>When <see cref="IsRenewalDue"/> becomes true, or null before enrolment.</summary>
+    public DateTimeOffset? RenewalDueAt => ClientCertificate is { } certificate ? CertificateRenewal.DueAt(certificate) : null;
+
     /// <summary>Opens the folder; what is missing of folder and keys is made.</summary>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.Denied"/>: others may read a key or enter the folder (the message has the command that mends it).
@@ -168,6 +171,8 @@ public sealed class AgentKeyStore : IDisposable
             LocalCertificateSelectionCallback = SelectClientCertificate,
             RemoteCertificateValidationCallback = new ChainPolicy(root, _time).ServerValidation(expectedName, refused),
             CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            // A resumed session would carry the certificate that it began with, also when that one has been renewed.
+            AllowTlsResume = false,
         };
     }
 

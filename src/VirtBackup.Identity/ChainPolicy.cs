@@ -151,7 +151,7 @@ public sealed class ChainPolicy
         if (now > until)
         {
             return ChainVerdict.Refuse(ChainRefusal.Expired,
-                $"The certificate has been expired since {until:u} (the clock here says {now:u}): enrol again, or correct the clock.");
+                $"The certificate has been expired since {until:u} (the clock here says {now:u}): a new one is needed, or that clock must be corrected.");
         }
         if (!HasUse(certificate, use))
         {

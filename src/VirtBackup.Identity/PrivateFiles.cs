@@ -124,7 +124,7 @@ internal static class PrivateFiles
             }
             return key;
         }
-        catch (Exception broken) when (broken is CryptographicException or ArgumentException)
+        catch (Exception broken) when (broken is CryptographicException or ArgumentException or PlatformNotSupportedException)
         {
             key.Dispose();
             throw new FaultException(FaultReason.Corrupt, $"'{path}' is not a P-256 private key in PEM (PKCS #8): restore it from a backup.", broken);

@@ -41,7 +41,7 @@ internal sealed class StoreFaults(string root)
     {
         Errno.NoSpace or Errno.QuotaExceeded => new FaultException(
             FaultReason.DeviceFull,
-            $"Cannot {action}: the device or quota of the repository {root} is full ({FreeBytes()?.ToString() ?? "unknown"} bytes free). Free space or lower the retention, then try again.",
+            $"Cannot {action}: the device or quota of the repository {root} is full ({FreeBytes()?.ToString() ?? "unknown"} bytes free). Free space there or enlarge it, then try again.",
             inner),
         Errno.ReadOnlyFileSystem => new FaultException(
             FaultReason.Denied, $"Cannot {action}: the file system of the repository {root} is read-only. Check the device and mount it for writing.", inner),

@@ -56,7 +56,7 @@ public sealed class AgreementKey : IDisposable
             // The constructor refuses a public half that is not a point of P-256, hence any other curve.
             return new AgreementKey(key);
         }
-        catch (CryptographicException e)
+        catch (Exception e) when (e is CryptographicException or PlatformNotSupportedException)
         {
             key.Dispose();
             throw new FaultException(FaultReason.Malformed, "A private key is not a P-256 key in PKCS #8 form.", e);

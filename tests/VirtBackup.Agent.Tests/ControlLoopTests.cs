@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
+using Google.Protobuf;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using VirtBackup.Agent.Control;
@@ -8,6 +9,7 @@ using VirtBackup.Agent.Tests.Fakes;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
+using VirtBackup.Protocol.Tests;
 using VirtBackup.Protocol.Transport;
 
 namespace VirtBackup.Agent.Tests;
@@ -137,6 +139,46 @@ public sealed class ControlLoopTests
     }
 
     [Fact]
+    public async Task WhateverTheControllerSendsTheAgentLivesOn()
+    {
+        using var rig = new Rig(6, Rig.RandomBytes(6, 2 * Chunk));
+        await using var agent = new RunningAgent(rig);
+        for (var seed = 0; seed < 150; seed++)
+        {
+            var link = await agent.NextAsync();
+            var messages = new WireMessages(seed, [rig.Hypervisor.Machine.ToString(), rig.NewId().ToString()]);
+            await link.GreetAsync(seed % 3 == 0 ? messages.Next<ControllerHello>() : null);
+            for (var i = 0; i < 4; i++)
+            {
+                link.Send(messages.Next<ConnectResponse>());
+            }
+            link.Break();
+        }
+        var last = await agent.NextAsync();
+        await last.GreetAsync();
+        var job = rig.NewJob();
+        last.Assign(1, job);
+        await last.WaitForAsync(message => message.JobReport is { State: JobState.Succeeded } report && report.JobId == job.JobId);
+        await rig.RequireRestorableAsync(job.Backup.PointId);
+    }
+
+    [Fact]
+    public async Task OptionsThatTheListHasNoRoomForAreAskedFor()
+    {
+        using var rig = new Rig(7, Rig.RandomBytes(7, 2 * Chunk));
+        var options = new BackupOptions { ExcludedDisks = { Enumerable.Range(0, 9000).Select(i => $"disk-{i}") } };
+        await using var agent = new RunningAgent(rig) { TaskOptions = options };
+        var job = rig.NewJob();
+        job.Backup.OptionsApart = true;
+        var link = await agent.NextAsync();
+        await link.GreetAsync();
+        link.Assign(1, job);
+        await link.WaitForAsync(message => message.JobReport is { State: JobState.Succeeded });
+        Assert.Equal(9000, rig.Hypervisor.LastRequest!.ExcludedDisks.Count);
+        Assert.Equal(3, agent.OptionsAsked);
+    }
+
+    [Fact]
     public async Task BackoffStaysInsideItsWindow()
     {
         for (var seed = 0; seed < 20; seed++)
@@ -179,6 +221,24 @@ public sealed class ControlLoopTests
             return link;
         }
 
+        public BackupOptions TaskOptions { get; init; } = new();
+
+        public int OptionsAsked { get; private set; }
+
+        public async IAsyncEnumerable<ReadTaskOptionsResponse> ReadTaskOptionsAsync(ReadTaskOptionsRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
+        {
+            await Task.Yield();
+            var asked = ++OptionsAsked;
+            foreach (var slice in TaskOptions.ToByteArray().Chunk(32 << 10))
+            {
+                yield return new ReadTaskOptionsResponse { Data = ByteString.CopyFrom(slice) };
+                if (asked < 3)
+                {
+                    throw FakeFaults.Unavailable();
+                }
+            }
+        }
+
         public ValueTask<RenewCertificateResponse> RenewCertificateAsync(RenewCertificateRequest request, CancellationToken cancellationToken) => throw new NotSupportedException();
 
         public async Task StopAsync()
@@ -207,11 +267,11 @@ public sealed class ControlLoopTests
         private readonly Channel<ConnectRequest> _sent = Channel.CreateUnbounded<ConnectRequest>();
         private readonly Channel<ConnectResponse> _answers = Channel.CreateUnbounded<ConnectResponse>();
 
-        public async Task<AgentHello> GreetAsync()
+        public async Task<AgentHello> GreetAsync(ControllerHello? hello = null)
         {
             var first = await _sent.Reader.ReadAsync().AsTask().WaitAsync(Patience);
             Assert.NotNull(first.Hello);
-            _answers.Writer.TryWrite(new ConnectResponse { Hello = new ControllerHello { Version = "1.0" } });
+            _answers.Writer.TryWrite(new ConnectResponse { Hello = hello ?? new ControllerHello { Version = "1.0" } });
             return first.Hello;
         }
 
@@ -221,6 +281,8 @@ public sealed class ControlLoopTests
             assignments.Jobs.AddRange(jobs);
             _answers.Writer.TryWrite(new ConnectResponse { Assignments = assignments });
         }
+
+        public void Send(ConnectResponse message) => _answers.Writer.TryWrite(message);
 
         public async Task<ConnectRequest> WaitForAsync(Func<ConnectRequest, bool> wanted)
         {

@@ -12,7 +12,9 @@ public sealed class AdmissionTests
         await installation.Controller.StartAsync();
         var token = await installation.CreateTokenAsync("--name", "host");
 
-        Outcomes.AssertOneError(await installation.EnrollAsync(installation.AddAgent("host"), "vb1:nonsense"), 1, "join token");
+        var nonsense = await installation.EnrollAsync(installation.AddAgent("host"), "vb1:nonsense");
+        Outcomes.AssertOneError(nonsense, 1, "join token");
+        Assert.Contains("next: copy the line that 'virtbackup agent token' printed", nonsense.Stderr, StringComparison.Ordinal);
         var middle = token.Length / 2;
         var damaged = token[..middle] + (token[middle] == 'a' ? 'b' : 'a') + token[(middle + 1)..];
         var result = await installation.EnrollAsync(installation.AddAgent("host"), damaged);

@@ -91,7 +91,8 @@ public sealed class InterruptionTests(InterruptionStage stage) : IClassFixture<I
         var points = await _installation.ListPointsAsync();
         var (job, reference) = await BeginAsync("dead");
         await stage.Still.Vm.KillAsync();
-        Outcomes.AssertOneError(await _installation.FollowAsync(job), 1);
+        Outcomes.AssertOneError(await _installation.FollowAsync(job), 1, "QEMU went away", "Start it");
+        Assert.Empty(Directory.EnumerateFileSystemEntries(stage.Agent.FleeceFolder));
         Assert.Equal(points, await _installation.ListPointsAsync());
 
         await stage.Still.Vm.StartAgainAsync();

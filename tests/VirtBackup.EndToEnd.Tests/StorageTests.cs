@@ -18,7 +18,7 @@ public sealed class StorageTests
         await using var _ = installation;
         await installation.WaitForMachineAsync("m");
 
-        Outcomes.AssertOneError(await installation.RunAsync("backup", "run", "m"), 1, "space");
+        Outcomes.AssertOneError(await installation.RunAsync("backup", "run", "m"), 1, "space", small.Path);
         Assert.Empty(await installation.ListPointsAsync());
         await small.ResizeAsync(mebibytes: 160);
         var point = Outcomes.PointOf(await installation.BackUpAsync("m"));
@@ -53,36 +53,5 @@ public sealed class StorageTests
         var point = Outcomes.PointOf(await installation.BackUpAsync("m"));
         var restored = await installation.RestoreDisksAsync(point, "restored");
         Assert.Equal(await File.ReadAllBytesAsync(image), await File.ReadAllBytesAsync(restored["disk"]));
-    }
-
-    /// <summary>A file system of its own and of little size, in memory. Mounting it takes root.</summary>
-    private sealed class SmallFolder : IAsyncDisposable
-    {
-        private readonly LabDirectory _directory = new();
-
-        public string Path => _directory.Path;
-
-        public static async Task<SmallFolder> MountAsync(int mebibytes)
-        {
-            var folder = new SmallFolder();
-            try
-            {
-                await Proc.CheckAsync("mount", ["-t", "tmpfs", "-o", $"size={mebibytes}m", "virtbackup-test", folder.Path]);
-                return folder;
-            }
-            catch
-            {
-                folder._directory.Dispose();
-                throw;
-            }
-        }
-
-        public Task<string> ResizeAsync(int mebibytes) => Proc.CheckAsync("mount", ["-o", $"remount,size={mebibytes}m", Path]);
-
-        public async ValueTask DisposeAsync()
-        {
-            await Proc.CheckAsync("umount", ["--lazy", Path]);
-            _directory.Dispose();
-        }
     }
 }

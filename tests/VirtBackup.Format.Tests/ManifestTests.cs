@@ -1,3 +1,4 @@
+using CsCheck;
 using System.Security.Cryptography;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
@@ -117,6 +118,24 @@ public sealed class ManifestTests
     [InlineData("{\"version\":1,\"version\":1,\"vmName\":\"a\",\"hypervisorKind\":\"qemu\",\"streams\":[],\"agentName\":\"b\"}")]
     [InlineData("{\"version\":2,\"vmName\":\"a\",\"hypervisorKind\":\"qemu\",\"streams\":[],\"agentName\":\"b\"}")]
     public void Bad_bodies_are_refused(string json) => Assert.Throws<FaultException>(() => ManifestBody.Parse(System.Text.Encoding.UTF8.GetBytes(json)));
+
+    [Fact]
+    public void Damaged_bodies_fault_and_nothing_else() => Gen.Select(Gen.Int[0, 2000], Gen.Int[0, 30], Gen.OneOf(Gen.Byte.Array[0, 12], Gen.Const("null"u8.ToArray()), Gen.Const("[[[[[["u8.ToArray()))).Sample((at, cut, insert) =>
+    {
+        var bytes = Samples.ManifestBody().ToBytes();
+        at %= bytes.Length;
+        byte[] damaged = [.. bytes[..at], .. insert, .. bytes[Math.Min(bytes.Length, at + cut)..]];
+        try
+        {
+            // What is understood can be used: no part that must be there is missing.
+            var body = ManifestBody.Parse(damaged);
+            return body.VmName is not null && body.HypervisorKind is not null && body.AgentName is not null && body.Streams.All(static stream => stream is not null) && body.ToBytes().Length > 0;
+        }
+        catch (FaultException)
+        {
+            return true;
+        }
+    }, iter: 4000);
 
     [Fact]
     public void Tombstones_read_back_and_are_no_manifests()

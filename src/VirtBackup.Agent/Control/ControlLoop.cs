@@ -19,7 +19,7 @@ public sealed partial class ControlLoop(
     private static readonly TimeSpan ReportInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan InventoryInterval = TimeSpan.FromSeconds(30);
 
-    private readonly JobBoard _board = new(new JobWork(context, hypervisors, logger));
+    private readonly JobBoard _board = new(new JobWork(transport, context, hypervisors, logger));
     private readonly InventoryReader _inventory = new(hypervisors, hostName);
 
     /// <summary>Raised on every accepted connection, with the controller's version.</summary>
@@ -95,9 +95,9 @@ public sealed partial class ControlLoop(
                     }
                     greeted = true;
                     backoff.Reset();
-                    if (message.Hello.HeartbeatInterval?.ToTimeSpan() is { } interval && interval >= TimeSpan.FromSeconds(1) && interval <= TimeSpan.FromMinutes(5))
+                    if (message.Hello.HeartbeatInterval is { Seconds: >= 1 and <= 300 } interval)
                     {
-                        heartbeat = interval;
+                        heartbeat = TimeSpan.FromSeconds(interval.Seconds);
                     }
                     Connected?.Invoke(message.Hello.Version);
                     loops.Start(inner => ReportAsync(outgoing.Writer, connection, inner));
@@ -156,7 +156,10 @@ public sealed partial class ControlLoop(
                 var now = await _inventory.ReadAsync(cancellationToken);
                 if (!now.Equals(last))
                 {
-                    await outgoing.WriteAsync(new ConnectRequest { Inventory = now }, cancellationToken);
+                    foreach (var part in ControlMessages.Split(now))
+                    {
+                        await outgoing.WriteAsync(new ConnectRequest { Inventory = part }, cancellationToken);
+                    }
                     last = now;
                 }
             }

@@ -6,13 +6,15 @@ using VirtBackup.Hypervisors;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Grpc;
+using VirtBackup.Protocol.Transport;
 
 namespace VirtBackup.Agent.Control;
 
 /// <summary>Does the work of a job and turns every outcome into its final report.</summary>
-internal sealed partial class JobWork(BackupContext context, IReadOnlyList<IHypervisor> hypervisors, ILogger logger)
+internal sealed partial class JobWork(IControlTransport control, BackupContext context, IReadOnlyList<IHypervisor> hypervisors, ILogger logger)
 {
     private readonly MachineTurns _turns = new();
+    private readonly TaskOptions _options = new(control, context.Tools);
 
     public async Task<JobReport> RunAsync(JobSlot slot)
     {
@@ -46,12 +48,13 @@ internal sealed partial class JobWork(BackupContext context, IReadOnlyList<IHype
         }
         report.Progress = slot.Progress.ToMessage();
         report.LogLines.AddRange(slot.Progress.TakeLog());
+        ControlMessages.Fit(report);
         return report;
     }
 
     private async Task DispatchAsync(JobSlot slot, JobReport report)
     {
-        var job = slot.Job;
+        var job = await _options.CompleteAsync(slot.Job, slot.Stopping);
         switch (job.TaskCase)
         {
             case Job.TaskOneofCase.Backup:

@@ -1,3 +1,4 @@
+using System.Text;
 using VirtBackup.Protocol.Common.V1;
 
 namespace VirtBackup.Agent.Flow;
@@ -5,6 +6,7 @@ namespace VirtBackup.Agent.Flow;
 /// <summary>Counters of one run, written by its loops and read by whoever reports. Safe for concurrent use.</summary>
 public sealed class RunProgress
 {
+    private const int LogBytesMax = 16 << 10;
     private readonly Lock _gate = new();
     private readonly List<string> _log = [];
     private long _bytesTotal;
@@ -53,12 +55,13 @@ public sealed class RunProgress
         }
     }
 
-    /// <summary>Takes the lines added since the last call, at most 32, so that a report stays small.</summary>
+    /// <summary>Takes lines added since the last call, at most 32 and some 16 KiB of them, so that a report stays small.</summary>
     public IReadOnlyList<string> TakeLog()
     {
         lock (_gate)
         {
-            var lines = _log.Take(32).ToArray();
+            var bytes = 0;
+            var lines = _log.Take(32).TakeWhile(line => (bytes += Encoding.UTF8.GetByteCount(line)) <= LogBytesMax).ToArray();
             _log.RemoveRange(0, lines.Length);
             return lines;
         }

@@ -120,7 +120,11 @@ internal sealed class ControllerConnection : IDisposable
         {
             FaultReason.Unavailable => new CommandFault(fault, $"check that the controller runs, and its address in '{_folder.ControllerPath}'"),
             FaultReason.Denied when fault.InnerException is RpcException { StatusCode: StatusCode.Unauthenticated } =>
-                new CommandFault(fault, $"check that the credentials in '{_folder.Path}' are valid and of this installation"),
+                new CommandFault(
+                    fault,
+                    _certificate.NotAfter.ToUniversalTime() < Time.GetUtcNow()
+                        ? $"on the controller's host, make new credentials: virtbackup controller credentials --operator-credentials DIR"
+                        : $"check that the credentials in '{_folder.Path}' are valid and of this installation"),
             _ => new CommandFault(fault, next),
         };
     }

@@ -32,7 +32,7 @@ internal sealed class AgentEnrollment(CliContext context, string home)
 
     public async Task<EnrolledAgent> RunAsync(string tokenText, string? name, string? controller, CancellationToken cancellationToken)
     {
-        using var token = JoinToken.Parse(tokenText);
+        using var token = ParseToken(tokenText);
         if (token.Expires <= context.Time.GetUtcNow())
         {
             throw new CommandFault(ExitCode.Refused, $"The join token expired {Output.Units.Time(token.Expires)}.", "virtbackup agent token");
@@ -59,6 +59,18 @@ internal sealed class AgentEnrollment(CliContext context, string home)
             OwnerFiles.Replace(Path.Combine(_home, "controller"), Encoding.UTF8.GetBytes(address + "\n"));
             keys.StoreCertificate([certificate, root]);
             return new EnrolledAgent(keys.Identity!.Name, address, _home, certificate.NotAfter.ToUniversalTime());
+        }
+    }
+
+    private static JoinToken ParseToken(string text)
+    {
+        try
+        {
+            return JoinToken.Parse(text);
+        }
+        catch (FaultException fault)
+        {
+            throw new CommandFault(fault, "copy the line that 'virtbackup agent token' printed, or make a new token with it");
         }
     }
 

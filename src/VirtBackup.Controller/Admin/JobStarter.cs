@@ -108,7 +108,9 @@ public sealed class JobStarter(References references, CatalogDatabase catalog, J
         {
             throw new FaultException(FaultReason.InvalidArgument, $"Options name at most {ExcludedDisksMax} disks.");
         }
-        return Bounded(options);
+        return options.CalculateSize() <= JobMessages.OptionsBytesMax
+            ? options.ToByteArray()
+            : throw new FaultException(FaultReason.InvalidArgument, $"A job's options have at most {JobMessages.OptionsBytesMax} bytes: give fewer changed extents.");
     }
 
     private static byte[] ToBytes(RestoreOptions? options)
@@ -117,11 +119,6 @@ public sealed class JobStarter(References references, CatalogDatabase catalog, J
         _ = WireText.Bounded(options.Folder, PathCharsMax, "folder");
         _ = WireText.Bounded(options.Name, 255, "name");
         _ = WireText.Bounded(options.Format, 32, "format");
-        return Bounded(options);
+        return options.ToByteArray();
     }
-
-    private static byte[] Bounded(IMessage options) =>
-        options.CalculateSize() <= JobMessages.OptionsBytesMax
-            ? options.ToByteArray()
-            : throw new FaultException(FaultReason.InvalidArgument, $"A job's options have at most {JobMessages.OptionsBytesMax} bytes: give fewer changed extents.");
 }

@@ -29,6 +29,9 @@ public sealed class AgentConnection : IDisposable
     /// <summary>Set when the controller stops: the agent is told to come back later.</summary>
     public bool IsGoingAway { get; private set; }
 
+    /// <summary>What came of an inventory so far; for the reading loop only.</summary>
+    internal InventoryParts Inventory { get; } = new();
+
     /// <summary>The desired state changed: the newest will be sent.</summary>
     public void Nudge() => _changed.Writer.TryWrite(true);
 

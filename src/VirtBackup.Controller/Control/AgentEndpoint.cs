@@ -1,3 +1,4 @@
+using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
@@ -23,6 +24,7 @@ public sealed partial class AgentEndpoint(
     public static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(2);
 
     private const int RunningJobsMax = 256;
+    private const int OptionsSliceBytes = 32 << 10;
 
     /// <summary>Serves the stream until the agent ends it.</summary>
     /// <exception cref="FaultException">Why it was ended from this side.</exception>
@@ -48,6 +50,15 @@ public sealed partial class AgentEndpoint(
             connections.Close(connection);
             await messages.DisposeAsync();
         }
+    }
+
+    /// <summary>The options of an assigned job, in slices that the control plane carries.</summary>
+    /// <exception cref="FaultException">The job is not the caller's, or over, or in another attempt.</exception>
+    public IEnumerable<ReadTaskOptionsResponse> ReadTaskOptions(Caller caller, ReadTaskOptionsRequest request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var job = jobs.RequireAttempt(caller, WireText.ToId(request.JobId, "job id"), request.Attempt);
+        return job.Options.Chunk(OptionsSliceBytes).Select(static slice => new ReadTaskOptionsResponse { Data = ByteString.CopyFrom(slice) });
     }
 
     private async Task ServeAsync(
@@ -152,7 +163,10 @@ public sealed partial class AgentEndpoint(
                 await agents.SetSeenAsync(caller.Name, time.NowMs(), connection.Ended);
                 return true;
             case ConnectRequest.MessageOneofCase.Inventory:
-                await inventory.ReplaceAsync(caller, message.Inventory, connection.Ended);
+                if (connection.Inventory.Add(message.Inventory) is { } whole)
+                {
+                    await inventory.ReplaceAsync(caller, whole, connection.Ended);
+                }
                 return true;
             case ConnectRequest.MessageOneofCase.JobReport:
                 await ReportAsync(caller, message.JobReport, connection);

@@ -8,7 +8,6 @@ namespace VirtBackup.Controller.Control;
 /// <summary>Takes agents' inventories into the catalog.</summary>
 public sealed partial class InventoryIntake(AgentRecords agents, MachineRecords machines, AgentConnections connections, ILogger<InventoryIntake> logger)
 {
-    private const int MachinesMax = 1024;
     private const int NameCharsMax = 255;
     private const int TextCharsMax = 4096;
 
@@ -17,10 +16,6 @@ public sealed partial class InventoryIntake(AgentRecords agents, MachineRecords 
     {
         ArgumentNullException.ThrowIfNull(caller);
         ArgumentNullException.ThrowIfNull(inventory);
-        if (inventory.VirtualMachines.Count > MachinesMax)
-        {
-            throw new FaultException(FaultReason.InvalidArgument, $"An inventory names at most {MachinesMax} virtual machines.");
-        }
         var rows = new Dictionary<Id16, MachineRow>();
         foreach (var machine in inventory.VirtualMachines)
         {

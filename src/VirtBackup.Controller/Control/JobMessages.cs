@@ -10,8 +10,14 @@ namespace VirtBackup.Controller.Control;
 /// <summary>Between a job's row and the messages that an agent exchanges about it.</summary>
 internal static class JobMessages
 {
-    /// <summary>Largest options of one job, bytes on the wire: assignments must stay small.</summary>
+    /// <summary>Largest options of one job, bytes on the wire.</summary>
     public const int OptionsBytesMax = 2 << 20;
+
+    /// <summary>Options up to this are in the list of assignments; the agent asks for longer ones.</summary>
+    private const int OptionsInlineBytesMax = 16 << 10;
+
+    /// <summary>What the list itself, and a job's frame in it, take; a job never grows by more than this while it is assigned.</summary>
+    private const int FrameBytesMax = 64;
 
     private const int MessageCharsMax = 4096;
     private const int PhaseCharsMax = 64;
@@ -27,13 +33,13 @@ internal static class JobMessages
         switch (row.Kind)
         {
             case JobKind.Backup:
-                job.Backup = new BackupTask { VmId = vm, PointId = point, Options = BackupOptions.Parser.ParseFrom(row.Options) };
+                job.Backup = new BackupTask { VmId = vm, PointId = point, Options = InlineOptions(row), OptionsApart = row.Options.Length > OptionsInlineBytesMax };
                 break;
             case JobKind.Restore:
                 job.Restore = new RestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
                 break;
             case JobKind.BackupPlan:
-                job.PlanBackup = new PlanBackupTask { VmId = vm, Options = BackupOptions.Parser.ParseFrom(row.Options) };
+                job.PlanBackup = new PlanBackupTask { VmId = vm, Options = InlineOptions(row), OptionsApart = row.Options.Length > OptionsInlineBytesMax };
                 break;
             case JobKind.RestoreCheck:
                 job.CheckRestore = new CheckRestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
@@ -44,6 +50,9 @@ internal static class JobMessages
         }
         return job;
     }
+
+    /// <summary>Room that the job takes in a list of assignments, whatever becomes of it.</summary>
+    public static int AssignedBytes(Job job) => job.CalculateSize() + FrameBytesMax;
 
     /// <summary>The job as the report describes it; bounds are enforced here, the rules of a job's life are not.</summary>
     public static JobRow Apply(JobRow row, JobReport report, long nowMs)
@@ -71,6 +80,8 @@ internal static class JobMessages
                 throw new FaultException(FaultReason.InvalidArgument, "The report does not say in which state the job is.");
         }
     }
+
+    private static BackupOptions? InlineOptions(JobRow row) => row.Options.Length <= OptionsInlineBytesMax ? BackupOptions.Parser.ParseFrom(row.Options) : null;
 
     private static byte[]? ToBytes(Progress? progress) =>
         progress is null ? null

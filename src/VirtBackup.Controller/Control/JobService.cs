@@ -77,7 +77,17 @@ public sealed partial class JobService(
     public Assignments GetAssignments(string agent)
     {
         var assignments = new Assignments { Revision = (ulong)Interlocked.Increment(ref _revision) };
-        assignments.Jobs.Add(_active.Values.Where(job => job.Agent == agent).OrderBy(static job => job.Number).Take(AssignedMax).Select(JobMessages.ToAssignment));
+        var bytes = 0;
+        foreach (var job in _active.Values.Where(job => job.Agent == agent).OrderBy(static job => job.Number).Take(AssignedMax).Select(JobMessages.ToAssignment))
+        {
+            bytes += JobMessages.AssignedBytes(job);
+            if (bytes > Limits.ControlMessageBytesMax)
+            {
+                // The agent gets it when one before it is over.
+                break;
+            }
+            assignments.Jobs.Add(job);
+        }
         return assignments;
     }
 

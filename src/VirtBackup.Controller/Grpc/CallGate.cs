@@ -25,6 +25,7 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
         [Agent + "Enroll"] = null,
         [Agent + "RenewCertificate"] = PeerRole.Agent,
         [Agent + "Connect"] = PeerRole.Agent,
+        [Agent + "ReadTaskOptions"] = PeerRole.Agent,
         [Store] = PeerRole.Agent,
         [Admin] = PeerRole.Operator,
     }.ToFrozenDictionary(StringComparer.Ordinal);

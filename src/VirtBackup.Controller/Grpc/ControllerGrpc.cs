@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using VirtBackup.Core;
 
 namespace VirtBackup.Controller.Grpc;
 
@@ -27,7 +28,7 @@ public static class ControllerGrpc
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
         services.AddSingleton<AdminGrpcService>();
-        return services.AddGrpc(static options =>
+        var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
             options.MaxReceiveMessageSize = ReceiveBytesMax;
@@ -35,6 +36,11 @@ public static class ControllerGrpc
             // Sealed data does not compress, and everything else is small.
             options.ResponseCompressionAlgorithm = null;
             options.EnableDetailedErrors = false;
+        });
+        return grpc.AddServiceOptions<AgentGrpcService>(static options =>
+        {
+            options.MaxReceiveMessageSize = Limits.ControlMessageBytesMax;
+            options.MaxSendMessageSize = Limits.ControlMessageBytesMax;
         });
     }
 

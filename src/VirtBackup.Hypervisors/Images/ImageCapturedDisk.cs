@@ -13,15 +13,18 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
 {
     private readonly ImageServer _server;
     private readonly SafeFileHandle? _raw;
+    private readonly LayerLengths _lengths;
     private readonly IReadOnlyList<ByteRange>? _told;
     private readonly string _path;
 
-    private ImageCapturedDisk(DiskSummary disk, string path, ImageServer server, SafeFileHandle? raw, IReadOnlyList<ByteRange>? told, string reason)
+    private ImageCapturedDisk(
+        DiskSummary disk, string path, ImageServer server, SafeFileHandle? raw, LayerLengths lengths, IReadOnlyList<ByteRange>? told, string reason)
     {
         Disk = disk;
         _path = path;
         _server = server;
         _raw = raw;
+        _lengths = lengths;
         _told = told;
         Reason = reason;
     }
@@ -34,8 +37,10 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
 
     public string BaseToken => "";
 
+    /// <param name="layers">The image's files, topmost first.</param>
     public static async Task<ImageCapturedDisk> OpenAsync(
-        MachineImage image, DiskSummary disk, IReadOnlyList<ByteRange>? told, string reason, string socket, ImageTools tools, CancellationToken cancellationToken)
+        MachineImage image, IReadOnlyList<ImageLayer> layers, DiskSummary disk, IReadOnlyList<ByteRange>? told, string reason, string socket, ImageTools tools,
+        CancellationToken cancellationToken)
     {
         if (told is [.., var last] && last.End > disk.LengthBytes)
         {
@@ -43,18 +48,21 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
         }
         var options = new NbdClientOptions { MetaContexts = [NbdContexts.BaseAllocation], RequestsInFlightMax = tools.RequestsInFlight, TimeProvider = tools.Time };
         var server = await ImageServer.StartAsync(tools.QemuNbd, image.Path, image.Format, socket, writable: false, options, tools.Time, cancellationToken);
+        LayerLengths? lengths = null;
         try
         {
+            lengths = LayerLengths.Open(layers);
             // A raw image whose length is no multiple of 512 is served rounded up; the disk keeps its true length.
             if (server.Client.Size < disk.LengthBytes || !server.Client.Contexts.Contains(NbdContexts.BaseAllocation))
             {
                 throw FaultException.Malformed($"{tools.QemuNbd} serves {image.Path} with {server.Client.Size} instead of {disk.LengthBytes} bytes, or without its allocation.");
             }
             var raw = image.Format == "raw" && disk.LengthBytes > 0 ? File.OpenHandle(image.Path, options: FileOptions.Asynchronous) : null;
-            return new ImageCapturedDisk(disk, image.Path, server, raw, told, reason);
+            return new ImageCapturedDisk(disk, image.Path, server, raw, lengths, told, reason);
         }
         catch (Exception failure)
         {
+            lengths?.Dispose();
             await server.DisposeAsync();
             throw failure is IOException or UnauthorizedAccessException
                 ? new FaultException(FaultReason.FailedPrecondition, $"The image {image.Path} cannot be opened: {failure.Message}", failure) : failure;
@@ -82,6 +90,7 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
                 yield return new ByteRange(extent.Offset, extent.Length);
             }
         }
+        _lengths.RequireUncut();
     }
 
     public async ValueTask ReadAsync(long offset, Memory<byte> destination, CancellationToken cancellationToken)
@@ -91,6 +100,7 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
             if (_raw is null)
             {
                 await _server.Client.ReadAsync(offset, destination, cancellationToken);
+                _lengths.RequireUncut();
                 return;
             }
             while (destination.Length > 0)
@@ -98,7 +108,7 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
                 var count = await RandomAccess.ReadAsync(_raw, destination, offset, cancellationToken);
                 if (count == 0)
                 {
-                    throw new FaultException(FaultReason.SnapshotLost, $"The image {_path} of disk {Disk.Name} ends at byte {offset}: it was cut short while it was read.");
+                    throw LayerLengths.WasCut(_path);
                 }
                 offset += count;
                 destination = destination[count..];
@@ -113,6 +123,7 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         _raw?.Dispose();
+        _lengths.Dispose();
         await _server.DisposeAsync();
     }
 }

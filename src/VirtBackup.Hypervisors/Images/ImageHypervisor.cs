@@ -94,7 +94,8 @@ public sealed class ImageHypervisor : IHypervisor
                 var reason = told is not null ? "changed blocks only, as told by the caller"
                     : request.ChangedExtents.ContainsKey(image.Name) ? "full: changes were told, but this agent has no earlier recovery point to apply them to"
                     : "full: image files have no change tracking";
-                disks.Add(await ImageCapturedDisk.OpenAsync(image, summary, told, reason, Path.Combine(folder, $"{number}.sock"), tools, cancellationToken));
+                var layers = await inspector.ReadLayersAsync(image, cancellationToken);
+                disks.Add(await ImageCapturedDisk.OpenAsync(image, layers, summary, told, reason, Path.Combine(folder, $"{number}.sock"), tools, cancellationToken));
             }
             return new ImageCapture(Describe(machine, disks), disks, skipped, folder);
         }

@@ -44,7 +44,8 @@ internal sealed class ImageRestore : IRestore
         }
         var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
         var free = new DriveInfo(parent).AvailableFreeSpace;
-        findings.Add(new RestoreFinding("space", free < needed ? FindingSeverity.Blocks : FindingSeverity.Fits, $"{needed >> 20} MiB are needed at {request.Folder}, {free >> 20} MiB are free."));
+        var space = $"{needed >> 20} MiB are needed at {request.Folder}, {free >> 20} MiB are free.";
+        findings.Add(free < needed ? Blocks("space", $"{space} Free space there, or choose another folder.") : new RestoreFinding("space", FindingSeverity.Fits, space));
         findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, "The machine was backed up as image files: its disks are restored, and nothing is started."));
         return findings;
     }

@@ -133,7 +133,7 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
         var full = failure is NbdErrorException { Error: NbdError.NoSpace } || (failure is IOException && (failure.HResult & 0xffff) == ErrnoNoSpace)
             || failure.Message.Contains("No space left", StringComparison.Ordinal);
         return full
-            ? new FaultException(FaultReason.DeviceFull, $"There is no space left for disk {Disk.Name} at {path}.", failure)
+            ? new FaultException(FaultReason.DeviceFull, $"There is no space left for disk {Disk.Name} at {path}. Free space there, or restore to another folder.", failure)
             : new FaultException(FaultReason.Unavailable, $"Disk {Disk.Name} could not be written to {path}: {failure.Message}", failure);
     }
 

@@ -48,6 +48,22 @@ internal static class CaptureRemoval
     public static IReadOnlyList<string> FindFolders(string fleeceFolder, Id16 machine) =>
         Directory.Exists(fleeceFolder) ? Directory.GetDirectories(fleeceFolder, CaptureNames.FolderPattern(machine)) : [];
 
+    /// <summary>
+    /// Deletes the folders of captures whose QEMU process has ended: nobody serves them any more. One that still holds a
+    /// mark is left, for whoever reaches the machine again.
+    /// </summary>
+    public static async Task DeleteOrphansAsync(string fleeceFolder, Id16 machine, CancellationToken cancellationToken)
+    {
+        foreach (var folder in FindFolders(fleeceFolder, machine))
+        {
+            var isMarked = File.Exists(Path.Combine(folder, CaptureFolder.StoppedMark)) || File.Exists(Path.Combine(folder, CaptureFolder.FrozenMark));
+            if (!isMarked && !await JsonLineSocket.IsListeningAsync(Path.Combine(folder, CaptureFolder.SocketName), cancellationToken))
+            {
+                CaptureFolder.Delete(folder);
+            }
+        }
+    }
+
     /// <summary>Lets a guest go on that a run stopped for its cut and was killed before letting it go on: nobody else would.</summary>
     public static async Task FinishPauseAsync(QmpClient qmp, IReadOnlyList<string> folders, CancellationToken cancellationToken)
     {

@@ -71,6 +71,18 @@ internal sealed class QemuCapture(
         }
     }
 
+    private async Task DeleteOrphansAsync()
+    {
+        try
+        {
+            await CaptureRemoval.DeleteOrphansAsync(context.Options.FleeceFolder, machine.Uuid, CancellationToken.None);
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            // Left to the next run.
+        }
+    }
+
     /// <summary>Abandons what was not ended; tries a failed end once more. What cannot be cleaned up now is left to the next <see cref="IHypervisor.SettleAsync"/>.</summary>
     public async ValueTask DisposeAsync()
     {
@@ -80,7 +92,8 @@ internal sealed class QemuCapture(
         }
         catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
-            // QEMU is gone or does not answer.
+            // QEMU is gone or does not answer. If it is gone, the fleeces are of no use to anybody.
+            await DeleteOrphansAsync();
         }
         foreach (var disk in disks)
         {

@@ -103,7 +103,7 @@ internal sealed class QemuCapturedDisk : ICapturedDisk, IAsyncDisposable
             $"The frozen view of disk {Disk.Name} was lost: the fleece folder is full or too slow to keep what the guest overwrites. The guest is unharmed; "
             + $"free space in the fleece folder and run again. ({error.Message})", error),
         FaultException { Reason: FaultReason.Unavailable } lost => new FaultException(FaultReason.HypervisorUnavailable,
-            $"QEMU went away while disk {Disk.Name} was read. ({lost.Message})", lost),
+            $"QEMU went away while disk {Disk.Name} was read: the machine stopped or was killed. Start it, then back it up again. ({lost.Message})", lost),
         _ => null,
     };
 

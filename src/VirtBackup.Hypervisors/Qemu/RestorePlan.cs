@@ -88,8 +88,8 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         }
         var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
         var free = CaptureFolder.FreeBytes(parent);
-        findings.Add(new RestoreFinding("space", free < needed ? FindingSeverity.Blocks : FindingSeverity.Fits,
-            $"{needed >> 20} MiB are needed at {folder}, {free >> 20} MiB are free."));
+        var space = $"{needed >> 20} MiB are needed at {folder}, {free >> 20} MiB are free.";
+        findings.Add(free < needed ? Blocks("space", $"{space} Free space there, or choose another folder.") : new RestoreFinding("space", FindingSeverity.Fits, space));
     }
 
     private async Task CheckIdentityAsync(RestoreRequest request, List<RestoreFinding> findings, CancellationToken cancellationToken)

@@ -12,6 +12,9 @@ public sealed class GrpcControlTransport(GrpcChannel channel, string peer) : ICo
     public IDuplex<ConnectRequest, ConnectResponse> Connect(CancellationToken cancellationToken) =>
         new GrpcDuplex<ConnectRequest, ConnectResponse>(_client.Connect(cancellationToken: cancellationToken), peer);
 
+    public IAsyncEnumerable<ReadTaskOptionsResponse> ReadTaskOptionsAsync(ReadTaskOptionsRequest request, CancellationToken cancellationToken) =>
+        GrpcCalls.StreamAsync(_client.ReadTaskOptions(request, cancellationToken: cancellationToken), peer, cancellationToken);
+
     public ValueTask<RenewCertificateResponse> RenewCertificateAsync(RenewCertificateRequest request, CancellationToken cancellationToken) =>
         GrpcCalls.UnaryAsync(_client.RenewCertificateAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
 }

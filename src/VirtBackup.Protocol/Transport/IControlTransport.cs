@@ -7,5 +7,7 @@ public interface IControlTransport
 {
     IDuplex<ConnectRequest, ConnectResponse> Connect(CancellationToken cancellationToken);
 
+    IAsyncEnumerable<ReadTaskOptionsResponse> ReadTaskOptionsAsync(ReadTaskOptionsRequest request, CancellationToken cancellationToken);
+
     ValueTask<RenewCertificateResponse> RenewCertificateAsync(RenewCertificateRequest request, CancellationToken cancellationToken);
 }

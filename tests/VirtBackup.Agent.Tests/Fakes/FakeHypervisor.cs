@@ -72,10 +72,13 @@ internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IH
 
     public ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
 
+    public CaptureRequest? LastRequest { get; private set; }
+
     public ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken) => new(new CapturePlan([], 0, 0));
 
     public ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
+        LastRequest = request;
         CapturesMax = Math.Max(CapturesMax, ++CapturesNow);
         return new(new FakeCapture(this, request));
     }

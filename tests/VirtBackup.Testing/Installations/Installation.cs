@@ -18,13 +18,13 @@ public sealed class Installation : IAsyncDisposable
     private readonly List<InstalledAgent> _agents = [];
     private readonly string _temporary;
 
-    private Installation(string? repository)
+    private Installation(string? repository, string? home)
     {
         // Agents put sockets below it, and a socket's path is short.
         Folder = Directory.CreateDirectory($"/tmp/vb-{Path.GetRandomFileName()[..6]}").FullName;
         Repository = repository ?? Path.Combine(Folder, "repository");
         Credentials = Path.Combine(Folder, "operator");
-        Home = Path.Combine(Folder, "controller");
+        Home = home ?? Path.Combine(Folder, "controller");
         Kit = Path.Combine(Folder, "kit.txt");
         _temporary = Directory.CreateDirectory(Path.Combine(Folder, "tmp")).FullName;
         Port = FreePort();
@@ -51,9 +51,10 @@ public sealed class Installation : IAsyncDisposable
 
     /// <summary>Sets a controller up, without starting it.</summary>
     /// <param name="repository">An empty folder for the repository; one in <see cref="Folder"/> when not given.</param>
-    public static async Task<Installation> CreateAsync(string? repository = null)
+    /// <param name="home">The same for the controller's keys and databases.</param>
+    public static async Task<Installation> CreateAsync(string? repository = null, string? home = null)
     {
-        var installation = new Installation(repository);
+        var installation = new Installation(repository, home);
         try
         {
             (await installation.RunAsync([.. installation.InitArguments(), "--kit", installation.Kit])).EnsureSuccess();
@@ -67,9 +68,10 @@ public sealed class Installation : IAsyncDisposable
     }
 
     /// <summary>A running controller, and a running agent called "host" that <paramref name="configure"/> gave its machines.</summary>
-    public static async Task<(Installation Installation, InstalledAgent Agent)> StartAsync(Action<Installation, InstalledAgent> configure, string? repository = null)
+    public static async Task<(Installation Installation, InstalledAgent Agent)> StartAsync(
+        Action<Installation, InstalledAgent> configure, string? repository = null, string? home = null)
     {
-        var installation = await CreateAsync(repository);
+        var installation = await CreateAsync(repository, home);
         try
         {
             await installation.Controller.StartAsync();
@@ -121,6 +123,12 @@ public sealed class Installation : IAsyncDisposable
         Controller = Daemon(Home);
         (await RunAsync([.. InitArguments(), "--from-kit", Kit])).EnsureSuccess();
     }
+
+    /// <summary>The certificate of the operator.</summary>
+    public IssuedCertificate OperatorCertificate => new(Path.Combine(Credentials, "operator.crt"), Home);
+
+    /// <summary>The certificate that an enrolled agent has now.</summary>
+    public IssuedCertificate CertificateOf(InstalledAgent agent) => new(Path.Combine(agent.Home, "identity", "tls.crt"), Home);
 
     /// <summary>A second controller program on the same folder or another; not started.</summary>
     public ServiceProcess Daemon(string home) => new(Programs.Controller, ["--data", home], "ready: listening");

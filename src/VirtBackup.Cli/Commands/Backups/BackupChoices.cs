@@ -56,8 +56,8 @@ internal sealed class BackupChoices
 /// <summary>Changed extents, as another tool's change tracking wrote them to a file.</summary>
 internal static class ExtentsFile
 {
-    /// <summary>Numbers in one list that the controller accepts.</summary>
-    private const int NumbersMax = 1_000_000;
+    /// <summary>Numbers in one list that an agent accepts.</summary>
+    private const int NumbersMax = 200_000;
 
     /// <param name="given"><c>DISK=FILE</c>.</param>
     public static ChangedExtents Read(string given)

@@ -1,0 +1,78 @@
+using VirtBackup.Cli.Tests.Fixtures;
+using VirtBackup.Protocol.Admin.V1;
+
+namespace VirtBackup.Cli.Tests;
+
+/// <summary>Files of changed extents, which other tools write: understood whole, or refused with the line.</summary>
+public sealed class ExtentsFileTests : IAsyncLifetime
+{
+    private readonly TempFolder _home = new();
+    private FakeController _controller = null!;
+    private string _credentials = "";
+
+    public async ValueTask InitializeAsync()
+    {
+        _controller = await FakeController.StartAsync();
+        _credentials = _controller.WriteCredentials(_home);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _controller.DisposeAsync();
+        _home.Dispose();
+    }
+
+    [Theory]
+    [InlineData("0 4096\n\n  # note\n\t8192\t 1\r\n", null)]
+    [InlineData("", null)]
+    [InlineData("18446744073709551615 18446744073709551615\n", null)]
+    [InlineData("0 0\n", 1)]
+    [InlineData("1 2\n3\n", 2)]
+    [InlineData("1 2\n3 \n", 2)]
+    [InlineData("1 2 3\n", 1)]
+    [InlineData("-1 2\n", 1)]
+    [InlineData("+1 2\n", 1)]
+    [InlineData("1,2\n", 1)]
+    [InlineData("0x10 2\n", 1)]
+    [InlineData("18446744073709551616 1\n", 1)]
+    [InlineData("1 2\n\u0000\u0000\u0000", 2)]
+    [InlineData("\uFFFD\u0661 2\n", 1)]
+    public async Task Every_line_is_a_range_or_named(string text, int? wrongLine)
+    {
+        var file = _home.File("extents");
+        await File.WriteAllTextAsync(file, text, TestContext.Current.CancellationToken);
+        var outcome = await RunAsync(file);
+        if (wrongLine is { } line)
+        {
+            outcome.Fails(2, $"Line {line} of '{file}'");
+            return;
+        }
+        outcome.Succeeds();
+        var numbers = text.Split('\n').Where(static l => l.Trim() is { Length: > 0 } t && t[0] != '#').SelectMany(static l => l.Split([' ', '\t', '\r'], StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(numbers.Select(ulong.Parse), Assert.Single(_controller.Admin.Request<StartBackupRequest>().Options.ChangedExtents).OffsetLength);
+    }
+
+    [Fact]
+    public async Task Random_files_end_in_an_answer_or_one_error()
+    {
+        var random = new Random(20261126);
+        const string letters = "0123456789 \t\n\r#-.x\0é";
+        for (var i = 0; i < 25; i++)
+        {
+            var file = _home.File($"random-{i}");
+            await File.WriteAllTextAsync(file, string.Concat(Enumerable.Range(0, random.Next(60)).Select(_ => letters[random.Next(letters.Length)])), TestContext.Current.CancellationToken);
+            var outcome = await RunAsync(file);
+            if (outcome.ExitCode != 0)
+            {
+                outcome.Fails(2, file);
+            }
+        }
+        var many = _home.File("many");
+        await File.WriteAllLinesAsync(many, Enumerable.Range(0, 100_001).Select(static n => $"{2 * n} 1"), TestContext.Current.CancellationToken);
+        (await RunAsync(many)).Fails(2, "more than 100000 ranges", "merge neighbouring ranges");
+        (await RunAsync(_home.Path)).Fails(5, _home.Path);
+    }
+
+    private Task<Outcome> RunAsync(string file) =>
+        CommandLine.RunAsync(_home, "backup", "run", "web1", "--changed-extents", $"vda={file}", "--detach", "--credentials", _credentials);
+}
