@@ -13,7 +13,7 @@ internal static class JobTables
             console.WriteLine("There are no jobs.");
             return;
         }
-        var table = new ColumnTable("JOB", "KIND", "VM", "STATE", "CREATED", "?>DURATION", "?>PROGRESS", "?POINT");
+        var table = new ColumnTable("JOB", "KIND", "VM", "STATE", "?CREATED", "?>DURATION", "?>PROGRESS", "?POINT");
         foreach (var job in jobs)
         {
             table.AddRow(

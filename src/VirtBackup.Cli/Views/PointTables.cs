@@ -14,7 +14,7 @@ internal static class PointTables
             return;
         }
         var forgotten = points.Any(static point => point.Forgotten);
-        var table = new ColumnTable(["POINT", "VM", ">SEQ", "CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
+        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
         foreach (var point in points)
         {
             table.AddRow(

@@ -18,7 +18,7 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
                 console.WriteLine("There are no agents. Make a join token for the first: virtbackup agent token");
                 return;
             }
-            var table = new ColumnTable("AGENT", "STATE", "HOST", "?HYPERVISOR", ">VMS", "LAST SEEN", "?CERTIFICATE UNTIL", "?VERSION");
+            var table = new ColumnTable("AGENT", "STATE", "HOST", "?HYPERVISOR", ">VMS", "?LAST SEEN", "?CERTIFICATE UNTIL", "?VERSION");
             foreach (var agent in list.Agents)
             {
                 table.AddRow(

@@ -18,7 +18,7 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
                 console.WriteLine("There are no virtual machines. They appear when an agent is enrolled and runs: virtbackup agent token");
                 return;
             }
-            var table = new ColumnTable("VM", "AGENT", "STATE", "?>DISKS", ">SIZE", ">POINTS", "LAST POINT", "?ID");
+            var table = new ColumnTable("VM", "AGENT", "STATE", "?>DISKS", ">SIZE", ">POINTS", "?LAST POINT", "?ID");
             foreach (var machine in list.VirtualMachines)
             {
                 table.AddRow(
