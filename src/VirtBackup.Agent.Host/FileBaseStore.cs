@@ -3,6 +3,7 @@ using System.Text.Json.Serialization;
 using VirtBackup.Agent.State;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
+using VirtBackup.Hypervisors;
 
 namespace VirtBackup.Agent.Host;
 

@@ -25,6 +25,7 @@ try
         options.TimestampFormat = "yyyy-MM-ddTHH:mm:ssZ ";
         options.ColorBehavior = Microsoft.Extensions.Logging.Console.LoggerColorBehavior.Disabled;
     });
+    builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
     builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
     builder.Services.AddSystemd();
     builder.Services.AddSingleton(settings);

@@ -9,8 +9,7 @@ internal static class CommandTree
     private const string Description = """
         VirtBackup: back up running virtual machines, prove the backups, bring the machines back.
 
-        Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the controller cannot be reached; 4 refused;
-        5 not found; 6 damaged data found; 130 interrupted.
+        Exit codes: 0 done; 1 failed; 2 wrong usage; 3 controller not reached; 4 refused; 5 not found; 6 damaged data; 130 interrupted.
         """;
 
     public static RootCommand Create(CliContext context)
@@ -35,7 +34,7 @@ internal static class CommandTree
             new Commands.RecoveryPoints.VerifyCommand(context), new Commands.RecoveryPoints.ForgetCommand(context)));
         root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
         root.Add(Noun("repository", "The store of all recovery points",
-            new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context), new Commands.Repositories.RebuildIndexCommand(context)));
+            new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context), new Commands.Repositories.RebuildIndexCommand(context)));
         root.Add(new Commands.AnalyzeCommand(context));
         root.Add(new Commands.CompletionCommand(context));
         root.Add(new Commands.CompleteCommand(context));

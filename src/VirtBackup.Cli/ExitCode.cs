@@ -14,6 +14,18 @@ internal static class ExitCode
     public const int Damaged = 6;
     public const int Interrupted = 130;
 
+    /// <summary>The code in a word, for programs.</summary>
+    public static string NameOf(int code) => code switch
+    {
+        Usage => "usage",
+        Unreachable => "unreachable",
+        Refused => "refused",
+        NotFound => "not_found",
+        Damaged => "damaged",
+        Interrupted => "interrupted",
+        _ => "failed",
+    };
+
     public static int Of(FaultReason reason) => reason switch
     {
         FaultReason.InvalidArgument => Usage,

@@ -241,9 +241,10 @@ public sealed class BackupRepository : IAsyncDisposable
         _index.ReadAsync(StatisticsQuery.Run, cancellationToken);
 
     /// <summary>
-    /// Reads everything and says what is damaged and which recovery points that takes. Changes nothing; backups may run
-    /// meanwhile.
+    /// Reads everything, or what one recovery point needs, and says what is damaged and which recovery points that takes.
+    /// Changes nothing; backups may run meanwhile.
     /// </summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>: the point that was asked for is not committed.</exception>
     public ValueTask<VerificationReport> VerifyAsync(VerificationOptions options, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);

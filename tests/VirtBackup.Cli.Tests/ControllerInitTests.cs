@@ -35,7 +35,7 @@ public sealed class ControllerInitTests : IDisposable
     [Fact]
     public async Task The_kit_on_a_terminal_goes_to_standard_error_and_json_needs_a_file()
     {
-        (await InitAsync("-o", "json")).Fails(2, "nowhere to go", "--kit FILE");
+        (await InitAsync("-o", "json")).FailsAsJson(2, "usage", "nowhere to go", "--kit FILE");
         Assert.Empty(Snapshot());
         var made = (await InitAsync()).Succeeds();
         Assert.Contains("Print or write down the recovery kit", made.Error);

@@ -15,6 +15,7 @@ public sealed class FailureTests : IDisposable
     [InlineData("backup run web1 --rate-limit much")]
     [InlineData("vm list --output xml")]
     [InlineData("job list --limit 0")]
+    [InlineData("job list --limit many")]
     [InlineData("agent token --lifetime 8d")]
     [InlineData("completion powershell")]
     [InlineData("frobnicate")]
@@ -23,9 +24,36 @@ public sealed class FailureTests : IDisposable
         var outcome = await CommandLine.RunAsync(_home, line.Split(' '));
         Assert.Equal(2, outcome.ExitCode);
         Assert.Empty(outcome.Output);
-        Assert.StartsWith("error: ", outcome.Error);
+        Assert.Contains(outcome.Error.Split('\n'), static text => text.StartsWith("error: ", StringComparison.Ordinal));
         Assert.Contains("next: virtbackup", outcome.Error);
         Assert.Contains("--help", outcome.Error);
+    }
+
+    [Theory]
+    [InlineData("bakcup run web1", "There is no command 'bakcup'. Did you mean 'backup'?", "virtbackup --help")]
+    [InlineData("job lst", "There is no command 'lst'. Did you mean 'list'?", "virtbackup job --help")]
+    [InlineData("vm frobnicate", "There is no command 'frobnicate'. There are: list, show.", "virtbackup vm --help")]
+    public async Task A_word_that_is_wrong_is_named(string line, string message, string next)
+    {
+        (await CommandLine.RunAsync(_home, line.Split(' '))).Fails(2, message, next);
+        (await CommandLine.RunAsync(_home, [.. line.Split(' '), "--output", "json"])).FailsAsJson(2, "usage", message, next);
+    }
+
+    [Fact]
+    public async Task Without_a_command_there_is_help()
+    {
+        var outcome = await CommandLine.RunAsync(_home, "repository");
+        outcome.Fails(2, "'virtbackup repository' needs a command", "virtbackup repository --help");
+        Assert.Contains("rebuild-index", outcome.Error);
+    }
+
+    [Fact]
+    public async Task Programs_are_told_failures_as_json()
+    {
+        (await CommandLine.RunAsync(_home, "vm", "list", "-o", "json")).FailsAsJson(3, "unreachable", "no operator credentials", "VIRTBACKUP_CREDENTIALS");
+        await using var controller = await FakeController.StartAsync();
+        var credentials = controller.WriteCredentials(_home);
+        (await CommandLine.RunAsync(_home, "backup", "run", "web9", "--credentials", credentials, "-o", "json")).FailsAsJson(5, "not_found", "no virtual machine 'web9'", "virtbackup vm list");
     }
 
     [Fact]

@@ -23,16 +23,16 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("repository status", "location=/srv/backup packs=2 chunks=40 create_time=null generation=9", "5.0 MiB")]
     [InlineData("agent list", "agents.0.name=host-1 agents.0.connected=true agents.0.hypervisor_kind=qemu", "host-1   connected")]
     [InlineData("agent revoke host-1", "name=host-1 revoked=true", "Agent 'host-1' is revoked")]
-    [InlineData("vm list", "virtual_machines.0.name=web1 virtual_machines.0.disks.1.skip_reason=excluded", "web1   8c8f0f0e0000   host-1   running       2   3.0 GiB")]
+    [InlineData("vm list", "virtual_machines.0.name=web1 virtual_machines.0.disks.1.skip_reason=excluded", "web1   host-1   running       2   3.0 GiB")]
     [InlineData("vm show web1", "virtual_machine.name=web1 recent_jobs.0.kind=backup", "no: excluded")]
     [InlineData("recovery-point list", "recovery_points.0.sequence=1 recovery_points.1.sequence=0 recovery_points.0.consistency=filesystem", "ab12cd34ef56   web1     1")]
     [InlineData("recovery-point show web1@latest", "vm=web1 stored_bytes=419430400 streams.0.name=vda", "web1@1")]
     [InlineData("recovery-point forget web1@1 --undo", "forgotten=false", "is back")]
-    [InlineData("job list --limit 1", "jobs.0.state=succeeded jobs.0.result.backup.vm=web1", "77aa55bb1122   backup   web1   succeeded     100.0%")]
+    [InlineData("job list --limit 1", "jobs.0.state=succeeded jobs.0.result.backup.vm=web1", "77aa55bb1122   backup   web1   succeeded   2031-05-04 12:00:00")]
     [InlineData("job show 77aa", "kind=backup duration_seconds=8 failure=null", "8.0s")]
     [InlineData("job log 77aa", "0.text=frozen_for_3_ms", "frozen for 3 ms")]
     [InlineData("backup run web1", "state=succeeded result.backup.point_id=ab12cd34ef560000000000000000000f result.restore=null", "Backup of web1 succeeded")]
-    [InlineData("backup plan web1", "result.backup_plan.disks.0.changed_only=true", "changes only")]
+    [InlineData("backup plan web1", "result.backup_plan.disks.0.changed_only=true result.backup_plan.time.vm=web1 result.backup_plan.time.backups=1", "judged by 1 backup of web1 at 128.0 MiB/s")]
     [InlineData("restore run web1@latest --folder /srv/r", "result.restore.name=web1-restored result.restore.details.0.value=4711", "web1-restored (running)")]
     [InlineData("restore plan web1@latest --folder /srv/r", "result.restore_check.findings.0.verdict=fits", "The restore is possible.")]
     [InlineData("repository verify --full", "result.verify.records=7 result.verify.damages_total=0", "none")]
@@ -131,6 +131,20 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         Assert.Equal(["json"], await CompleteAsync("virtbackup vm list --output j"));
     }
 
+    /// <summary>A real shell on a terminal of its own: what Tab makes of a word, the shell then prints.</summary>
+    [Theory]
+    [InlineData("virtbackup restore run web1@l", "virtbackup restore run web1@latest")]
+    [InlineData("virtbackup backup run w", "virtbackup backup run web1")]
+    [InlineData("virtbackup repository rebu", "virtbackup repository rebuild-index")]
+    public async Task Bash_completes_on_tab(string typed, string completed)
+    {
+        UseStandardCredentials();
+        using var shell = CommandLine.Terminal(_home, "bash --norc --noprofile -i");
+        await shell.StandardInput.WriteAsync($"eval \"$(virtbackup completion bash)\"\n{typed}\t\u0001echo \nexit\n");
+        var outcome = await CommandLine.EndAsync(shell);
+        Assert.Contains(completed, outcome.Output.Split('\n', '\r').Select(static line => line.Trim()));
+    }
+
     public async ValueTask DisposeAsync()
     {
         await _controller.DisposeAsync();
@@ -141,6 +155,14 @@ public sealed class RemoteVerbTests : IAsyncLifetime
 
     private async Task<string[]> CompleteAsync(string line)
     {
+        UseStandardCredentials();
+        var outcome = (await CommandLine.RunAsync(_home, "complete", $"{line.Length}", line)).Succeeds();
+        Assert.Empty(outcome.Error);
+        return outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+    }
+
+    private void UseStandardCredentials()
+    {
         // Where the program looks when nothing is said.
         var standard = Path.Combine(_home.Path, ".config", "virtbackup");
         if (!Directory.Exists(standard))
@@ -148,9 +170,6 @@ public sealed class RemoteVerbTests : IAsyncLifetime
             Directory.CreateDirectory(Path.GetDirectoryName(standard)!);
             Directory.CreateSymbolicLink(standard, _credentials);
         }
-        var outcome = (await CommandLine.RunAsync(_home, "complete", $"{line.Length}", line)).Succeeds();
-        Assert.Empty(outcome.Error);
-        return outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
     private static string ValueAt(JsonNode root, string path)

@@ -63,6 +63,33 @@ public sealed class DisasterTests
         await AssertRestoredAsync(installation, third, await File.ReadAllBytesAsync(image), "third");
     }
 
+    [Fact]
+    public async Task A_lost_repository_is_replaced_by_an_empty_one_for_the_same_agents()
+    {
+        using var disks = new LabDirectory();
+        var image = await Disks.WriteRandomAsync(disks.File("disk.raw"), 5 << 20);
+        var (installation, _) = await Installation.StartAsync((_, agent) => agent.Add("m", Guid.NewGuid(), new InstalledImage(image, LabDiskFormat.Raw, "disk")));
+        await using var _ = installation;
+        await installation.WaitForMachineAsync("m");
+        await installation.BackUpAsync("m");
+        await installation.Controller.StopAsync();
+        Directory.Delete(installation.Repository, recursive: true);
+        Outcomes.AssertOneError(await installation.RunAsync("repository", "verify", "--data", installation.Home), 5);
+        (await installation.RunAsync("repository", "init", "--data", installation.Home, "--repository", installation.File("second"), "--kit", installation.File("kit-2"))).EnsureSuccess();
+        await installation.Controller.StartAsync();
+        Assert.Empty(await installation.ListPointsAsync());
+
+        // The agent that never stopped starts anew there: all is read, signed by a key that the new repository knows.
+        await installation.WaitForMachineAsync("m");
+        var point = Outcomes.PointOf(await installation.BackUpAsync("m"));
+        await AssertRestoredAsync(installation, point, await File.ReadAllBytesAsync(image), "second-restored");
+        foreach (var verb in new[] { new[] { "repository", "verify", "--full" }, ["recovery-point", "verify", point, "--full"] })
+        {
+            var verified = (await installation.RunAsync(verb)).Json.GetProperty("result").GetProperty("verify");
+            Assert.Equal((0, 20), (verified.GetProperty("damages_total").GetInt32(), verified.GetProperty("records").GetInt32()));
+        }
+    }
+
     private static async Task AssertRestoredAsync(Installation installation, string point, byte[] content, string folder)
     {
         var restored = await installation.RestoreDisksAsync(point, folder);

@@ -167,6 +167,51 @@ public sealed class VerificationTests
         Assert.Equal((vmKey, point.Id), (damage.ObjectKey, Assert.Single(damage.Affected).Point));
     }
 
+    /// <summary>One point's verification reads its packs and no others, and blames only what the point feels.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task OnePointIsVerifiedByItself(bool open)
+    {
+        await using var world = await World.CreateAsync(options: new RepositoryOptions { PackBytesTarget = 40_000 });
+        var (left, right) = (world.NewMachine(1), world.NewMachine(2));
+        var (first, second) = (left.Point(1, Disk), left.Point(2, [.. Disk[..20], 200, .. Disk[21..]]));
+        var other = right.Point(1, [.. Enumerable.Range(1000, 40)]);
+        foreach (var point in new[] { first, second, other })
+        {
+            await world.BackUpAsync(point);
+        }
+        var all = await world.VerifyAsync(open);
+        foreach (var point in new[] { first, second, other })
+        {
+            var report = await VerifyPointAsync(world, point.Id, open);
+            Assert.True(report.IsSound);
+            Assert.Equal((1, open ? 40 : 0), (report.Points, report.ChunksOpened));
+            Assert.InRange(report.Packs, 2, all.Packs - 1);
+        }
+
+        // A chunk that only the second point has, one that both share, and a node of the other machine.
+        var (own, shared, foreign) = (Machine.ChunkId(200), Machine.ChunkId(7), other.Root);
+        foreach (var (id, hurt) in new[] { (own, new[] { second.Id }), (shared, [first.Id, second.Id]), (foreign, [other.Id]) })
+        {
+            var (key, entry, pack) = await FindAsync(world, id);
+            var flipped = pack.ToArray();
+            flipped[entry.Offset + RecordHeader.Size + 3] ^= 1;
+            await world.ReplaceAsync(key, flipped);
+            foreach (var point in new[] { first, second, other })
+            {
+                var report = await VerifyPointAsync(world, point.Id, open: true);
+                Assert.Equal(hurt.Contains(point.Id), !report.IsSound);
+                Assert.All(report.Damages, damage => Assert.Equal(key, damage.ObjectKey));
+            }
+            await world.ReplaceAsync(key, pack);
+        }
+        await world.Store.DeleteAsync(ObjectKeys.Manifest(left.Vm, second.Id), Token);
+        Assert.Contains("missing", Assert.Single((await VerifyPointAsync(world, second.Id, open)).Damages).Problem);
+        var unknown = await Assert.ThrowsAsync<FaultException>(async () => await VerifyPointAsync(world, Machine.NameOf("point", 99), open));
+        Assert.Equal(FaultReason.NotFound, unknown.Reason);
+    }
+
     [Fact]
     public async Task AVerificationCanBeCancelled()
     {
@@ -176,6 +221,9 @@ public sealed class VerificationTests
         var options = new VerificationOptions { Signatures = new HashSignatures(), Progress = new Reaction(cancelling.Cancel) };
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await world.Repository.VerifyAsync(options, cancelling.Token));
     }
+
+    private static ValueTask<VerificationReport> VerifyPointAsync(World world, Id16 point, bool open) => world.Repository.VerifyAsync(
+        new VerificationOptions { Point = point, Signatures = new HashSignatures(), Opener = open ? new HashOpener() : null }, Token);
 
     /// <summary>The first pack that holds the object.</summary>
     private static async Task<(string Key, PackEntry Entry, byte[] Pack)> FindAsync(World world, Id32 id)

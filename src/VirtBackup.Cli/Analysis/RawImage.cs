@@ -19,7 +19,9 @@ internal sealed class RawImage : IDisposable
     {
         if (!System.IO.File.Exists(path))
         {
-            throw new CommandFault(ExitCode.NotFound, $"The image '{path}' does not exist.");
+            throw Directory.Exists(path)
+                ? CommandFault.Usage($"'{path}' is a folder.", "name the image files in it")
+                : new CommandFault(ExitCode.NotFound, $"The image '{path}' does not exist.");
         }
         var file = System.IO.File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, FileOptions.Asynchronous | FileOptions.SequentialScan);
         try

@@ -40,7 +40,7 @@ internal sealed class AnalyzeCommand : ProgramCommand
 
     private static void Write(IAnsiConsole console, AnalysisView view)
     {
-        var table = TextLayout.Columns("CHUNK SIZE", ">LOGICAL", ">ZERO", ">UNIQUE", ">STORED", ">DEDUP", ">TOTAL", ">CHUNKS", ">CPU TIME");
+        var table = new ColumnTable("CHUNK SIZE", "?>LOGICAL", "?>ZERO", ">UNIQUE", ">STORED", "?>DEDUP", ">TOTAL", "?>CHUNKS", "?>CPU TIME");
         foreach (var size in view.ChunkSizes)
         {
             var about = size.Estimated ? "~" : "";
@@ -49,7 +49,7 @@ internal sealed class AnalyzeCommand : ProgramCommand
                 TextLayout.Cell(about + Units.Bytes(size.UniqueBytes)), TextLayout.Cell(about + Units.Bytes(size.StoredBytes)), TextLayout.Cell(RatioOf(size.DedupRatio)),
                 TextLayout.Cell(RatioOf(size.TotalRatio)), TextLayout.Cell(Units.Count(size.Chunks)), TextLayout.Cell(Units.Duration(TimeSpan.FromSeconds(size.CpuSeconds))));
         }
-        console.Write(table);
+        table.Write(console);
         console.WriteLine();
         var images = view.Images.Count == 1 ? "one image" : $"{view.Images.Count} images together";
         console.WriteLine($"{images}, in {Units.Duration(TimeSpan.FromSeconds(view.Seconds))}. STORED: unique chunks after zstd level 1 and sealing, without the map. Backups use chunks of 256 KiB.");

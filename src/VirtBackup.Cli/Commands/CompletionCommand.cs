@@ -11,6 +11,8 @@ internal sealed class CompletionCommand : ProgramCommand
           word=${before##* }
           # Bash breaks words at some characters, such as '@': what it keeps of the word must not be repeated.
           cut=${word%"${COMP_WORDS[COMP_CWORD]}"}
+          # An '@' in front of the rest is replaced together with it (readline's special prefixes).
+          cut=${cut%@}
           COMPREPLY=()
           while IFS= read -r value; do
             COMPREPLY+=("${value#"$cut"}")

@@ -17,11 +17,11 @@ internal sealed class FollowChoices
         command.Add(_cancel);
     }
 
-    public async Task<int> FollowAsync(ParseResult parse, Job job, JobFollower follower, Func<ResultView?, int>? judge = null)
+    public async Task<int> FollowAsync(ParseResult parse, Job job, JobFollower follower, Func<ResultView?, int>? judge = null, Func<JobView, Task<JobView>>? complete = null)
     {
         if (!parse.GetValue(_detach))
         {
-            return await follower.FollowAsync(job, parse.GetValue(_cancel) ? OnInterrupt.Cancel : OnInterrupt.Detach, judge);
+            return await follower.FollowAsync(job, parse.GetValue(_cancel) ? OnInterrupt.Cancel : OnInterrupt.Detach, judge, complete);
         }
         follower.WriteDetached(job);
         return ExitCode.Succeeded;

@@ -23,8 +23,9 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
 
     private static readonly TimeSpan RetryDelay = TimeSpan.FromSeconds(2);
 
+    /// <param name="complete">Adds to the outcome what the job itself does not know.</param>
     /// <returns>The exit code: <paramref name="judge"/>'s for a job that succeeded.</returns>
-    public async Task<int> FollowAsync(Job started, OnInterrupt onInterrupt, Func<ResultView?, int>? judge = null)
+    public async Task<int> FollowAsync(Job started, OnInterrupt onInterrupt, Func<ResultView?, int>? judge = null, Func<JobView, Task<JobView>>? complete = null)
     {
         Job job;
         var interrupted = false;
@@ -52,7 +53,8 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
                 return Detach(started);
             }
         }
-        return Finish(job, judge, interrupted ? ExitCode.Interrupted : ExitCode.Failed);
+        var view = JobView.Of(job);
+        return Finish(job, complete is null ? view : await complete(view), judge, interrupted ? ExitCode.Interrupted : ExitCode.Failed);
     }
 
     /// <summary>Prints a job that goes on by itself.</summary>
@@ -65,14 +67,16 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
 
     private int Detach(Job job)
     {
-        context.Terminal.ErrorWriter.WriteLine(
-            $"Stopped watching; job {Units.ShortId(job.JobId)} goes on. See: virtbackup job show {Units.ShortId(job.JobId)}");
+        if (report.IsJson)
+        {
+            throw new CommandFault(ExitCode.Interrupted, $"Stopped watching; job {job.JobId} goes on.", $"virtbackup job show {job.JobId}");
+        }
+        report.Note($"Stopped watching; job {Units.ShortId(job.JobId)} goes on. See: virtbackup job show {Units.ShortId(job.JobId)}");
         return ExitCode.Interrupted;
     }
 
-    private int Finish(Job job, Func<ResultView?, int>? judge, int whenCancelled)
+    private int Finish(Job job, JobView view, Func<ResultView?, int>? judge, int whenCancelled)
     {
-        var view = JobView.Of(job);
         if (job.State == JobState.Succeeded)
         {
             report.Write(view, static (console, done) =>
@@ -144,5 +148,5 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
 
     private static bool IsFinal(Job job) => job.State is JobState.Succeeded or JobState.Failed or JobState.Cancelled;
 
-    private static string Capitalised(string kind) => kind.Length == 0 ? "Job" : char.ToUpperInvariant(kind[0]) + kind[1..];
+    private static string Capitalised(string kind) => kind.Length == 0 ? "Job" : char.ToUpperInvariant(kind[0]) + kind[1..].Replace('-', ' ');
 }

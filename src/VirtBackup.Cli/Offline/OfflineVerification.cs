@@ -1,6 +1,7 @@
 using VirtBackup.Cli.Output;
 using VirtBackup.Cli.Views;
 using VirtBackup.Repository.Verification;
+using VirtBackup.Sealing;
 
 namespace VirtBackup.Cli.Offline;
 
@@ -13,10 +14,10 @@ internal static class OfflineVerification
     /// <param name="cancellationToken">Stops it; it changes nothing.</param>
     public static async Task<VerifyResultView> RunAsync(StoppedController controller, bool full, ProgressLine progress, CancellationToken cancellationToken)
     {
-        var total = (await controller.Repository.GetStatisticsAsync(cancellationToken)).PackBytes;
         using var escrow = full ? controller.ReadEscrow() : null;
-        using var opener = escrow is null ? null : new EscrowOpener(controller.Store, controller.Repository.Head, escrow);
-        var options = new VerificationOptions { Signatures = new KeptSignatures(controller.Store), Opener = opener, Progress = new Teller(total, progress) };
+        using var keyholder = escrow is null ? null : new Keyholder(controller.Store, escrow);
+        using var opener = keyholder is null ? null : new EscrowedChunkOpener(keyholder, controller.Repository.Head);
+        var options = new VerificationOptions { Signatures = new KeptSignatures(controller.Store), Opener = opener, Progress = new Teller(progress) };
         return ToView(await controller.Repository.VerifyAsync(options, cancellationToken));
     }
 
@@ -25,10 +26,10 @@ internal static class OfflineVerification
         [.. report.Damages.Select(static damage => new DamageView(damage.ObjectKey, damage.Problem, [.. damage.Affected.Select(static loss => new DamagedRangeView(
             loss.Point.ToString(), loss.Vm.ToString(), loss.Stream.ToString(), (ulong)loss.Range.Offset, (ulong)loss.Range.Length))]))]);
 
-    private sealed class Teller(long total, ProgressLine line) : IProgress<VerificationProgress>
+    private sealed class Teller(ProgressLine line) : IProgress<VerificationProgress>
     {
         public void Report(VerificationProgress value) => line.Show(() => value.Points == 0
-            ? $"verifying packs: {Units.Percent((ulong)value.Bytes, (ulong)total)} ({Units.Bytes((ulong)value.Bytes)} of {Units.Bytes((ulong)total)}), damaged: {Units.Count((ulong)value.Damages)}"
+            ? $"verifying packs: {Units.Percent((ulong)value.Bytes, (ulong)value.BytesTotal)} ({Units.Bytes((ulong)value.Bytes)} of {Units.Bytes((ulong)value.BytesTotal)}), damaged: {Units.Count((ulong)value.Damages)}"
             : $"verifying recovery points: {Units.Count((ulong)value.Points)}, chunks opened: {Units.Count((ulong)value.Chunks)}, damaged: {Units.Count((ulong)value.Damages)}");
     }
 }

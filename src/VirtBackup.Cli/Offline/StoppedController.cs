@@ -36,11 +36,7 @@ internal sealed class StoppedController : IAsyncDisposable
     /// <exception cref="CommandFault">The controller runs, or there is none in the folder.</exception>
     public static async Task<StoppedController> OpenAsync(string data, RepositoryOptions options, CliContext context, CancellationToken cancellationToken)
     {
-        var home = new ControllerHome(data);
-        if (!home.IsInitialised)
-        {
-            throw new CommandFault(ExitCode.NotFound, $"'{home.Folder}' holds no controller.", "give the folder that 'virtbackup controller init' made: --data DIR");
-        }
+        var home = RequireHome(data);
         var settings = home.ReadSettings();
         var homeLock = TakeLock(home);
         LocalFolderStore? store = null;
@@ -70,10 +66,22 @@ internal sealed class StoppedController : IAsyncDisposable
         }
     }
 
-    /// <summary>The escrowed keys; the caller disposes them.</summary>
-    public EscrowKeys ReadEscrow()
+    /// <exception cref="CommandFault">There is no controller in the folder.</exception>
+    public static ControllerHome RequireHome(string data)
     {
-        var bytes = _home.ReadEscrow();
+        var home = new ControllerHome(data);
+        return home.IsInitialised ? home : throw new CommandFault(
+            ExitCode.NotFound, $"'{home.Folder}' holds no controller.",
+            "give the folder that 'virtbackup controller init' made: --data DIR; to set up the first controller with its repository: virtbackup controller init --repository DIR");
+    }
+
+    /// <summary>The escrowed keys; the caller disposes them.</summary>
+    public EscrowKeys ReadEscrow() => ReadEscrow(_home);
+
+    /// <summary>The escrowed keys of a controller; the caller disposes them.</summary>
+    public static EscrowKeys ReadEscrow(ControllerHome home)
+    {
+        var bytes = home.ReadEscrow();
         try
         {
             return EscrowKeys.Parse(bytes);
@@ -92,7 +100,9 @@ internal sealed class StoppedController : IAsyncDisposable
         _homeLock.Dispose();
     }
 
-    private static IDisposable TakeLock(ControllerHome home)
+    /// <summary>Keeps the controller from starting, until the result is disposed.</summary>
+    /// <exception cref="CommandFault">It runs.</exception>
+    public static IDisposable TakeLock(ControllerHome home)
     {
         try
         {

@@ -18,7 +18,12 @@ internal static class Json
         Converters = { new UtcConverter() },
     };
 
+    private static readonly JsonSerializerOptions LineOptions = new(Options) { WriteIndented = false };
+
     public static string Write<T>(T view) => JsonSerializer.Serialize(view, Options);
+
+    /// <summary>In one line, for a stream that may hold other lines.</summary>
+    public static string WriteLine<T>(T view) => JsonSerializer.Serialize(view, LineOptions);
 
     private sealed class UtcConverter : JsonConverter<DateTimeOffset>
     {

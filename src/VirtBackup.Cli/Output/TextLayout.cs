@@ -12,7 +12,8 @@ internal static class TextLayout
     public static readonly Style Doubtful = new(Color.Yellow);
     public static readonly Style Faint = new(decoration: Decoration.Dim);
 
-    private const int Gap = 3;
+    /// <summary>Blanks between columns.</summary>
+    public const int Gap = 3;
 
     /// <summary>A table without lines; a heading that starts with '&gt;' is right-aligned, for numbers.</summary>
     public static Table Columns(params string[] headings)

@@ -32,7 +32,7 @@ internal sealed class AgentEnrollment(CliContext context, string home)
 
     public async Task<EnrolledAgent> RunAsync(string tokenText, string? name, string? controller, CancellationToken cancellationToken)
     {
-        using var token = ParseToken(tokenText);
+        using var token = ReadToken(tokenText);
         if (token.Expires <= context.Time.GetUtcNow())
         {
             throw new CommandFault(ExitCode.Refused, $"The join token expired {Output.Units.Time(token.Expires)}.", "virtbackup agent token");
@@ -59,18 +59,6 @@ internal sealed class AgentEnrollment(CliContext context, string home)
             OwnerFiles.Replace(Path.Combine(_home, "controller"), Encoding.UTF8.GetBytes(address + "\n"));
             keys.StoreCertificate([certificate, root]);
             return new EnrolledAgent(keys.Identity!.Name, address, _home, certificate.NotAfter.ToUniversalTime());
-        }
-    }
-
-    private static JoinToken ParseToken(string text)
-    {
-        try
-        {
-            return JoinToken.Parse(text);
-        }
-        catch (FaultException fault)
-        {
-            throw new CommandFault(fault, "copy the line that 'virtbackup agent token' printed, or make a new token with it");
         }
     }
 
@@ -144,7 +132,8 @@ internal sealed class AgentEnrollment(CliContext context, string home)
             throw new CommandFault(fault, fault.Reason switch
             {
                 FaultReason.Unavailable => $"check that the controller runs and that {address} is reachable from this host",
-                FaultReason.Denied => "make a new join token: virtbackup agent token",
+                FaultReason.Denied => "make a new join token where the operator's credentials are: virtbackup agent token",
+                FaultReason.AlreadyExists => $"choose another --name, or replace that agent with a token for exactly its name: virtbackup agent token --name {request.AgentName}",
                 _ => null,
             });
         }
@@ -173,6 +162,18 @@ internal sealed class AgentEnrollment(CliContext context, string home)
         return chain[0];
     }
 
+    private static JoinToken ReadToken(string text)
+    {
+        try
+        {
+            return JoinToken.Parse(text);
+        }
+        catch (FaultException fault)
+        {
+            throw new CommandFault(ExitCode.Usage, fault.Message, "copy the line that 'virtbackup agent token' printed, or make a new token with it", fault);
+        }
+    }
+
     private static string ChooseName(string? asked, JoinToken token)
     {
         if (asked is { Length: > 0 })
@@ -189,15 +190,8 @@ internal sealed class AgentEnrollment(CliContext context, string home)
 
     private void CreateHome()
     {
-        try
-        {
-            using var undo = new Undo();
-            undo.CreateFolder(_home);
-            undo.Keep();
-        }
-        catch (Exception failed) when (failed is IOException or UnauthorizedAccessException)
-        {
-            throw new CommandFault(ExitCode.Failed, $"The agent's folder '{_home}' cannot be created: {failed.Message}", "choose another with --home DIR, or run this as root", failed);
-        }
+        using var undo = new Undo();
+        undo.CreateFolder(_home);
+        undo.Keep();
     }
 }

@@ -4,7 +4,6 @@ using VirtBackup.Format;
 using VirtBackup.Format.Keys;
 using VirtBackup.Identity;
 using VirtBackup.ObjectStores;
-using VirtBackup.Repository;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Cli.Setup;
@@ -21,8 +20,6 @@ internal sealed record NewController(string Data, string Repository, string Repo
 /// </summary>
 internal sealed class ControllerSetup(CliContext context)
 {
-    private const string FleetScope = "fleet";
-
     /// <summary>A new controller with a new repository.</summary>
     /// <param name="keep">Hands the recovery kit over; when it fails, nothing is kept.</param>
     public async Task<NewController> CreateAsync(ControllerWish wish, Action<RecoveryKit> keep, CancellationToken cancellationToken)
@@ -32,7 +29,7 @@ internal sealed class ControllerSetup(CliContext context)
         using var authority = CertificateAuthority.Create(context.Entropy, context.Time);
         using var escrow = EscrowKeys.Create(context.Entropy);
         var repository = Id16.Create(context.Entropy);
-        await CreateRepositoryAsync(wish.RepositoryFolder, repository, escrow, undo, cancellationToken);
+        await new RepositorySetup(context).CreateAsync(wish.RepositoryFolder, repository, escrow, undo, cancellationToken);
         return Write(wish, home, repository, authority, escrow, undo, keep);
     }
 
@@ -70,27 +67,6 @@ internal sealed class ControllerSetup(CliContext context)
         return home;
     }
 
-    private async Task CreateRepositoryAsync(string folder, Id16 repository, EscrowKeys escrow, Undo undo, CancellationToken cancellationToken)
-    {
-        var full = Path.GetFullPath(folder);
-        if (Directory.Exists(full) && Directory.EnumerateFileSystemEntries(full).Any())
-        {
-            throw new CommandFault(ExitCode.Refused, $"The folder '{full}' for the repository is not empty.", "choose an empty folder with --repository, or rebuild the controller of an existing one with --from-kit");
-        }
-        undo.CreateFolder(full);
-        undo.EmptyFolder(full);
-        var head = new RepositoryHead
-        {
-            Uuid = repository,
-            Created = context.Time.GetUtcNow(),
-            RestoreKey = escrow.RestoreKey.Public.SubjectPublicKeyInfo.ToArray(),
-            Scopes = [new RepositoryScope(repository.ToString(), FleetScope, 1)],
-        };
-        using var store = LocalFolderStore.Open(full, new LocalFolderOptions { Entropy = context.Entropy });
-        var wrapped = Keyring.Wrap(escrow.RestoreKey, escrow.Root, context.Entropy).ToBytes();
-        await RepositoryInitializer.InitializeAsync(store, head, wrapped, cancellationToken);
-    }
-
     private static NewController Write(
         ControllerWish wish, ControllerHome home, Id16 repository, CertificateAuthority authority, EscrowKeys escrow, Undo undo, Action<RecoveryKit> keep)
     {
@@ -116,10 +92,7 @@ internal sealed class ControllerSetup(CliContext context)
         };
         var credentials = new CredentialFolder(wish.CredentialsFolder);
         credentials.Write(authority, wish.Operator, settings.DialAddress, undo);
-        var root = new byte[RootSecret.Size];
-        escrow.Root.CopyTo(root);
-        var kit = RecoveryKit.Create(repository, root, authority);
-        System.Security.Cryptography.CryptographicOperations.ZeroMemory(root);
+        var kit = RepositorySetup.CreateKit(repository, escrow, authority);
         keep(kit);
         // The settings come last: they are what makes the folder a controller's.
         home.WriteSettings(settings);

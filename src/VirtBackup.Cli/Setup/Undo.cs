@@ -12,6 +12,7 @@ internal sealed class Undo : IDisposable
     public List<string> Leftovers { get; } = [];
 
     /// <summary>Creates the folder and the folders above it that are missing, each with mode 0700.</summary>
+    /// <exception cref="CommandFault">One of them cannot be created.</exception>
     public void CreateFolder(string path)
     {
         var missing = new Stack<string>();
@@ -21,7 +22,16 @@ internal sealed class Undo : IDisposable
         }
         foreach (var folder in missing)
         {
-            OwnerFiles.CreateFolder(folder);
+            try
+            {
+                OwnerFiles.CreateFolder(folder);
+            }
+            catch (Exception failed) when (failed is IOException or UnauthorizedAccessException)
+            {
+                throw new CommandFault(
+                    failed is UnauthorizedAccessException ? ExitCode.Refused : ExitCode.Failed, $"The folder '{path}' cannot be created: '{folder}' is refused ({failed.Message.TrimEnd('.')}).",
+                    "choose a folder below one that you may write to, or run this as root", failed);
+            }
             _steps.Push(() => Remove(folder, static path => Directory.Delete(path)));
         }
     }

@@ -13,15 +13,15 @@ internal static class JobTables
             console.WriteLine("There are no jobs.");
             return;
         }
-        var table = TextLayout.Columns("JOB", "KIND", "VM", "STATE", ">PROGRESS", "CREATED", ">DURATION", "POINT");
+        var table = new ColumnTable("JOB", "KIND", "VM", "STATE", "?CREATED", "?>DURATION", "?>PROGRESS", "?POINT");
         foreach (var job in jobs)
         {
             table.AddRow(
-                TextLayout.Cell(Units.ShortId(job.JobId)), TextLayout.Cell(job.Kind), TextLayout.Cell(job.Vm ?? "-"), StateOf(job), TextLayout.Cell(ProgressOf(job)),
-                TextLayout.Cell(Units.Time(job.CreateTime)), TextLayout.Cell(DurationOf(job) ?? "-"),
+                TextLayout.Cell(Units.ShortId(job.JobId)), TextLayout.Cell(job.Kind), TextLayout.Cell(job.Vm ?? "-"), StateOf(job),
+                TextLayout.Cell(Units.Time(job.CreateTime)), TextLayout.Cell(DurationOf(job) ?? "-"), TextLayout.Cell(ProgressOf(job)),
                 TextLayout.Cell(job.PointId is { } point ? Units.ShortId(point) : "-"));
         }
-        console.Write(table);
+        table.Write(console);
     }
 
     public static void WriteOne(IAnsiConsole console, JobView job)

@@ -14,7 +14,7 @@ internal static class PointTables
             return;
         }
         var forgotten = points.Any(static point => point.Forgotten);
-        var table = TextLayout.Columns(["POINT", "VM", ">SEQ", "CREATED", "CONSISTENCY", ">SIZE", ">READ", ">STORED", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
+        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
         foreach (var point in points)
         {
             table.AddRow(
@@ -25,7 +25,7 @@ internal static class PointTables
                 .. forgotten ? [TextLayout.Cell(point.Forgotten ? "forgotten" : "kept", point.Forgotten ? TextLayout.Faint : default(Style?))] : Array.Empty<Text>(),
             ]);
         }
-        console.Write(table);
+        table.Write(console);
     }
 
     public static void WriteOne(IAnsiConsole console, PointView point)

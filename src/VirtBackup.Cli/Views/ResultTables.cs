@@ -98,8 +98,19 @@ internal static class ResultTables
                 TextLayout.Cell(disk.Skipped ? "-" : Units.Bytes(disk.ReadBytes)), TextLayout.Cell(disk.Reason ?? "-"));
         }
         console.Write(table);
+        var read = plan.Disks.Where(static disk => !disk.Skipped).Aggregate(0UL, static (sum, disk) => sum + disk.ReadBytes);
+        var time = plan.Time is { } told
+            ? $"about {Units.Duration(TimeSpan.FromSeconds(told.Seconds))}, judged by {told.Backups} {(told.Backups == 1 ? "backup" : "backups")} of {told.Vm ?? "other machines of this agent"} at {Units.Rate(told.ReadBytesPerSecond)}"
+            : "not known before this agent's first backup";
+        console.Write(new Text($"\nTo read: {Units.Bytes(read)}. Time: {TextLayout.Clean(time)}."));
+        console.WriteLine();
+        if (plan.FleeceBytesMax == 0)
+        {
+            console.WriteLine("Scratch space on the host: none is needed.");
+            return;
+        }
         var space = $"Scratch space on the host: at most {Units.Bytes(plan.FleeceBytesMax)} while the backup runs, {Units.Bytes(plan.FleeceBytesFree)} free.";
-        console.Write(new Text($"\n{space}\n", plan.FleeceFits ? Style.Plain : TextLayout.Doubtful));
+        console.Write(new Text($"{space}\n", plan.FleeceFits ? Style.Plain : TextLayout.Doubtful));
     }
 
     private static void WriteCheck(IAnsiConsole console, RestoreCheckView check)

@@ -17,9 +17,15 @@ internal sealed record DiskPlanView(string DiskId, string Name, ulong LengthByte
         disk.DiskId, disk.Name, disk.LengthBytes, disk.ChangedOnly, disk.ReadBytes, WireNames.TextOrNull(disk.Reason), disk.Skipped);
 }
 
-internal sealed record BackupPlanView(IReadOnlyList<DiskPlanView> Disks, ulong FleeceBytesMax, ulong FleeceBytesFree)
+/// <param name="Seconds">How long the backup will take.</param>
+/// <param name="Backups">How many backups that is judged by.</param>
+/// <param name="Vm">Whose backups they were; null: of several machines of the same agent.</param>
+/// <param name="ReadBytesPerSecond">How fast they were.</param>
+internal sealed record TimePredictionView(double Seconds, int Backups, string? Vm, double ReadBytesPerSecond);
+
+internal sealed record BackupPlanView(IReadOnlyList<DiskPlanView> Disks, ulong FleeceBytesMax, ulong FleeceBytesFree, TimePredictionView? Time)
 {
-    public static BackupPlanView Of(BackupPlan plan) => new([.. plan.Disks.Select(DiskPlanView.Of)], plan.FleeceBytesMax, plan.FleeceBytesFree);
+    public static BackupPlanView Of(BackupPlan plan) => new([.. plan.Disks.Select(DiskPlanView.Of)], plan.FleeceBytesMax, plan.FleeceBytesFree, null);
 
     /// <summary>Whether the worst case of guest writes fits beside the backup.</summary>
     public bool FleeceFits => FleeceBytesMax <= FleeceBytesFree;

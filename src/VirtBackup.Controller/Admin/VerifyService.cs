@@ -4,11 +4,7 @@ using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
 using VirtBackup.Controller.Control;
-using VirtBackup.Controller.Store;
 using VirtBackup.Core;
-using VirtBackup.Format;
-using VirtBackup.Format.Manifests;
-using VirtBackup.Format.Maps;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Repository;
 using VirtBackup.Repository.Verification;
@@ -104,26 +100,28 @@ public sealed partial class VerifyService(
     {
         await jobs.ProgressAsync(job.JobId, new Progress { Phase = "verifying" }.ToByteArray(), cancellationToken);
         var full = StartVerifyRequest.Parser.ParseFrom(job.Options).Full;
-        using var opener = full ? new RecordOpener(keyholder, repository) : null;
-        var total = (await repository.GetStatisticsAsync(cancellationToken)).PackBytes;
+        using var opener = full ? new EscrowedChunkOpener(keyholder, repository.Head) : null;
         var latest = new LatestProgress();
         using var reporting = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var reporter = ReportAsync(job.JobId, latest, total, reporting.Token);
+        var reporter = ReportAsync(job.JobId, latest, reporting.Token);
         VerificationReport report;
         try
         {
-            report = await repository.VerifyAsync(
-                new VerificationOptions { Signatures = new RosterVerifier(store), Opener = opener, Progress = latest }, cancellationToken);
+            var options = new VerificationOptions
+            {
+                Point = job.PointId.IsEmpty ? null : job.PointId, Signatures = new KeptSignatures(store), Opener = opener, Progress = latest,
+            };
+            report = await repository.VerifyAsync(options, cancellationToken);
         }
         finally
         {
             await reporting.CancelAsync();
             await reporter;
         }
-        return await ToResultAsync(report, job.PointId, cancellationToken);
+        return await ToResultAsync(report, cancellationToken);
     }
 
-    private async Task ReportAsync(Id16 jobId, LatestProgress latest, long total, CancellationToken cancellationToken)
+    private async Task ReportAsync(Id16 jobId, LatestProgress latest, CancellationToken cancellationToken)
     {
         await Task.Yield();
         try
@@ -134,7 +132,7 @@ public sealed partial class VerifyService(
                 var now = latest.Value;
                 var progress = new Progress
                 {
-                    Phase = now.Points == 0 ? "verifying packs" : "verifying recovery points", BytesTotal = (ulong)total, BytesDone = (ulong)now.Bytes, ChunksKnown = (ulong)now.Chunks,
+                    Phase = now.Points == 0 ? "verifying packs" : "verifying recovery points", BytesTotal = (ulong)now.BytesTotal, BytesDone = (ulong)now.Bytes, ChunksKnown = (ulong)now.Chunks,
                 };
                 await jobs.ProgressAsync(jobId, progress.ToByteArray(), cancellationToken);
             }
@@ -145,26 +143,20 @@ public sealed partial class VerifyService(
         }
     }
 
-    /// <param name="report">What was found in the whole repository.</param>
-    /// <param name="pointId">Only what this point loses; empty: everything.</param>
-    /// <param name="cancellationToken">Stops the look-ups.</param>
-    private async ValueTask<VerifyResult> ToResultAsync(VerificationReport report, Id16 pointId, CancellationToken cancellationToken)
+    private async ValueTask<VerifyResult> ToResultAsync(VerificationReport report, CancellationToken cancellationToken)
     {
-        var damages = pointId.IsEmpty
-            ? report.Damages
-            : [.. report.Damages.Where(damage => damage.Affected.Any(range => range.Point == pointId) || damage.ObjectKey.EndsWith($"/{pointId}.vbm", StringComparison.Ordinal))];
         var result = new VerifyResult
         {
             Objects = (ulong)(report.Packs + report.Points),
             Bytes = (ulong)report.Bytes,
             Records = (ulong)report.ChunksOpened,
-            DamagesTotal = (ulong)(pointId.IsEmpty ? report.DamageCount : damages.Count),
+            DamagesTotal = (ulong)report.DamageCount,
         };
         var names = new Dictionary<Id16, PointRow?>();
-        foreach (var damage in damages)
+        foreach (var damage in report.Damages)
         {
             var message = new Damage { Object = damage.ObjectKey, Problem = damage.Problem };
-            foreach (var range in damage.Affected.Where(range => pointId.IsEmpty || range.Point == pointId))
+            foreach (var range in damage.Affected)
             {
                 if (!names.TryGetValue(range.Point, out var point))
                 {
@@ -209,51 +201,6 @@ public sealed partial class VerifyService(
             {
                 _value = value;
             }
-        }
-    }
-
-    /// <summary>Checks signatures with the agents' keys that the repository keeps.</summary>
-    private sealed class RosterVerifier(IObjectStore store) : IManifestSignatureVerifier
-    {
-        private const int KeyBytesMax = 1 << 10;
-
-        public async ValueTask VerifyAsync(Manifest manifest, CancellationToken cancellationToken) =>
-            ManifestSealing.VerifySignature(manifest, await store.ReadAllAsync(ObjectKeys.Agent(manifest.Head.AgentKeyId), KeyBytesMax, cancellationToken));
-    }
-
-    /// <summary>Opens chunks with the escrowed keys. One verification at a time uses it.</summary>
-    private sealed class RecordOpener : IChunkOpener, IDisposable
-    {
-        private readonly OpenedKeys _vmKeys;
-        private readonly ChunkKeyRing _ring;
-        private readonly ChunkOpener _opener;
-        private readonly byte[] _plain = new byte[Limits.ChunkBytesMax];
-
-        public RecordOpener(Keyholder keyholder, BackupRepository repository)
-        {
-            _vmKeys = new OpenedKeys(keyholder);
-            var idKeys = repository.Head.Scopes.Select(scope => keyholder.DeriveIdKey(Id16.Parse(scope.Id), scope.Generation)).ToList();
-            if (!idKeys.Exists(key => key.Scope == repository.Head.Uuid && key.Generation == 1))
-            {
-                idKeys.Add(keyholder.DeriveIdKey(repository.Head.Uuid, 1));
-            }
-            _ring = new ChunkKeyRing(idKeys);
-            idKeys.ForEach(static key => key.Dispose());
-            _opener = new ChunkOpener(_ring);
-        }
-
-        public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
-        {
-            var key = await _vmKeys.GetAsync(vm, entry.EpochId, cancellationToken);
-            _opener.Open(record.Span, entry.Id, key.Unmask(entry.Id, entry.MaskedSecret), _plain.AsSpan(0, entry.Length));
-        }
-
-        public void Dispose()
-        {
-            System.Security.Cryptography.CryptographicOperations.ZeroMemory(_plain);
-            _opener.Dispose();
-            _ring.Dispose();
-            _vmKeys.Dispose();
         }
     }
 }

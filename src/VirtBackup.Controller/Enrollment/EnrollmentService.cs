@@ -21,18 +21,36 @@ public sealed partial class EnrollmentService(
 {
     private const int SigningKeyBytesMax = 1 << 10;
     private const int ProofBytesMax = 256;
+    private const int AgentsPerPage = 256;
 
     private static ReadOnlySpan<byte> ProofPrefix => "virtbackup/1 enroll"u8;
 
     /// <summary>Told when an agent's key is revoked, so that its sessions end. Set once, before the first call.</summary>
     public Func<string, ValueTask>? AgentRevoked { get; set; }
 
-    /// <summary>Loads what was revoked before.</summary>
+    /// <summary>Loads what was revoked before, and gives the repository the agents' keys that it lacks: it may be a new one.</summary>
     public async ValueTask LoadAsync(CancellationToken cancellationToken)
     {
         foreach (var id in await agents.ListRevokedAsync(cancellationToken))
         {
             revoked.Revoke(id);
+        }
+        for (var after = ""; ;)
+        {
+            var page = await agents.ListAsync(after, AgentsPerPage, cancellationToken);
+            foreach (var agent in page.Where(static agent => agent.RevokedMs is null))
+            {
+                var name = ObjectKeys.Agent(agent.SigningKeyId);
+                if (await repository.FindAsync(name, cancellationToken) is null)
+                {
+                    await repository.PutAsync(name, agent.SigningKey, cancellationToken);
+                }
+            }
+            if (page.Count < AgentsPerPage)
+            {
+                return;
+            }
+            after = page[^1].Name;
         }
     }
 

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
 using VirtBackup.Repository.Commits;
+using VirtBackup.Sealing;
 
 namespace VirtBackup.Controller.Store;
 

@@ -6,6 +6,7 @@ using VirtBackup.Format.Keys;
 using VirtBackup.Protocol.Store.V1;
 using VirtBackup.Protocol.Transport;
 using VirtBackup.Repository;
+using VirtBackup.Sealing;
 using VirtBackup.Repository.Reading;
 
 namespace VirtBackup.Controller.Store;

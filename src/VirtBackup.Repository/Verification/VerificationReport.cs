@@ -1,10 +1,14 @@
 using VirtBackup.Core;
+using VirtBackup.Format;
 
 namespace VirtBackup.Repository.Verification;
 
 /// <summary>What a verification checks and whom it tells.</summary>
 public sealed record VerificationOptions
 {
+    /// <summary>Only this recovery point: its manifest and keys, its map, and the packs in which they and its chunks lie. Null: everything.</summary>
+    public Id16? Point { get; init; }
+
     public required IManifestSignatureVerifier Signatures { get; init; }
 
     /// <summary>With it every chunk that a recovery point needs is opened; without it no key is needed.</summary>
@@ -13,8 +17,8 @@ public sealed record VerificationOptions
     public IProgress<VerificationProgress>? Progress { get; init; }
 }
 
-/// <summary>How far a verification is. <see cref="Bytes"/> counts what was read of packs.</summary>
-public readonly record struct VerificationProgress(long Packs, long Bytes, long Points, long Chunks, int Damages);
+/// <summary>How far a verification is. <see cref="Bytes"/> counts what was read of packs, <see cref="BytesTotal"/> what is to be read of them.</summary>
+public readonly record struct VerificationProgress(long Packs, long Bytes, long BytesTotal, long Points, long Chunks, int Damages);
 
 /// <summary>What a verification found.</summary>
 /// <param name="Packs">Packs read completely.</param>

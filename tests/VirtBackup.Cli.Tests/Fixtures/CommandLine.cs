@@ -16,6 +16,19 @@ internal sealed record Outcome(int ExitCode, string Output, string Error)
         return this;
     }
 
+    /// <summary>The failure that standard error tells a program: one line of JSON and nothing else.</summary>
+    public JsonNode FailureJson => JsonNode.Parse(Assert.Single(Error.Split('\n', StringSplitOptions.RemoveEmptyEntries)))!["error"]!;
+
+    /// <summary>An expected failure for a program.</summary>
+    public void FailsAsJson(int exitCode, string reason, string message, string next)
+    {
+        Assert.True(ExitCode == exitCode, $"exit code {ExitCode}\n{Output}\n{Error}");
+        Assert.Empty(Output);
+        Assert.Equal((exitCode, reason), ((int)FailureJson["exit_code"]!, (string?)FailureJson["reason"]));
+        Assert.Contains(message, (string?)FailureJson["message"]);
+        Assert.Contains(next, (string?)FailureJson["next"]);
+    }
+
     /// <summary>An expected failure: its exit code, one line that says what is wrong, and one with the next step.</summary>
     public void Fails(int exitCode, string error, string? next = null)
     {
@@ -50,14 +63,21 @@ internal static class CommandLine
         return await EndAsync(process);
     }
 
-    public static Process Start(TempFolder home, string[] arguments)
+    public static Process Start(TempFolder home, string[] arguments) => Start(home, Program, arguments);
+
+    /// <summary>A command on a terminal of its own (util-linux script), with the program on its path.</summary>
+    public static Process Terminal(TempFolder home, string command) => Start(home, "script", ["--quiet", "--command", command, "/dev/null"]);
+
+    private static Process Start(TempFolder home, string program, string[] arguments)
     {
-        var start = new ProcessStartInfo(Program, arguments)
+        var start = new ProcessStartInfo(program, arguments)
         {
             RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = home.Path,
         };
         start.Environment["HOME"] = home.Path;
         start.Environment["TZ"] = "UTC";
+        start.Environment["PATH"] = $"{Path.GetDirectoryName(Program)}:{Environment.GetEnvironmentVariable("PATH")}";
+        start.Environment["TERM"] = "xterm";
         start.Environment["VIRTBACKUP_COMPLETION_SECONDS"] = "30";
         start.Environment.Remove("VIRTBACKUP_CREDENTIALS");
         return Process.Start(start)!;

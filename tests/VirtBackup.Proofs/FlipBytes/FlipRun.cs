@@ -5,6 +5,7 @@ using VirtBackup.ObjectStores;
 using VirtBackup.Proofs.Installation;
 using VirtBackup.Proofs.Simulation;
 using VirtBackup.Repository.Verification;
+using VirtBackup.Sealing;
 
 namespace VirtBackup.Proofs.FlipBytes;
 
@@ -175,11 +176,12 @@ internal sealed class FlipRun : IAsyncDisposable
 
     private async Task<VerificationReport> VerifyAsync(bool withKeys)
     {
-        using var chunks = new ChunkCheck(_store, _site.Escrow, _site.Repository.Head.Uuid);
+        using var keyholder = new Keyholder(_store, _site.Escrow);
+        using var chunks = new EscrowedChunkOpener(keyholder, _site.Repository.Head);
         return await _site.Repository.VerifyAsync(
             new VerificationOptions
             {
-                Signatures = _defect == "skip-signatures" ? new NoSignatureCheck() : new SignatureCheck(_store),
+                Signatures = _defect == "skip-signatures" ? new NoSignatureCheck() : new KeptSignatures(_store),
                 Opener = !withKeys ? null : _defect == "skip-chunks" ? new NoChunkCheck() : chunks,
             },
             CancellationToken.None);

@@ -6,9 +6,9 @@ namespace VirtBackup.Testing.Installations;
 /// <summary>What a run of <c>virtbackup</c> left.</summary>
 public sealed record CommandResult(string Command, int ExitCode, string Stdout, string Stderr)
 {
-    /// <summary>The lines of standard error that begin with "error:", without that word.</summary>
+    /// <summary>The messages of the failures that standard error tells as JSON, a line each.</summary>
     public IReadOnlyList<string> Errors =>
-        [.. Stderr.Split('\n').Where(line => line.StartsWith("error: ", StringComparison.Ordinal)).Select(line => line["error: ".Length..])];
+        [.. Stderr.Split('\n').Where(line => line.StartsWith("{\"error\":", StringComparison.Ordinal)).Select(MessageOf)];
 
     /// <summary>The JSON on standard output of a command that must have succeeded.</summary>
     public JsonElement Json => EnsureSuccess().AnyJson;
@@ -26,4 +26,10 @@ public sealed record CommandResult(string Command, int ExitCode, string Stdout, 
     public CommandResult EnsureSuccess() => ExitCode == 0
         ? this
         : throw new LabException($"'virtbackup {Command}' ended with exit code {ExitCode}.\n{Stderr}{Stdout}");
+
+    private static string MessageOf(string line)
+    {
+        using var document = JsonDocument.Parse(line);
+        return document.RootElement.GetProperty("error").GetProperty("message").GetString()!;
+    }
 }

@@ -45,7 +45,8 @@ internal sealed class EnrollCommand : ProgramCommand
                 ("Controller", TextLayout.Cell(agent.Controller)),
                 ("Home", TextLayout.Cell(agent.Home)),
                 ("Certificate until", TextLayout.Cell(Units.Time(agent.CertificateExpireTime))),
-                ("Next", TextLayout.Cell("virtbackup agent run --config /etc/virtbackup/agent.yaml")));
+                ("Configuration", TextLayout.Cell($"name this host's machines in agent.yaml, with 'home: {agent.Home}' (deploy/agent.yaml is a template)")),
+                ("Next", TextLayout.Cell("virtbackup agent run --config agent.yaml")));
         });
         return ExitCode.Succeeded;
     }

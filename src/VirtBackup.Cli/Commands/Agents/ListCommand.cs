@@ -18,7 +18,7 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
                 console.WriteLine("There are no agents. Make a join token for the first: virtbackup agent token");
                 return;
             }
-            var table = TextLayout.Columns("AGENT", "STATE", "HOST", "HYPERVISOR", ">VMS", "LAST SEEN", "CERTIFICATE UNTIL", "VERSION");
+            var table = new ColumnTable("AGENT", "STATE", "HOST", "?HYPERVISOR", ">VMS", "?LAST SEEN", "?CERTIFICATE UNTIL", "?VERSION");
             foreach (var agent in list.Agents)
             {
                 table.AddRow(
@@ -26,7 +26,7 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
                     TextLayout.Cell(Units.Count(agent.VirtualMachines)), TextLayout.Cell(Units.Time(agent.LastSeenTime)),
                     TextLayout.Cell(Units.Time(agent.CertificateExpireTime)), TextLayout.Cell(agent.Version ?? "-"));
             }
-            console.Write(table);
+            table.Write(console);
         });
         return ExitCode.Succeeded;
     }

@@ -26,7 +26,7 @@ internal sealed class InitCommand : ProgramCommand
         Description = "Name or address under which agents and operators reach the controller; may be repeated [default: this host's name]", HelpName = "NAME",
     };
 
-    private readonly Option<string?> _kit = new("--kit") { Description = "Write the recovery kit to a file of mode 0600 instead of the terminal", HelpName = "FILE" };
+    private readonly KitChoice _kit = new();
 
     private readonly Option<string?> _fromKit = new("--from-kit") { Description = "Rebuild the controller of an existing repository from its recovery kit", HelpName = "FILE" };
 
@@ -38,7 +38,7 @@ internal sealed class InitCommand : ProgramCommand
     public InitCommand(CliContext context)
         : base("init", "Set up a controller: certificate authority, repository, recovery kit", context)
     {
-        foreach (var option in new Option[] { _data, _repository, _listen, _names, _kit, _fromKit, _credentials })
+        foreach (var option in new Option[] { _data, _repository, _listen, _names, _kit.Option, _fromKit, _credentials })
         {
             Add(option);
         }
@@ -49,7 +49,6 @@ internal sealed class InitCommand : ProgramCommand
         var report = ReportFor(parse);
         var wish = ReadWish(parse);
         var setup = new ControllerSetup(Context);
-        var kitFile = parse.GetValue(_kit);
         NewController made;
         if (parse.GetValue(_fromKit) is { } source)
         {
@@ -58,11 +57,11 @@ internal sealed class InitCommand : ProgramCommand
         }
         else
         {
-            made = await setup.CreateAsync(wish, kit => HandOver(kit, kitFile, report), cancellationToken);
+            made = await setup.CreateAsync(wish, _kit.HandOver(parse, report), cancellationToken);
         }
         using (made.Kit)
         {
-            var view = new InitView(made.Data, made.Repository, made.RepositoryId, made.Address, made.Credentials, kitFile is null or "-" ? null : Path.GetFullPath(kitFile));
+            var view = new InitView(made.Data, made.Repository, made.RepositoryId, made.Address, made.Credentials, _kit.FileOf(parse));
             report.Write(view, static (console, result) =>
             {
                 console.Write(TextLayout.Cell("The controller is set up.", TextLayout.Good));
@@ -86,24 +85,6 @@ internal sealed class InitCommand : ProgramCommand
         var credentials = parse.GetValue(_credentials) is { Length: > 0 } folder ? folder : CredentialFolder.Locate(null, Context).Path;
         return new ControllerWish(
             parse.GetRequiredValue(_data), parse.GetRequiredValue(_repository), parse.GetRequiredValue(_listen), names, credentials, "operator");
-    }
-
-    // The kit is shown once. A program that reads JSON gets it in a file only, so that it does not end in a log.
-    private void HandOver(RecoveryKit kit, string? file, Report report)
-    {
-        if (file is not null and not "-")
-        {
-            kit.Save(Path.GetFullPath(file));
-            return;
-        }
-        if (report.IsJson)
-        {
-            throw CommandFault.Usage("The recovery kit has nowhere to go: with --output json it is not printed.", "add --kit FILE");
-        }
-        var text = RecoveryKitText.Format(kit);
-        Context.Terminal.ErrorWriter.WriteLine("Print or write down the recovery kit and keep it away from this machine. It is not shown again.\n");
-        Context.Terminal.ErrorWriter.WriteLine(System.Text.Encoding.UTF8.GetString(text));
-        System.Security.Cryptography.CryptographicOperations.ZeroMemory(text);
     }
 }
 

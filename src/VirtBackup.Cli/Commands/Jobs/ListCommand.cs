@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
 using VirtBackup.Cli.Connection;
 using VirtBackup.Cli.Output;
 using VirtBackup.Cli.Views;
@@ -12,7 +14,11 @@ internal sealed class ListCommand : RemoteCommand
     private readonly string? _kind;
     private readonly Option<string?> _machine = new("--vm") { Description = "Only jobs of this virtual machine", HelpName = "VM" };
     private readonly Option<bool> _running = new("--running") { Description = "Only jobs that have not ended" };
-    private readonly Option<int> _limit = new("--limit") { Description = "How many at most", HelpName = "N", DefaultValueFactory = static _ => 50 };
+
+    private readonly Option<int> _limit = new("--limit")
+    {
+        Description = "How many at most", HelpName = "N", CustomParser = ParseLimit, DefaultValueFactory = static _ => 50,
+    };
 
     public ListCommand(CliContext context, string description, string? kind = null)
         : base("list", description, context)
@@ -21,13 +27,6 @@ internal sealed class ListCommand : RemoteCommand
         Add(_machine);
         Add(_running);
         Add(_limit);
-        _limit.Validators.Add(static result =>
-        {
-            if (result.GetValueOrDefault<int>() < 1)
-            {
-                result.AddError("--limit must be 1 or more.");
-            }
-        });
     }
 
     protected override async Task<int> RunAsync(ParseResult parse, ControllerConnection controller, Report report, CancellationToken cancellationToken)
@@ -37,5 +36,15 @@ internal sealed class ListCommand : RemoteCommand
             parse.GetValue(_machine) ?? "", parse.GetValue(_running), parse.GetValue(_limit), wanted, cancellationToken);
         report.Write(new { Jobs = jobs.ConvertAll(JobView.Of) }, static (console, list) => JobTables.WriteList(console, list.Jobs));
         return ExitCode.Succeeded;
+    }
+
+    private static int ParseLimit(ArgumentResult result)
+    {
+        if (result.Tokens is [{ Value: var text }] && int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var limit) && limit > 0)
+        {
+            return limit;
+        }
+        result.AddError("--limit must be a number, 1 or more.");
+        return 0;
     }
 }

@@ -18,16 +18,21 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
                 console.WriteLine("There are no virtual machines. They appear when an agent is enrolled and runs: virtbackup agent token");
                 return;
             }
-            var table = TextLayout.Columns("VM", "ID", "AGENT", "STATE", ">DISKS", ">SIZE", ">POINTS", "LAST POINT", "PROBLEM");
+            var table = new ColumnTable("VM", "AGENT", "STATE", "?>DISKS", ">SIZE", ">POINTS", "?LAST POINT", "?ID");
             foreach (var machine in list.VirtualMachines)
             {
                 table.AddRow(
-                    TextLayout.Cell(machine.Name), TextLayout.Cell(Units.ShortId(machine.VmId)), TextLayout.Cell(machine.Agent ?? "-"),
-                    TextLayout.Cell(machine.State, machine.State == "gone" ? TextLayout.Faint : default(Style?)), TextLayout.Cell(Units.Count((ulong)machine.Disks.Count)),
-                    TextLayout.Cell(Units.Bytes(Total(machine))), TextLayout.Cell(Units.Count(machine.RecoveryPoints)),
-                    TextLayout.Cell(Units.Time(machine.LastPointTime)), TextLayout.Cell(machine.Problem ?? "-", machine.Problem is null ? default(Style?) : (Style?)TextLayout.Bad));
+                    TextLayout.Cell(machine.Name), TextLayout.Cell(machine.Agent ?? "-"),
+                    TextLayout.Cell(machine.State, machine.Problem is not null ? TextLayout.Bad : machine.State == "gone" ? TextLayout.Faint : default(Style?)),
+                    TextLayout.Cell(Units.Count((ulong)machine.Disks.Count)), TextLayout.Cell(Units.Bytes(Total(machine))), TextLayout.Cell(Units.Count(machine.RecoveryPoints)),
+                    TextLayout.Cell(Units.Time(machine.LastPointTime)), TextLayout.Cell(Units.ShortId(machine.VmId)));
             }
-            console.Write(table);
+            table.Write(console);
+            foreach (var machine in list.VirtualMachines.Where(static machine => machine.Problem is not null))
+            {
+                console.Write(TextLayout.Cell($"{machine.Name}: {machine.Problem}", TextLayout.Bad));
+                console.WriteLine();
+            }
         });
         return ExitCode.Succeeded;
     }

@@ -1,15 +1,14 @@
-using System.Collections.Concurrent;
 using VirtBackup.Core;
 using VirtBackup.Format;
 using VirtBackup.Format.Keys;
-using VirtBackup.Sealing;
 
-namespace VirtBackup.Controller.Store;
+namespace VirtBackup.Sealing;
 
 /// <summary>
-/// Opens VM keys with the escrowed restore key. The only place in the controller that touches keys of data. Safe for
-/// concurrent use.
+/// Opens the VM keys that a repository keeps with the escrowed restore key. Safe for concurrent use.
 /// </summary>
+/// <param name="store">Where the key objects are.</param>
+/// <param name="escrow">Stays the caller's.</param>
 public sealed class Keyholder(IObjectStore store, EscrowKeys escrow) : IDisposable
 {
     // The private key must not be used concurrently.
@@ -43,34 +42,4 @@ public sealed class Keyholder(IObjectStore store, EscrowKeys escrow) : IDisposab
     }
 
     public void Dispose() => _opening.Dispose();
-}
-
-/// <summary>VM keys that were opened for one operation; wiped when it is over. Safe for concurrent use.</summary>
-internal sealed class OpenedKeys(Keyholder keyholder) : IDisposable
-{
-    private readonly ConcurrentDictionary<(Id16 Vm, Id16 Epoch), VmKey> _keys = new();
-
-    public async ValueTask<VmKey> GetAsync(Id16 vm, Id16 epoch, CancellationToken cancellationToken)
-    {
-        if (_keys.TryGetValue((vm, epoch), out var known))
-        {
-            return known;
-        }
-        var opened = await keyholder.OpenAsync(vm, epoch, cancellationToken);
-        var kept = _keys.GetOrAdd((vm, epoch), opened);
-        if (!ReferenceEquals(kept, opened))
-        {
-            opened.Dispose();
-        }
-        return kept;
-    }
-
-    public void Dispose()
-    {
-        foreach (var key in _keys.Values)
-        {
-            key.Dispose();
-        }
-        _keys.Clear();
-    }
 }

@@ -2,7 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Maps;
 
-namespace VirtBackup.Repository.Verification;
+namespace VirtBackup.Format;
 
 /// <summary>Checks a manifest's signature with the public key of the agent that its head names.</summary>
 public interface IManifestSignatureVerifier

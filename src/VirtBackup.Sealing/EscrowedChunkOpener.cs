@@ -1,0 +1,48 @@
+using System.Security.Cryptography;
+using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Maps;
+
+namespace VirtBackup.Sealing;
+
+/// <summary>
+/// Opens any chunk of a repository with the escrowed keys. Not safe for concurrent use; wipes what it opened.
+/// </summary>
+public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
+{
+    /// <summary>The generation of chunk-id keys that controllers use for their repository's own scope.</summary>
+    private const ushort FirstGeneration = 1;
+
+    private readonly OpenedKeys _vmKeys;
+    private readonly ChunkKeyRing _ring;
+    private readonly ChunkOpener _opener;
+    private readonly byte[] _plain = new byte[Limits.ChunkBytesMax];
+
+    /// <param name="keyholder">Stays the caller's.</param>
+    /// <param name="head">Which scopes there are.</param>
+    public EscrowedChunkOpener(Keyholder keyholder, RepositoryHead head)
+    {
+        ArgumentNullException.ThrowIfNull(keyholder);
+        ArgumentNullException.ThrowIfNull(head);
+        _vmKeys = new OpenedKeys(keyholder);
+        var scopes = head.Scopes.Select(static scope => (Id: Id16.Parse(scope.Id), scope.Generation)).Append((Id: head.Uuid, Generation: FirstGeneration)).Distinct();
+        var idKeys = scopes.Select(scope => keyholder.DeriveIdKey(scope.Id, scope.Generation)).ToList();
+        _ring = new ChunkKeyRing(idKeys);
+        idKeys.ForEach(static key => key.Dispose());
+        _opener = new ChunkOpener(_ring);
+    }
+
+    public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
+    {
+        var key = await _vmKeys.GetAsync(vm, entry.EpochId, cancellationToken);
+        _opener.Open(record.Span, entry.Id, key.Unmask(entry.Id, entry.MaskedSecret), _plain.AsSpan(0, entry.Length));
+    }
+
+    public void Dispose()
+    {
+        CryptographicOperations.ZeroMemory(_plain);
+        _opener.Dispose();
+        _ring.Dispose();
+        _vmKeys.Dispose();
+    }
+}
