@@ -40,7 +40,7 @@ internal sealed record KillPlan(Victims Victims, Mark Mark, TimeSpan Delay, bool
     [
         (Mark.Asked, 2, 200, 700, 1),
         (Mark.Cutting, 3, 0, 300, 2),
-        (Mark.Reading, 3, 0, 2500, 1),
+        (Mark.Reading, 3, 0, 1800, 1),
         (Mark.Committing, 4, 0, 20, 2),
         (Mark.Committed, 4, 0, 60, 3),
     ];

@@ -16,8 +16,8 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
 {
     private const string Machine = "writer";
 
-    // Reading what the guest writes in a trial takes about a second.
-    private const string Rate = "3MiB";
+    // Reading what the guest writes in a trial takes about two seconds.
+    private const string Rate = "8MiB";
     private readonly KnownPoints _points = new(vm, installation, options.Sabotage);
     private readonly Tally _tally = new();
     private readonly Stopwatch _step = Stopwatch.StartNew();

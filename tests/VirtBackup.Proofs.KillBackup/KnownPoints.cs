@@ -22,7 +22,7 @@ internal sealed class KnownPoints(LabVm vm, Installation installation, string? s
     public async Task<Dictionary<string, string>> HashDisksAsync()
     {
         var hashes = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (var disk in vm.Disks) hashes[disk.DeviceId] = await LabDisk.Sha256Async(disk.Path, disk.Format, inUse: true);
+        foreach (var disk in vm.Disks) hashes[disk.DeviceId] = await DiskContent.HashAsync(disk.Path, disk.Format, inUse: true);
         return hashes;
     }
 
@@ -66,7 +66,7 @@ internal sealed class KnownPoints(LabVm vm, Installation installation, string? s
             foreach (var (disk, hash) in hashes)
             {
                 var image = restored.GetValueOrDefault(disk) ?? throw new Refuted($"point {point} was restored without {disk}");
-                if (await LabDisk.Sha256Async(image, FormatOf(image)) != hash) throw new Refuted($"{disk} of point {point} is not what the machine held at its cut");
+                if (await DiskContent.HashAsync(image, FormatOf(image)) != hash) throw new Refuted($"{disk} of point {point} is not what the machine held at its cut");
             }
         });
     }
