@@ -19,7 +19,7 @@ namespace VirtBackup.Controller.Tests;
 public sealed class StoreTests
 {
     /// <summary>More than one leaf, a run of zeros, and a short last chunk.</summary>
-    private static byte[] NewDisk()
+    internal static byte[] NewDisk()
     {
         var disk = new byte[(300 * 4096) + 777];
         new Random(7).NextBytes(disk);
@@ -245,7 +245,7 @@ public sealed class StoreTests
         return job.Result.Verify;
     }
 
-    private static async Task<BeginSessionResponse> BeginAsync(
+    internal static async Task<BeginSessionResponse> BeginAsync(
         TestAgent agent, Protocol.Admin.V1.Job job, string requestId = "r", string resume = "", ulong attempt = 1, string basePoint = "") =>
         await agent.World.Role.Store.BeginSessionAsync(
             agent.Caller,

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
@@ -8,28 +9,28 @@ namespace VirtBackup.Proofs.KillBackup;
 internal sealed class Refuted(string message) : Exception(message);
 
 /// <summary>
-/// A guest that writes all the time, an agent, a controller, and a hand that kills them in the middle of backups. Every
-/// recovery point whose content is known (a paused machine's disks, hashed past the product) must be restored equal.
+/// A guest that writes all the time, an agent, a controller, and a hand that kills them in the middle of backups. Whatever
+/// was committed must stay and be restored equal, and the next backup must miss nothing.
 /// </summary>
 internal sealed class KillProof(LabVm vm, Installation installation, InstalledAgent agent, Options options)
 {
     private const string Machine = "writer";
-    private const string Rate = "4MiB";
-    private const int DelayMaxMs = 5000;
-    private readonly List<(string Point, Dictionary<string, string> Hashes)> _known = [];
-    private int _folders;
 
-    public int Kills { get; private set; }
+    // Reading what the guest writes in a trial takes about two seconds.
+    private const string Rate = "8MiB";
+    private readonly KnownPoints _points = new(vm, installation, options.Sabotage);
+    private readonly Tally _tally = new();
+    private readonly Stopwatch _step = Stopwatch.StartNew();
+    private readonly List<string> _steps = [];
 
-    public int Committed { get; private set; }
+    /// <summary>Number of the trial that began last.</summary>
+    public static int Trial { get; private set; }
 
-    public int GivenUp { get; private set; }
-
-    public int Restored { get; private set; }
-
-    /// <summary>Sets the stage and runs all trials.</summary>
-    public static async Task<string> RunAsync(Options options)
+    /// <summary>Sets the stage and runs the trials.</summary>
+    /// <returns>The figures of the verdict.</returns>
+    public static async Task<string> RunAsync(Options options, Stopwatch clock)
     {
+        Trial = options.StartTrial;
         var guest = await LabGuest.GetAsync();
         await using var vm = await LabVm.BootAsync(new LabVmOptions
         {
@@ -44,21 +45,22 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
         await using var _ = installation;
         await installation.WaitForMachineAsync(Machine);
         var proof = new KillProof(vm, installation, agent, options);
-        await proof.BeginAsync();
-        for (var trial = options.StartTrial; trial < options.StartTrial + options.Trials; trial++)
+        try
         {
-            try
+            await proof.BeginAsync();
+            for (var done = 0; options.WantsAnother(done, clock.Elapsed); done++)
             {
-                await proof.TryAsync(trial);
+                Trial = options.StartTrial + done;
+                await proof.TryAsync(KillPlan.Of(options.Seed, Trial));
             }
-            catch (Exception failure)
-            {
-                throw new Refuted($"trial {trial}: {failure.Message}");
-            }
+            await proof._points.RequireKeptAsync(full: true);
         }
-        foreach (var (point, hashes) in proof._known.ToArray()) await proof.RequireEqualAsync(point, hashes);
-        await proof.RequireCleanAsync();
-        return $"trials={options.Trials} kills={proof.Kills} committed={proof.Committed} given-up={proof.GivenUp} points={proof._known.Count} restores={proof.Restored}";
+        catch
+        {
+            Console.WriteLine($"--- agent\n{agent.Service.Log}--- controller\n{installation.Controller.Log}---");
+            throw;
+        }
+        return $"{proof._tally} points={proof._points.Count} restores={proof._points.Restores}";
     }
 
     private async Task BeginAsync()
@@ -67,113 +69,136 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
             "(n=0; while :; do dd if=/dev/urandom of=/data/w bs=64k count=4 seek=$((n * 4)) conv=notrunc; sync; n=$(((n + 7) % 190)); sleep 0.3; done) </dev/null >/dev/null 2>&1 &"))
             .EnsureSuccess();
         await BackUpPausedAsync();
+        Note("first backup");
         if (options.Sabotage == Sabotages.DamagePack) Sabotages.DamagePackOf(installation);
+        WriteSteps();
     }
 
-    private async Task TryAsync(int trial)
+    private async Task TryAsync(KillPlan plan)
     {
-        var chance = new Chance(options.Seed, trial);
-        var victims = chance.Below(3);
-        var delay = TimeSpan.FromMilliseconds(chance.Below(DelayMaxMs));
-        var paused = chance.Below(2) == 0;
-        Console.WriteLine($"trial {trial}: kill {(victims == 0 ? "the agent" : victims == 1 ? "the controller" : "both")} after {delay.TotalMilliseconds:0} ms, guest {(paused ? "paused" : "running")}");
-
-        await WriteAsync(chance);
+        Console.WriteLine($"trial {Trial}: {plan}");
+        (await vm.ExecAsync(plan.Writes.Before)).EnsureSuccess();
+        Note("write");
         // With the guest paused throughout, every attempt of the killed backup cuts the same known content.
-        var hashes = paused ? await PauseAndHashAsync() : null;
-        var job = (await installation.RunAsync("backup", "run", Machine, "--detach", "--rate-limit", Rate)).Json.GetProperty("job_id").GetString()!;
-        await Task.Delay(delay);
-        await KillAsync(victims);
-        await RestartAsync(victims, agentFirst: chance.Below(2) == 0);
-        await SettleAsync(job, hashes);
-        if (paused) await vm.QmpAsync("cont");
+        if (plan.Paused) await vm.QmpAsync("stop");
+        var hashes = plan.Paused ? await _points.HashDisksAsync() : null;
+        Note("hash");
 
+        var asked = DateTimeOffset.UtcNow;
+        var marks = new BackupMarks(vm, installation, agent);
+        var asking = installation.RunAsync("backup", "run", Machine, "--detach", "--rate-limit", Rate);
+        await marks.WaitAsync(plan.Mark);
+        await Task.Delay(plan.Delay);
+        await KillAsync(plan.Victims);
+        var stage = await marks.ReadStageAsync();
+        var answer = await asking;
+        Note("backup and kill");
+        await RestartAsync(plan);
+        Note("restart");
+        // A controller that was killed before it answered has made the job, or it has not.
+        var killed = answer.ExitCode == 0 ? answer.Json : await FindJobAsync(asked);
+        if (killed is null) stage = Stage.Unasked;
+        _tally.Count(plan.Victims, stage);
+        Console.WriteLine($"  killed while '{stage.ToString().ToLowerInvariant()}'");
+        if (killed is { } job) await SettleAsync(marks, job, stage, hashes);
+        await _points.RequireKeptAsync(full: false);
+        Note("verify");
+
+        var expected = plan.Paused ? "paused" : "running";
+        var state = (await vm.QmpAsync("query-status")).GetProperty("status").GetString();
+        if (state != expected) throw new Refuted($"the guest is '{state}' after the kill; it was '{expected}'");
+        if (plan.Paused) await vm.QmpAsync("cont");
         // Whatever the kill left: nothing that the guest wrote before or after it is missed by the next backup.
-        await WriteAsync(chance);
+        (await vm.ExecAsync(plan.Writes.After)).EnsureSuccess();
+        Note("write");
         if (options.Sabotage == Sabotages.ForgetWrites) await Sabotages.ForgetWritesAsync(vm);
         await installation.WaitForMachineAsync(Machine);
-        var (point, known) = await BackUpPausedAsync();
-        await RequireEqualAsync(point, known);
-        var (earlier, content) = _known[chance.Below(_known.Count)];
-        await RequireEqualAsync(earlier, content);
-        await RequireCleanAsync();
+        await BackUpPausedAsync();
+        await RequireTidyAsync();
+        await _points.RequireEarlierAsync(plan.EarlierPoint);
+        Note("restore an earlier point");
+        WriteSteps();
     }
 
-    private async Task WriteAsync(Chance chance) =>
-        (await vm.ExecAsync($"dd if=/dev/urandom of=/data/x{chance.Below(4)} bs=1M count={4 + chance.Below(6)} conv=notrunc 2>/dev/null; sync")).EnsureSuccess();
-
-    private async Task<Dictionary<string, string>> PauseAndHashAsync()
+    private async Task BackUpPausedAsync()
     {
         await vm.QmpAsync("stop");
-        var hashes = new Dictionary<string, string>();
-        foreach (var disk in vm.Disks) hashes[disk.DeviceId] = await LabDisk.Sha256Async(disk.Path, disk.Format, inUse: true);
-        return hashes;
-    }
-
-    private async Task<(string Point, Dictionary<string, string> Hashes)> BackUpPausedAsync()
-    {
-        var hashes = await PauseAndHashAsync();
-        var point = PointOf(await installation.BackUpAsync(Machine));
+        var hashes = await _points.HashDisksAsync();
+        Note("hash");
+        var point = await installation.BackUpAsync(Machine);
         await vm.QmpAsync("cont");
-        _known.Add((point, hashes));
-        return _known[^1];
+        Note("next backup");
+        if (_tally.Trials > 0 && point.GetProperty("streams").EnumerateArray().All(disk => disk.GetProperty("read_reason").GetString() == "changed blocks only")) _tally.Incremental++;
+        await _points.AddAsync(KnownPoints.PointOf(point), hashes);
+        Note("restore");
     }
 
-    private async Task KillAsync(int victims)
+    private async Task KillAsync(Victims victims)
     {
-        Kills++;
-        if (victims != 1) await agent.Service.KillAsync();
-        if (victims != 0) await installation.Controller.KillAsync();
+        var agentEnds = victims != Victims.Controller ? agent.Service.KillAsync() : Task.CompletedTask;
+        var controllerEnds = victims != Victims.Agent ? installation.Controller.KillAsync() : Task.CompletedTask;
+        await Task.WhenAll(agentEnds, controllerEnds);
     }
 
-    private async Task RestartAsync(int victims, bool agentFirst)
+    private async Task RestartAsync(KillPlan plan)
     {
-        if (victims == 2 && agentFirst) agent.Service.Launch();
-        if (victims != 0) await installation.Controller.StartAsync();
-        if (victims == 2 && agentFirst) await agent.Service.WaitForLineAsync("ready: connected", TimeSpan.FromMinutes(1));
-        else if (victims != 1) await agent.Service.StartAsync();
+        var agentFirst = plan is { Victims: Victims.Both, AgentFirst: true };
+        if (agentFirst) agent.Service.Launch();
+        if (plan.Victims != Victims.Agent) await installation.Controller.StartAsync();
+        if (agentFirst) await agent.Service.WaitForLineAsync("ready: connected", TimeSpan.FromMinutes(1));
+        else if (plan.Victims != Victims.Controller) await agent.Service.StartAsync();
     }
 
-    /// <summary>Waits for the killed job's outcome: a recovery point, which is remembered if its content is known, or one told failure.</summary>
-    private async Task SettleAsync(string job, Dictionary<string, string>? hashes)
+    /// <summary>Waits for the killed job's outcome, which must be true: a recovery point, or one told failure and no point.</summary>
+    private async Task SettleAsync(BackupMarks marks, JsonElement job, Stage stage, Dictionary<string, string>? hashes)
     {
-        var result = await installation.FollowAsync(job);
-        var view = result.AnyJson;
-        var state = view.GetProperty("state").GetString();
-        if (state == "succeeded")
+        var result = await installation.FollowAsync(job.GetProperty("job_id").GetString()!);
+        var point = KnownPoints.PointOf(job);
+        var state = result.AnyJson.GetProperty("state").GetString();
+        var listed = (await installation.ListPointsAsync()).Contains(point);
+        if (listed != (state == "succeeded") || listed != marks.IsCommitted(point) || (stage >= Stage.Releasing && !listed))
         {
-            Committed++;
-            if (hashes is not null) _known.Add((PointOf(view.GetProperty("result").GetProperty("backup")), hashes));
+            throw new Refuted($"the backup killed at the stage '{stage}' ended as '{state}'; its point is {(listed ? "" : "not ")}listed, "
+                + $"its manifest {(marks.IsCommitted(point) ? "" : "not ")}there: {result.Stderr}");
+        }
+        if (listed)
+        {
+            _tally.Committed++;
+            Note("follow");
+            await _points.AddAsync(point, hashes);
+            Note("restore");
             return;
         }
         if (state != "failed" || result.Errors.Count != 1) throw new Refuted($"the killed backup ended as '{state}': {result.Stderr}");
-        GivenUp++;
+        _tally.GivenUp++;
         Console.WriteLine($"  the killed backup was given up: {result.Errors[0]}");
     }
 
-    private async Task RequireEqualAsync(string point, Dictionary<string, string> hashes)
+    /// <summary>Nothing of broken-off runs is left in QEMU or on the host; one bitmap per disk tracks changes.</summary>
+    private async Task RequireTidyAsync()
     {
-        var folder = $"r{_folders++}";
-        var restored = await installation.RestoreDisksAsync(point, folder);
-        if (options.Sabotage == Sabotages.MissRange) await Sabotages.MissRangeAsync(restored["disk-data"]);
-        foreach (var (disk, hash) in hashes)
+        var nodes = await BackupMarks.ListNodesAsync(vm);
+        var files = Directory.GetFileSystemEntries(agent.FleeceFolder);
+        var bitmaps = await Sabotages.ListBitmapsAsync(vm);
+        if (nodes.Count > 0 || files.Length > 0 || bitmaps.Count != vm.Disks.Count)
         {
-            var image = restored.GetValueOrDefault(disk) ?? throw new Refuted($"point {point} was restored without {disk}");
-            var format = image.EndsWith(".raw", StringComparison.Ordinal) ? LabDiskFormat.Raw : LabDiskFormat.Qcow2;
-            if (await LabDisk.Sha256Async(image, format) != hash) throw new Refuted($"{disk} of point {point} is not what the machine held at its cut");
+            throw new Refuted($"left behind: nodes [{string.Join(' ', nodes)}], files [{string.Join(' ', files)}], bitmaps [{string.Join(' ', bitmaps)}]");
         }
-        Restored++;
-        Directory.Delete(installation.File(folder), recursive: true);
     }
 
-    private async Task RequireCleanAsync()
+    private async Task<JsonElement?> FindJobAsync(DateTimeOffset madeAfter) =>
+        (await installation.RunAsync("job", "list")).Json.GetProperty("jobs").EnumerateArray()
+            .Where(job => job.GetProperty("create_time").GetDateTimeOffset() >= madeAfter).Select(job => (JsonElement?)job).SingleOrDefault();
+
+    private void Note(string step)
     {
-        var verified = await installation.RunAsync("repository", "verify", "--full");
-        if (verified.ExitCode != 0) throw new Refuted($"the repository is not clean: {verified.Stderr}{verified.Stdout}");
-        var listed = await installation.ListPointsAsync();
-        var lost = _known.Select(known => known.Point).Except(listed).ToList();
-        if (lost.Count > 0) throw new Refuted($"committed points are gone: {string.Join(", ", lost)}");
+        _steps.Add($"{step} {_step.Elapsed.TotalSeconds:0.0}");
+        _step.Restart();
     }
 
-    private static string PointOf(JsonElement point) => point.GetProperty("point_id").GetString()!;
+    private void WriteSteps()
+    {
+        Console.WriteLine($"  seconds: {string.Join(", ", _steps)}");
+        _steps.Clear();
+    }
 }

@@ -4,43 +4,52 @@ using System.Security.Cryptography;
 namespace VirtBackup.Proofs.KillBackup;
 
 /// <summary>What a run of the proof is asked to do.</summary>
-internal sealed record Options(ulong Seed, int Trials, int StartTrial, string? Sabotage)
+/// <param name="Seed">Decides every choice of every trial.</param>
+/// <param name="StartTrial">Number of the first trial.</param>
+/// <param name="Trials">How many; null: as many as the time allows.</param>
+/// <param name="Short">At most a minute.</param>
+/// <param name="Sabotage">A planted fault that must make the proof fail; <c>list</c> prints their names.</param>
+internal sealed record Options(ulong Seed, int StartTrial, int? Trials, bool Short, string? Sabotage)
 {
-    private const int TrialsDefault = 40;
-    private const int TrialsShort = 1;
+    public const string Usage = "usage: kill-backup [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]";
+
+    private const int TrialsMax = 100;
+    private const int TrialsShortMax = 2;
+
+    /// <summary>No new trial begins later, unless their number was given.</summary>
+    private TimeSpan Limit => Short ? TimeSpan.FromSeconds(25) : TimeSpan.FromMinutes(35);
 
     /// <exception cref="FormatException">An option is unknown or has no good value.</exception>
-    public static Options Parse(string[] arguments)
+    /// <exception cref="OverflowException">A number is too large.</exception>
+    public static Options Parse(ReadOnlySpan<string> arguments)
     {
-        var options = new Options(BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8)), TrialsDefault, 0, null);
+        var options = new Options(BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(sizeof(ulong))), 0, null, false, null);
         for (var i = 0; i < arguments.Length; i++)
         {
-            string Value() => ++i < arguments.Length ? arguments[i] : throw new FormatException($"{arguments[i - 1]} needs a value.");
-            options = arguments[i] switch
+            var name = arguments[i];
+            if (name == "--short")
             {
-                "--seed" => options with { Seed = ulong.Parse(Value(), CultureInfo.InvariantCulture) },
-                "--trials" => options with { Trials = int.Parse(Value(), CultureInfo.InvariantCulture) },
-                "--start-trial" => options with { StartTrial = int.Parse(Value(), CultureInfo.InvariantCulture) },
-                "--short" => options with { Trials = TrialsShort },
-                "--sabotage" => options with { Sabotage = Value() },
-                var unknown => throw new FormatException($"Unknown option '{unknown}'."),
+                options = options with { Short = true };
+                continue;
+            }
+            if (++i == arguments.Length)
+            {
+                throw new FormatException($"The option {name} is not known or lacks its value.");
+            }
+            var value = arguments[i];
+            options = name switch
+            {
+                "--seed" => options with { Seed = ulong.Parse(value, NumberStyles.None, CultureInfo.InvariantCulture) },
+                "--trials" => options with { Trials = int.Parse(value, NumberStyles.None, CultureInfo.InvariantCulture) },
+                "--start-trial" => options with { StartTrial = int.Parse(value, NumberStyles.None, CultureInfo.InvariantCulture) },
+                "--sabotage" => options with { Sabotage = value },
+                _ => throw new FormatException($"The option {name} is not known."),
             };
         }
-        return options;
+        return options.Trials == 0 ? throw new FormatException("No trial proves nothing: --trials must be at least 1.") : options;
     }
-}
 
-/// <summary>Choices of one trial, from the seed and the trial's number alone (SplitMix64).</summary>
-internal sealed class Chance(ulong seed, int trial)
-{
-    private ulong _state = seed + (ulong)trial * 0xD1342543DE82EF95;
-
-    /// <summary>A number from 0 to <paramref name="bound"/> − 1.</summary>
-    public int Below(int bound)
-    {
-        var z = _state += 0x9E3779B97F4A7C15;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return (int)((z ^ (z >> 31)) % (ulong)bound);
-    }
+    /// <summary>Whether another trial is due after <paramref name="done"/> of them, <paramref name="elapsed"/> after the start.</summary>
+    public bool WantsAnother(int done, TimeSpan elapsed) =>
+        Trials is { } trials ? done < trials : done == 0 || (done < (Short ? TrialsShortMax : TrialsMax) && elapsed < Limit);
 }

@@ -20,17 +20,20 @@ internal static class Sabotages
     /// <summary>Clears every bitmap of the product in QEMU.</summary>
     public static async Task ForgetWritesAsync(LabVm vm)
     {
-        foreach (var node in (await vm.QmpAsync("query-named-block-nodes", """{"flat":true}""")).EnumerateArray())
+        foreach (var (node, bitmap) in await ListBitmapsAsync(vm))
         {
-            if (!node.TryGetProperty("dirty-bitmaps", out var bitmaps)) continue;
-            foreach (var bitmap in bitmaps.EnumerateArray())
-            {
-                // QEMU's own bitmaps have no name.
-                if (!bitmap.TryGetProperty("name", out var text) || text.GetString() is not { } name || !name.StartsWith("virtbackup-", StringComparison.Ordinal)) continue;
-                await vm.QmpAsync("block-dirty-bitmap-clear", $$"""{"node":"{{node.GetProperty("node-name").GetString()}}","name":"{{name}}"}""");
-            }
+            await vm.QmpAsync("block-dirty-bitmap-clear", $$"""{"node":"{{node}}","name":"{{bitmap}}"}""");
         }
     }
+
+    /// <summary>The product's bitmaps in QEMU. QEMU's own have no name.</summary>
+    public static async Task<IReadOnlyList<(string Node, string Bitmap)>> ListBitmapsAsync(LabVm vm) =>
+        [.. from node in (await vm.QmpAsync("query-named-block-nodes", """{"flat":true}""")).EnumerateArray()
+            where node.TryGetProperty("dirty-bitmaps", out _)
+            from bitmap in node.GetProperty("dirty-bitmaps").EnumerateArray()
+            let name = bitmap.TryGetProperty("name", out var text) ? text.GetString()! : ""
+            where name.StartsWith("virtbackup-", StringComparison.Ordinal)
+            select (node.GetProperty("node-name").GetString()!, name)];
 
     /// <summary>Writes a pattern that no guest wrote over 64 KiB of an image.</summary>
     public static Task<string> MissRangeAsync(string image) => Proc.CheckAsync(

@@ -5,6 +5,7 @@ using VirtBackup.Format.Maps;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Commits;
 using VirtBackup.Repository.Tests.Fixtures;
+using VirtBackup.Testing.Stores;
 
 namespace VirtBackup.Repository.Tests;
 
@@ -27,6 +28,29 @@ public sealed class CommitTests
         Assert.Equal([1], await world.Repository.ProbeAsync(RecordKind.Map, World.Scope, point.Root.ToArray(), Token));
         await world.AssertReadableAsync(point);
         Assert.Equal(point.Id, (await world.Repository.FindTipAsync(point.Machine.Vm, Token))!.Point);
+    }
+
+    [Fact]
+    public async Task ACommitIsFinishedAlthoughItsCallerGoesAwayWhenTheManifestHasItsName()
+    {
+        using var call = CancellationTokenSource.CreateLinkedTokenSource(Token);
+        await using var world = await World.CreateAsync(new SimulatedStore(new SimulatedStoreOptions
+        {
+            Inject = operation =>
+            {
+                if (operation.Step == SimulatedStep.SyncFolder && operation.Key!.StartsWith(ObjectKeys.RecoveryPointsPrefix, StringComparison.Ordinal))
+                {
+                    call.Cancel();
+                }
+                return null;
+            },
+        }));
+        var point = world.NewMachine(1).Point(1, Disk);
+        await using var session = world.Begin();
+        await world.UploadAsync(session, point);
+        await world.Repository.CommitAsync(session, point.Manifest, point.Expectation, KeylessLeafInspector.Instance, call.Token);
+        Assert.True(call.IsCancellationRequested);
+        await world.AssertReadableAsync(point);
     }
 
     [Fact]

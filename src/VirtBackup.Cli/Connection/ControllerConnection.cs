@@ -12,7 +12,8 @@ namespace VirtBackup.Cli.Connection;
 /// <summary>The controller, called with an operator's certificate over TLS in which both sides prove themselves.</summary>
 internal sealed class ControllerConnection : IDisposable
 {
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(10);
+    // A host with much to do takes seconds to shake hands; an address where nobody listens refuses at once all the same.
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(30);
 
     private readonly X509Certificate2 _certificate;
     private readonly X509Certificate2 _root;

@@ -222,11 +222,12 @@ public sealed partial class JobService(
         {
             foreach (var before in _active.Values.Where(job => job.Agent == agent && job.State == JobPhase.Running).ToList())
             {
-                await ChangeAsync(before, await NextAttemptAsync(before, cancellationToken), [], cancellationToken);
+                // First: a commit of the old process that is under way decides what becomes of the job.
                 if (AttemptEnded is { } ended)
                 {
                     await ended(before.JobId);
                 }
+                await ChangeAsync(before, await NextAttemptAsync(before, cancellationToken), [], cancellationToken);
             }
         }
     }

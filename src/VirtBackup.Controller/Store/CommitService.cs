@@ -49,7 +49,7 @@ public sealed partial class CommitService(
         using var keys = new OpenedKeys(keyholder);
         await RequireReadableAsync(manifest, keys, cancellationToken);
         var result = await repository.CommitAsync(session.Ingest, bytes, session.Expectation, new LeafInspector(keys), cancellationToken);
-        await ListAsync(manifest, result.StoredBytes, cancellationToken);
+        await ListAsync(manifest, result.StoredBytes);
         LogCommitted(manifest.Head.Point, manifest.Head.Sequence, manifest.Head.Vm, caller.Name, result.StoredBytes);
         return new CommitRecoveryPointResponse { ManifestHash = ByteString.CopyFrom(result.ManifestHash.ToArray()), StoredBytes = (ulong)result.StoredBytes };
     }
@@ -73,12 +73,12 @@ public sealed partial class CommitService(
         _ = ManifestSealing.Open(manifest, body);
     }
 
-    private async ValueTask ListAsync(Manifest manifest, long storedBytes, CancellationToken cancellationToken)
+    private async ValueTask ListAsync(Manifest manifest, long storedBytes)
     {
-        // The point exists, whatever happens here; a catalog that misses it is corrected at the next start.
+        // The point exists, whether its agent still waits or not; a catalog that misses it is corrected at the next start.
         try
         {
-            await catalog.Points.SaveAsync(await describer.DescribeAsync(manifest, storedBytes, cancellationToken), CancellationToken.None);
+            await catalog.Points.SaveAsync(await describer.DescribeAsync(manifest, storedBytes, CancellationToken.None), CancellationToken.None);
         }
         catch (FaultException failure)
         {

@@ -11,7 +11,8 @@ namespace VirtBackup.Repository.Commits;
 /// <summary>
 /// Commits recovery points. The order makes every crash harmless: everything below the manifest is durable and checked;
 /// a pending row keeps it; the manifest appears under its key, only if absent: that is the commit; the row of the point
-/// and the marks of its nodes follow in one transaction, and are made up for at the next start if they are missing.
+/// and the marks of its nodes follow in one transaction, and are made up for at the next start if they are missing. A
+/// caller that goes away is heard only up to the pending row: a manifest without its row would be a point that nobody sees.
 /// </summary>
 internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index, Ownership owner, Id16 repository, TimeProvider clock)
 {
@@ -34,11 +35,11 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         var walk = await CheckAsync(manifest, inspector, cancellationToken);
         await index.WriteAsync(
             connection => PointTable.PutPending(connection, manifest, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
-        if (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, cancellationToken))
+        if (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, CancellationToken.None))
         {
-            await RequireSameAsync(manifest, cancellationToken);
+            await RequireSameAsync(manifest, CancellationToken.None);
         }
-        await AdoptAsync(manifest, walk, cancellationToken);
+        await AdoptAsync(manifest, walk, CancellationToken.None);
         return new CommitResult(manifest.Hash, session.StoredBytes);
     }
 

@@ -124,8 +124,10 @@ internal sealed class SealedBackup
         return last!;
     }
 
-    public async Task<CommitRecoveryPointResponse> CommitAsync(byte[]? manifest = null) => await _agent.World.Role.Store.CommitRecoveryPointAsync(
-        _agent.Caller, new CommitRecoveryPointRequest { SessionId = _session.SessionId, Manifest = ByteString.CopyFrom(manifest ?? Manifest()) }, World.Token);
+    /// <param name="manifest">Its own when not given.</param>
+    /// <param name="call">Cancelled when the agent is gone.</param>
+    public async Task<CommitRecoveryPointResponse> CommitAsync(byte[]? manifest = null, CancellationToken? call = null) => await _agent.World.Role.Store.CommitRecoveryPointAsync(
+        _agent.Caller, new CommitRecoveryPointRequest { SessionId = _session.SessionId, Manifest = ByteString.CopyFrom(manifest ?? Manifest()) }, call ?? World.Token);
 
     private MapEntry Seal(ChunkSealer sealer, ReadOnlySpan<byte> plain)
     {

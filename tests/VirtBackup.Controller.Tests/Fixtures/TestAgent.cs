@@ -120,7 +120,17 @@ internal sealed class ControlStream : IAsyncDisposable
 
     public ValueTask SendAsync(ConnectRequest message) => _duplex.Up.WriteAsync(message, World.Token);
 
-    public async Task<ConnectResponse> ReceiveAsync() => await _duplex.Down.ReadAsync(World.Token);
+    /// <exception cref="FaultException">The controller ended the stream instead.</exception>
+    public async Task<ConnectResponse> ReceiveAsync()
+    {
+        var message = _duplex.Down.ReadAsync(World.Token).AsTask();
+        if (await Task.WhenAny(message, Served) == Served && !message.IsCompleted)
+        {
+            await Served;
+            Assert.Fail("The controller ended the stream without a message.");
+        }
+        return await message;
+    }
 
     /// <summary>The first assignments that fulfil the condition.</summary>
     public async Task<Assignments> ReceiveAssignmentsAsync(Func<Assignments, bool> condition)

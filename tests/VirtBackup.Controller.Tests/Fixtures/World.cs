@@ -24,8 +24,9 @@ internal sealed class World : IAsyncDisposable
     private readonly SqliteDatabase _index;
     private SqliteDatabase _catalog;
 
-    private World()
+    private World(Func<SimulatedOperation, FaultReason?>? inject)
     {
+        Store = new SimulatedStore(new SimulatedStoreOptions { Inject = inject });
         Time = new FakeTimeProvider(new DateTimeOffset(2031, 5, 4, 3, 2, 1, TimeSpan.Zero));
         Authority = CertificateAuthority.Create(SystemEntropy.Instance, Time);
         _index = SqliteDatabase.OpenInMemory(_name + " index", RepositoryIndex.Schema);
@@ -38,15 +39,16 @@ internal sealed class World : IAsyncDisposable
 
     public CertificateAuthority Authority { get; }
 
-    public SimulatedStore Store { get; } = new();
+    public SimulatedStore Store { get; }
 
     public BackupRepository Repository { get; private set; } = null!;
 
     public ControllerRole Role { get; private set; } = null!;
 
-    public static async Task<World> CreateAsync()
+    /// <param name="inject">See <see cref="SimulatedStoreOptions.Inject"/>.</param>
+    public static async Task<World> CreateAsync(Func<SimulatedOperation, FaultReason?>? inject = null)
     {
-        var world = new World();
+        var world = new World(inject);
         var restoreKey = world._escrow.RestoreKey;
         var head = new RepositoryHead { Uuid = Id16.Create(SystemEntropy.Instance), Created = world.Time.GetUtcNow(), RestoreKey = restoreKey.Public.SubjectPublicKeyInfo.ToArray() };
         await RepositoryInitializer.InitializeAsync(world.Store, head, Keyring.Wrap(restoreKey, world._escrow.Root, SystemEntropy.Instance).ToBytes(), Token);
