@@ -13,7 +13,7 @@ public sealed class AdmissionTests
         var token = await installation.CreateTokenAsync("--name", "host");
 
         var nonsense = await installation.EnrollAsync(installation.AddAgent("host"), "vb1:nonsense");
-        Outcomes.AssertOneError(nonsense, 1, "join token");
+        Outcomes.AssertOneError(nonsense, 2, "join token");
         Assert.Contains("next: copy the line that 'virtbackup agent token' printed", nonsense.Stderr, StringComparison.Ordinal);
         var middle = token.Length / 2;
         var damaged = token[..middle] + (token[middle] == 'a' ? 'b' : 'a') + token[(middle + 1)..];
