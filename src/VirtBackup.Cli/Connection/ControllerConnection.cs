@@ -12,7 +12,7 @@ namespace VirtBackup.Cli.Connection;
 /// <summary>The controller, called with an operator's certificate over TLS in which both sides prove themselves.</summary>
 internal sealed class ControllerConnection : IDisposable
 {
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(20);
 
     private readonly X509Certificate2 _certificate;
     private readonly X509Certificate2 _root;
