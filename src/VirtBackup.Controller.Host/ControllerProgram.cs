@@ -138,6 +138,8 @@ internal static class ControllerProgram
                     // Enrolling has no certificate yet; the call gate demands one everywhere else.
                     https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
                     https.CheckCertificateRevocation = false;
+                    // A host under full load needs its time for the first handshake.
+                    https.HandshakeTimeout = TimeSpan.FromSeconds(20);
                     // A certificate that was good goes on to the gate, too: it opens nothing there, and its owner is told why.
                     https.ClientCertificateValidation = (certificate, _, _) =>
                         chain.ValidateClient(certificate) is { IsAccepted: true } or { Refusal: ChainRefusal.Revoked or ChainRefusal.Expired };

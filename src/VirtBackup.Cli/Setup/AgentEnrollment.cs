@@ -105,7 +105,7 @@ internal sealed class AgentEnrollment(CliContext context, string home)
         {
             HttpHandler = new SocketsHttpHandler
             {
-                ConnectTimeout = TimeSpan.FromSeconds(10),
+                ConnectTimeout = TimeSpan.FromSeconds(20),
                 UseProxy = false,
                 SslOptions = new SslClientAuthenticationOptions
                 {
