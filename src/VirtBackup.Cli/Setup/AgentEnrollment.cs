@@ -170,7 +170,7 @@ internal sealed class AgentEnrollment(CliContext context, string home)
         }
         catch (FaultException fault)
         {
-            throw new CommandFault(ExitCode.Usage, fault.Message, "virtbackup agent token makes one, where the operator's credentials are", fault);
+            throw new CommandFault(fault, "virtbackup agent token makes one, where the operator's credentials are");
         }
     }
 
