@@ -14,7 +14,7 @@ public sealed class AdmissionTests
 
         var nonsense = await installation.EnrollAsync(installation.AddAgent("host"), "vb1:nonsense");
         Outcomes.AssertOneError(nonsense, 2, "join token");
-        Assert.Contains("next: copy the line that 'virtbackup agent token' printed", nonsense.Stderr, StringComparison.Ordinal);
+        Assert.Contains("copy the line that 'virtbackup agent token' printed", nonsense.NextSteps, StringComparison.Ordinal);
         var middle = token.Length / 2;
         var damaged = token[..middle] + (token[middle] == 'a' ? 'b' : 'a') + token[(middle + 1)..];
         var result = await installation.EnrollAsync(installation.AddAgent("host"), damaged);

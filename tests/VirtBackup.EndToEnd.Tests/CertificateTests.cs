@@ -63,7 +63,7 @@ public sealed class CertificateTests
         await installation.OperatorCertificate.RedateAsync(yesterday.AddDays(-825), yesterday);
         var refused = await installation.RunAsync("controller", "status");
         Outcomes.AssertOneError(refused, 4, installation.Address, $"expired since {yesterday:yyyy-MM-dd}");
-        Assert.Contains("next: on the controller's host, make new credentials: virtbackup controller credentials", refused.Stderr, StringComparison.Ordinal);
+        Assert.Contains("on the controller's host, make new credentials: virtbackup controller credentials", refused.NextSteps, StringComparison.Ordinal);
 
         var anew = installation.File("credentials");
         (await installation.RunAsync("controller", "credentials", "--data", installation.Home, "--operator-credentials", anew, "--name", "second")).EnsureSuccess();

@@ -8,7 +8,10 @@ public sealed record CommandResult(string Command, int ExitCode, string Stdout, 
 {
     /// <summary>The messages of the failures that standard error tells as JSON, a line each.</summary>
     public IReadOnlyList<string> Errors =>
-        [.. Stderr.Split('\n').Where(line => line.StartsWith("{\"error\":", StringComparison.Ordinal)).Select(MessageOf)];
+        [.. ErrorLines().Select(line => MemberOf(line, "message") ?? throw new LabException($"The error has no message: {line}"))];
+
+    /// <summary>What the failures say is to be done next; empty where they say nothing.</summary>
+    public string NextSteps => string.Join('\n', ErrorLines().Select(line => MemberOf(line, "next")));
 
     /// <summary>The JSON on standard output of a command that must have succeeded.</summary>
     public JsonElement Json => EnsureSuccess().AnyJson;
@@ -27,9 +30,11 @@ public sealed record CommandResult(string Command, int ExitCode, string Stdout, 
         ? this
         : throw new LabException($"'virtbackup {Command}' ended with exit code {ExitCode}.\n{Stderr}{Stdout}");
 
-    private static string MessageOf(string line)
+    private IEnumerable<string> ErrorLines() => Stderr.Split('\n').Where(line => line.StartsWith("{\"error\":", StringComparison.Ordinal));
+
+    private static string? MemberOf(string line, string name)
     {
         using var document = JsonDocument.Parse(line);
-        return document.RootElement.GetProperty("error").GetProperty("message").GetString()!;
+        return document.RootElement.GetProperty("error").TryGetProperty(name, out var member) ? member.GetString() : null;
     }
 }
