@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Backs up and restores a big and a small disk and proves that the peak memory of agent and controller is the same.
+#
+# usage: tests/proofs/constant-memory.sh [--seed N] [--trials N] [--start-trial I] [--short] [--work DIR] [--sabotage NAME|list]
+#   --seed N          decides where the disks hold content, and what; chance without it, and printed
+#   --trials N        how many trials (default 1: 64 GiB of disk with 16 GiB of content against 8 GiB with 2 GiB)
+#   --start-trial I   number of the first: trial I of a seed is the same in every run
+#   --short           4 GiB with 1 GiB against 1 GiB with 256 MiB
+#   --work DIR        where the disks and repositories go (default $TMPDIR, else /tmp); the room needed is told and checked
+#   --sabotage NAME   plants a fault that must be found; 'list' names them
+# The last line is 'constant-memory: PASS ...' or 'constant-memory: FAIL ...'.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+
+name=VirtBackup.Proofs.ConstantMemory
+program=tests/$name/bin/Release/net10.0/$name
+if [ "${*: -2}" != '--sabotage list' ]; then bash deploy/lab/install-dependencies.sh >&2; fi
+if [ ! -x "$program" ] || [ -n "$(find src protos tests/$name tests/VirtBackup.Testing \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
+  dotnet build "tests/$name" -c Release -m:1 -v q -clp:NoSummary >&2
+fi
+exec "$program" "$@"
