@@ -67,12 +67,12 @@ public sealed record ControllerSettings
 
     internal void Validate(string path)
     {
-        if (Listen is not { Count: >= 1 and <= 16 })
+        if (Listen is not { Count: >= 1 and <= 16 } || Listen.Any(string.IsNullOrWhiteSpace))
         {
             throw FaultException.Malformed($"The settings '{path}' must name 1 to 16 addresses under 'listen'.");
         }
         _ = Endpoints;
-        if (Names is not { Count: >= 1 and <= CertificateAuthority.ServerNamesMax })
+        if (Names is not { Count: >= 1 and <= CertificateAuthority.ServerNamesMax } || Names.Any(string.IsNullOrWhiteSpace))
         {
             throw FaultException.Malformed($"The settings '{path}' must name 1 to {CertificateAuthority.ServerNamesMax} host names or addresses under 'names'.");
         }

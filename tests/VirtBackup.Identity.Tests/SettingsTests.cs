@@ -8,6 +8,17 @@ public sealed class SettingsTests
 {
     private static readonly string[] Fragments = ["", "null", "[]", "{}", "0", "-1", "\"\"", "\"x\"", "[null]", "\"::1\"", ",", "\"0.0.0.0\"", "\\ud800", "1e99"];
 
+    [Theory]
+    [InlineData("""["0.0.0.0:7443",null]""", """["backup"]""", "listen")]
+    [InlineData("""["0.0.0.0:7443"]""", """["backup",null]""", "names")]
+    [InlineData("""["0.0.0.0:7443"]""", """[""]""", "names")]
+    public void Lists_with_nothing_in_a_place_are_refused(string listen, string names, string named)
+    {
+        var json = $$"""{"listen":{{listen}},"names":{{names}},"repository_path":"/srv/r","repository_id":"{{new string('a', 32)}}"}""";
+        var fault = Assert.Throws<FaultException>(() => ControllerSettings.Parse(Encoding.UTF8.GetBytes(json), "/etc/c.json"));
+        Assert.Contains($"'{named}'", fault.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Damaged_settings_of_a_controller_fault_with_their_path()
     {
