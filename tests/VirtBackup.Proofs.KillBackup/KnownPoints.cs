@@ -54,7 +54,7 @@ internal sealed class KnownPoints(LabVm vm, Installation installation, string? s
     public async Task RequireKeptAsync(bool full)
     {
         var verified = await installation.RunAsync(full ? ["repository", "verify", "--full"] : ["repository", "verify"]);
-        if (verified.ExitCode != 0) throw new Refuted($"the repository is not clean: {verified.Stderr}{verified.Stdout}");
+        if (verified.ExitCode != 0) throw new Refuted($"the verification ended with exit code {verified.ExitCode}: {verified.Stderr}{verified.Stdout}");
         var lost = _committed.Except(await installation.ListPointsAsync()).ToList();
         if (lost.Count > 0) throw new Refuted($"committed points are gone: {string.Join(", ", lost)}");
     }

@@ -17,23 +17,23 @@ internal static class Sabotages
         (DamagePack, "flips one bit of a stored pack after the first backup"),
     ];
 
-    /// <summary>Clears every bitmap of the product in QEMU.</summary>
+    /// <summary>Clears the product's bitmaps that record: what was written since the newest cut is forgotten.</summary>
     public static async Task ForgetWritesAsync(LabVm vm)
     {
-        foreach (var (node, bitmap) in await ListBitmapsAsync(vm))
+        foreach (var bitmap in (await ListBitmapsAsync(vm)).Where(bitmap => bitmap.Recording))
         {
-            await vm.QmpAsync("block-dirty-bitmap-clear", $$"""{"node":"{{node}}","name":"{{bitmap}}"}""");
+            await vm.QmpAsync("block-dirty-bitmap-clear", $$"""{"node":"{{bitmap.Node}}","name":"{{bitmap.Name}}"}""");
         }
     }
 
     /// <summary>The product's bitmaps in QEMU. QEMU's own have no name.</summary>
-    public static async Task<IReadOnlyList<(string Node, string Bitmap)>> ListBitmapsAsync(LabVm vm) =>
+    public static async Task<IReadOnlyList<(string Node, string Name, bool Recording)>> ListBitmapsAsync(LabVm vm) =>
         [.. from node in (await vm.QmpAsync("query-named-block-nodes", """{"flat":true}""")).EnumerateArray()
             where node.TryGetProperty("dirty-bitmaps", out _)
             from bitmap in node.GetProperty("dirty-bitmaps").EnumerateArray()
             let name = bitmap.TryGetProperty("name", out var text) ? text.GetString()! : ""
             where name.StartsWith("virtbackup-", StringComparison.Ordinal)
-            select (node.GetProperty("node-name").GetString()!, name)];
+            select (node.GetProperty("node-name").GetString()!, name, bitmap.GetProperty("recording").GetBoolean())];
 
     /// <summary>Writes a pattern that no guest wrote over 64 KiB of an image.</summary>
     public static Task<string> MissRangeAsync(string image) => Proc.CheckAsync(
