@@ -1,3 +1,5 @@
+using System.Buffers;
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using VirtBackup.Core;
 using VirtBackup.Format;
@@ -7,14 +9,21 @@ using VirtBackup.Repository.Index;
 
 namespace VirtBackup.Repository.Ingest;
 
-/// <summary>A pack that is being written and has no name yet. Not safe for concurrent use.</summary>
+/// <summary>
+/// A pack that is being written and has no name yet. Headers and pieces of records are gathered into larger writes. Not
+/// safe for concurrent use.
+/// </summary>
 internal sealed class StagedPack : IAsyncDisposable
 {
+    private const int WriteBytes = 256 << 10;
+
     private readonly IObjectStore _store;
     private readonly IObjectWriter _writer;
     private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly List<PackEntry> _entries = [];
     private readonly HashSet<(Id32, Id16)> _names = [];
+    private byte[]? _gathered = ArrayPool<byte>.Shared.Rent(WriteBytes);
+    private int _fill;
 
     private StagedPack(IObjectStore store, IObjectWriter writer, RecordKind kind)
     {
@@ -36,11 +45,22 @@ internal sealed class StagedPack : IAsyncDisposable
 
     public bool Contains(in RecordHeader header) => _names.Contains((header.Id, header.Scope));
 
-    public ValueTask AppendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
+    /// <summary>Takes the next bytes; they may be reused when the call returns.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    public async ValueTask AppendAsync(ReadOnlyMemory<byte> bytes, CancellationToken cancellationToken)
     {
-        _hash.AppendData(bytes.Span);
         RecordBytes += bytes.Length;
-        return _writer.WriteAsync(bytes, cancellationToken);
+        while (bytes.Length > 0)
+        {
+            var count = Math.Min(WriteBytes - _fill, bytes.Length);
+            bytes[..count].CopyTo(_gathered.AsMemory(_fill));
+            bytes = bytes[count..];
+            _fill += count;
+            if (_fill == WriteBytes)
+            {
+                await WriteGatheredAsync(cancellationToken);
+            }
+        }
     }
 
     /// <summary>Notes that the last bytes appended are a whole record.</summary>
@@ -54,6 +74,7 @@ internal sealed class StagedPack : IAsyncDisposable
     public async ValueTask<StoredPack> PublishAsync(CancellationToken cancellationToken)
     {
         var entries = _entries.ToArray();
+        await WriteGatheredAsync(cancellationToken);
         var suffix = PackFooter.Build(Kind, entries, RecordBytes);
         _hash.AppendData(suffix);
         await _writer.WriteAsync(suffix, cancellationToken);
@@ -70,6 +91,23 @@ internal sealed class StagedPack : IAsyncDisposable
     {
         _hash.Dispose();
         await _writer.DisposeAsync();
+        if (_gathered is { } buffer)
+        {
+            _gathered = null;
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    private async ValueTask WriteGatheredAsync(CancellationToken cancellationToken)
+    {
+        if (_fill == 0)
+        {
+            return;
+        }
+        var gathered = _gathered.AsMemory(0, _fill);
+        _fill = 0;
+        _hash.AppendData(gathered.Span);
+        await _writer.WriteAsync(gathered, cancellationToken);
     }
 
     /// <summary>
