@@ -17,8 +17,10 @@ export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 P
 project=tests/VirtBackup.Proofs.KillBackup
 program=$project/bin/Release/net10.0/VirtBackup.Proofs.KillBackup
 sources=(src protos "$project" tests/VirtBackup.Testing)
-bash deploy/lab/install-dependencies.sh >&2
-bash deploy/lab/build-guest.sh >&2
+if [ "${*: -2}" != '--sabotage list' ]; then
+  bash deploy/lab/install-dependencies.sh >&2
+  bash deploy/lab/build-guest.sh >&2
+fi
 if [ ! -x "$program" ] || [ -n "$(find "${sources[@]}" \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
   dotnet build "$project" -c Release -m:1 -v q -clp:NoSummary >&2
 fi
