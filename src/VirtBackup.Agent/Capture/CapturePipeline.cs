@@ -223,7 +223,8 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
 /// <summary>What runs need from their surroundings.</summary>
 /// <param name="Workers">Loops that compress and seal: the processors to be used.</param>
 /// <param name="ReadBytesPerSecondMax">What all backups of this agent together may read, bytes per second; 0: no limit.</param>
-public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Workers, long ReadBytesPerSecondMax = 0)
+/// <param name="JobEnded">Called behind every job, when it holds nothing any more; from any thread.</param>
+public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Workers, long ReadBytesPerSecondMax = 0, Action? JobEnded = null)
 {
     internal ReadRateLimit SharedRate { get; } = new(ReadBytesPerSecondMax, Time);
 }

@@ -49,8 +49,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         report.Progress = slot.Progress.ToMessage();
         report.LogLines.AddRange(slot.Progress.TakeLog());
         ControlMessages.Fit(report);
-        // The host's memory is its guests': what the run held is given back now, not when the next one needs as much.
-        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        context.Tools.JobEnded?.Invoke();
         return report;
     }
 
