@@ -13,6 +13,10 @@ switch (args)
         Console.Error.WriteLine("usage: virtbackup-agent [--config FILE]");
         return 2;
 }
+// Threads that wait for a disk are no reason for the processors to wait.
+const int DiskThreads = 6;
+ThreadPool.GetMinThreads(out var processors, out var completions);
+ThreadPool.SetMinThreads(processors + DiskThreads, completions);
 AgentSettings? settings = null;
 try
 {

@@ -1,5 +1,6 @@
 using System.Reflection;
 using System.Security.Cryptography;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -57,6 +58,7 @@ internal static class ControllerProgram
         await role.StartAsync(CancellationToken.None);
         using var certificate = new ServerCertificate(authority, settings, TimeProvider.System);
         builder.WebHost.ConfigureKestrel(kestrel => ConfigureKestrel(kestrel, settings, certificate, role.Chain));
+        builder.Services.AddSingleton<IMemoryPoolFactory<byte>, ConnectionBuffers>();
         builder.Services.AddController(role);
         await using var application = builder.Build();
         application.MapController();

@@ -9,6 +9,9 @@ public static class Limits
     /// <summary>Largest payload of a record: the largest chunk, its nonce and tag; an incompressible chunk is stored as it is.</summary>
     public const int SealedBytesMax = ChunkBytesMax + 28;
 
+    /// <summary>What disks written past the page cache want addresses, offsets and lengths to be multiples of.</summary>
+    public const int PageBytes = 4096;
+
     /// <summary>A pack is closed when it reaches this.</summary>
     public const int PackBytesTarget = 32 << 20;
 

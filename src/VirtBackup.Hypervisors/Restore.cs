@@ -62,7 +62,11 @@ public interface IRestore : IAsyncDisposable
     ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken);
 }
 
-/// <summary>One disk being written. Writes to different ranges may be in flight together.</summary>
+/// <summary>
+/// One disk being written. Writes to different ranges may be in flight together. Data that lies at a page boundary
+/// (<see cref="Limits.PageBytes"/>) of pinned memory and is a number of whole pages of the disk is written without a copy
+/// where the disk's format and file system allow it.
+/// </summary>
 public interface IRestoredDisk
 {
     RestoreDisk Disk { get; }

@@ -1,5 +1,4 @@
 using CsCheck;
-using Google.Protobuf;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Records;
 using VirtBackup.Agent.Tests.Fakes;
@@ -132,11 +131,21 @@ public sealed class FlowTests
             }
         });
 
+    [Fact]
+    public async Task A_record_longer_than_its_buffer_is_refused_before_it_is_taken()
+    {
+        var refused = await Assert.ThrowsAsync<FaultException>(() => ReadAsync(Record(1, RecordBytesMax), 100));
+        Assert.Equal(FaultReason.Malformed, refused.Reason);
+    }
+
+    private const int RecordBytesMax = RecordHeader.Size + RecordHeader.SealingBytes + 3000;
+
     private static async Task<List<byte[]>> ReadAsync(byte[] wire, int cut)
     {
-        var slices = wire.Chunk(cut).Select(slice => ByteString.CopyFrom(slice)).ToAsyncEnumerable();
+        var slices = wire.Chunk(cut).Select(slice => (ReadOnlyMemory<byte>)slice).ToAsyncEnumerable();
         var read = new List<byte[]>();
-        await foreach (var record in RecordStream.ReadAsync(slices, RecordKind.Map, CancellationToken.None))
+        var buffers = new ChunkBuffers(1, RecordBytesMax);
+        await foreach (var record in RecordStream.ReadAsync(slices, RecordKind.Map, buffers, CancellationToken.None))
         {
             using (record)
             {

@@ -3,7 +3,7 @@
 #
 # usage: tests/proofs/crash-points.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides everything; chance without it, and printed
-#   --trials N        how many trials; without it what fits into 40 minutes at most
+#   --trials N        how many trials; without it what fits into 35 minutes at most
 #   --start-trial I   number of the first: trial I of a seed is the same in every run
 #   --short           at most a minute
 #   --sabotage NAME   plants a defect that must be found; 'list' names them

@@ -4,7 +4,7 @@
 #
 # usage: tests/proofs/kill-backup.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides who is killed, when, and what the guest writes; chance without it, and printed
-#   --trials N        how many trials; without it what fits into 40 minutes at most
+#   --trials N        how many trials; without it what fits into 35 minutes at most
 #   --start-trial I   number of the first: trial I of a seed is the same in every run, up to the clocks of real programs
 #   --short           at most a minute
 #   --sabotage NAME   plants a fault that must be found; 'list' names them

@@ -121,16 +121,16 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             var buffer = await _buffers!.TakeAsync(cancellationToken);
             await rate.WaitAsync(length, cancellationToken);
             await tools.SharedRate.WaitAsync(length, cancellationToken);
-            await work.Span.Disk.Source.ReadAsync(work.Span.OffsetOf(work.Chunk), buffer.AsMemory(0, length), cancellationToken);
+            await work.Span.Disk.Source.ReadAsync(work.Span.OffsetOf(work.Chunk), buffer[..length], cancellationToken);
             work.Span.Disk.CountRead(length);
             progress.AddDone(length);
-            if (!buffer.AsSpan(0, length).ContainsAnyExcept((byte)0))
+            if (!buffer.Span[..length].ContainsAnyExcept((byte)0))
             {
                 progress.CountZero();
                 await FinishAsync(work, MapEntry.Zeros(length), buffer, cancellationToken);
                 continue;
             }
-            var secret = keys.ComputeSecret(buffer.AsSpan(0, length));
+            var secret = keys.ComputeSecret(buffer.Span[..length]);
             var id = secret.DeriveId();
             if (work.Span.TryGetSame(work.Chunk, id, out var same))
             {
@@ -201,7 +201,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
 
     private MapEntry EntryOf(NamedChunk chunk) => new(chunk.Length, chunk.Id, vmKey.Mask(chunk.Id, chunk.Secret), vmKey.EpochId);
 
-    private async ValueTask FinishAsync(ReadWork work, MapEntry entry, byte[] buffer, CancellationToken cancellationToken)
+    private async ValueTask FinishAsync(ReadWork work, MapEntry entry, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         _buffers!.Return(buffer);
         var span = work.Span;
@@ -214,9 +214,9 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
 
     private readonly record struct ReadWork(SpanRun Span, int Chunk);
 
-    private readonly record struct NamedChunk(ReadWork Work, byte[] Buffer, int Length, Id32 Id, ChunkSecret Secret)
+    private readonly record struct NamedChunk(ReadWork Work, Memory<byte> Buffer, int Length, Id32 Id, ChunkSecret Secret)
     {
-        public ReadOnlySpan<byte> Plain => Buffer.AsSpan(0, Length);
+        public ReadOnlySpan<byte> Plain => Buffer.Span[..Length];
     }
 }
 

@@ -51,19 +51,15 @@ internal sealed class NodeSource(IStoreTransport store, string jobId, ulong atte
             Ids = Google.Protobuf.UnsafeByteOperations.UnsafeWrap(wanted),
         };
         var nodes = new List<ReadOnlyMemory<byte>>(ids.Count);
-        var slices = store.ReadMapNodesAsync(request, cancellationToken).Select(response => response.Data);
-        await foreach (var record in RecordStream.ReadAsync(slices, RecordKind.Map, cancellationToken))
+        var slices = store.ReadMapNodesAsync(request, cancellationToken);
+        await foreach (var record in RecordStream.ReadAsync(slices, RecordKind.Map, null, cancellationToken))
         {
-            using (record)
+            if (nodes.Count == ids.Count)
             {
-                if (nodes.Count == ids.Count)
-                {
-                    throw FaultException.Malformed("The controller sent more map nodes than were asked for.");
-                }
-                var node = record.Payload.ToArray();
-                NodeId.Require(node, ids[nodes.Count]);
-                nodes.Add(node);
+                throw FaultException.Malformed("The controller sent more map nodes than were asked for.");
             }
+            NodeId.Require(record.Payload.Span, ids[nodes.Count]);
+            nodes.Add(record.Payload);
         }
         return nodes.Count == ids.Count
             ? nodes

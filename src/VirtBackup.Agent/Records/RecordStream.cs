@@ -1,6 +1,5 @@
-using System.Buffers;
 using System.Runtime.CompilerServices;
-using Google.Protobuf;
+using VirtBackup.Agent.Flow;
 using VirtBackup.Core;
 using VirtBackup.Format.Records;
 
@@ -10,21 +9,29 @@ namespace VirtBackup.Agent.Records;
 internal static class RecordStream
 {
     /// <summary>Yields records in order; each is the receiver's to dispose.</summary>
+    /// <param name="slices">Each is valid until the next one is asked for.</param>
+    /// <param name="kind">Of all records.</param>
+    /// <param name="buffers">
+    /// Where records are put; reading waits while none is free, and a longer record is refused. Null: every record gets
+    /// memory of its own, which the receiver may keep.
+    /// </param>
+    /// <param name="cancellationToken">Ends the reading.</param>
     /// <exception cref="FaultException">
-    /// <see cref="FaultReason.Malformed"/>: a header is not one, is of another kind, or the stream ends inside a record.
+    /// <see cref="FaultReason.Malformed"/>: a header is not one or of another kind, a record is too long, or the stream ends
+    /// inside a record.
     /// </exception>
-    public static async IAsyncEnumerable<PooledRecord> ReadAsync(
-        IAsyncEnumerable<ByteString> slices, RecordKind kind, [EnumeratorCancellation] CancellationToken cancellationToken)
+    public static async IAsyncEnumerable<ReceivedRecord> ReadAsync(
+        IAsyncEnumerable<ReadOnlyMemory<byte>> slices, RecordKind kind, ChunkBuffers? buffers, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         var head = new byte[RecordHeader.Size];
         var have = 0;
         RecordHeader header = default;
-        byte[]? record = null;
+        Memory<byte>? record = null;
         try
         {
             await foreach (var slice in slices.WithCancellation(cancellationToken))
             {
-                var rest = slice.Memory;
+                var rest = slice;
                 while (rest.Length > 0)
                 {
                     if (record is null)
@@ -42,19 +49,23 @@ internal static class RecordStream
                         {
                             throw FaultException.Malformed($"The controller sent a {header.Kind} record where {kind} records were asked for.");
                         }
-                        record = ArrayPool<byte>.Shared.Rent(header.RecordLength);
-                        head.CopyTo(record, 0);
+                        if (buffers is not null && header.RecordLength > buffers.BufferBytes)
+                        {
+                            throw FaultException.Malformed($"The controller sent a record of {header.RecordLength} bytes where {buffers.BufferBytes} are the most.");
+                        }
+                        record = buffers is null ? new byte[header.RecordLength] : await buffers.TakeAsync(cancellationToken);
+                        head.CopyTo(record.Value);
                     }
                     else
                     {
                         var count = Math.Min(header.RecordLength - have, rest.Length);
-                        rest[..count].CopyTo(record.AsMemory(have));
+                        rest[..count].CopyTo(record.Value[have..]);
                         rest = rest[count..];
                         have += count;
                     }
-                    if (record is not null && have == header.RecordLength)
+                    if (record is { } whole && have == header.RecordLength)
                     {
-                        var complete = new PooledRecord(header, record);
+                        var complete = new ReceivedRecord(header, whole, buffers);
                         record = null;
                         have = 0;
                         yield return complete;
@@ -68,9 +79,9 @@ internal static class RecordStream
         }
         finally
         {
-            if (record is not null)
+            if (record is { } unfinished)
             {
-                ArrayPool<byte>.Shared.Return(record);
+                buffers?.Return(unfinished);
             }
         }
     }

@@ -1,8 +1,8 @@
-using System.Buffers;
 using System.Threading.Channels;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Records;
 using VirtBackup.Core;
+using VirtBackup.Format.Maps;
 using VirtBackup.Hypervisors;
 using VirtBackup.Protocol.Store.V1;
 using VirtBackup.Protocol.Transport;
@@ -18,11 +18,16 @@ internal sealed record RestoreSource(
 /// <summary>
 /// Fetches one disk window by window, a bounded number of chunks at a time; each chunk is proven before it is written.
 /// </summary>
-internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader map, IRestoredDisk target, long spanBytes, RunProgress progress)
+internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader map, IRestoredDisk target, MapShape shape, RunProgress progress)
 {
     private const int WindowsInFlight = 2;
-    private const int RecordsInFlight = 12;
+    private const int RecordsInFlight = 24;
+    private const int WritesInFlight = 2;
     private const int AttemptsMax = 8;
+
+    // Shared by the windows: the bound of a restore's memory, however big the disk.
+    private readonly ChunkBuffers _records = new(RecordsInFlight, ChunkSealer.RecordBytesMax(shape.ChunkBytesMax));
+    private readonly ChunkBuffers _chunks = new(WindowsInFlight * (source.Workers + WritesInFlight), shape.ChunkBytesMax);
 
     public async Task RunAsync(CancellationToken cancellationToken)
     {
@@ -52,12 +57,12 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
         var window = new RestoreWindow();
         await foreach (var (index, leaf) in map.ReadLeavesAsync(cancellationToken))
         {
-            if (window.ChunkCount > 0 && (window.ChunkCount + leaf.Count > RestoreWindow.ChunksMax || window.ByteCount + spanBytes > RestoreWindow.BytesMax))
+            if (window.ChunkCount > 0 && (window.ChunkCount + leaf.Count > RestoreWindow.ChunksMax || window.ByteCount + shape.SpanBytes > RestoreWindow.BytesMax))
             {
                 await windows.WriteAsync(window, cancellationToken);
                 window = new RestoreWindow();
             }
-            window.Add(leaf, index * spanBytes, source.VmKeys);
+            window.Add(leaf, index * shape.SpanBytes, source.VmKeys);
         }
         if (window.ChunkCount > 0)
         {
@@ -104,12 +109,11 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
         window.Retake();
         var request = new ReadRecordsRequest { JobId = source.JobId, Attempt = source.Attempt, PointId = source.Point.ToString(), StreamId = stream.ToString() };
         request.Ranges.AddRange(window.ListMissingRanges());
-        var records = Channel.CreateBounded<PooledRecord>(RecordsInFlight);
+        var records = Channel.CreateBounded<ReceivedRecord>(RecordsInFlight);
         using var loops = new LoopGroup(cancellationToken);
         loops.Start(async token =>
         {
-            var slices = source.Store.ReadRecordsAsync(request, token).Select(response => response.Data);
-            await foreach (var record in RecordStream.ReadAsync(slices, RecordKind.Data, token))
+            await foreach (var record in RecordStream.ReadAsync(source.Store.ReadRecordsAsync(request, token), RecordKind.Data, _records, token))
             {
                 try
                 {
@@ -123,7 +127,8 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
             }
             records.Writer.Complete();
         });
-        for (var i = 0; i < source.Workers; i++)
+        // While some wait for the disk, others open chunks.
+        for (var i = 0; i < source.Workers + WritesInFlight; i++)
         {
             loops.Start(token => WriteRecordsAsync(window, records.Reader, token));
         }
@@ -141,7 +146,7 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
         cancellationToken.ThrowIfCancellationRequested();
     }
 
-    private async Task WriteRecordsAsync(RestoreWindow window, ChannelReader<PooledRecord> records, CancellationToken cancellationToken)
+    private async Task WriteRecordsAsync(RestoreWindow window, ChannelReader<ReceivedRecord> records, CancellationToken cancellationToken)
     {
         using var opener = new ChunkOpener(source.ChunkKeys);
         await foreach (var record in records.ReadAllAsync(cancellationToken))
@@ -152,19 +157,20 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
                 {
                     throw FaultException.Malformed($"The controller sent chunk {record.Header.Id}, which was not asked for.");
                 }
-                var plain = ArrayPool<byte>.Shared.Rent(chunk.Length);
+                var buffer = await _chunks.TakeAsync(cancellationToken);
                 try
                 {
-                    opener.Open(record.Bytes.Span, chunk.Id, chunk.Secret, plain.AsSpan(0, chunk.Length));
+                    var plain = buffer[..chunk.Length];
+                    opener.Open(record.Bytes.Span, chunk.Id, chunk.Secret, plain.Span);
                     foreach (var offset in chunk.Offsets)
                     {
-                        await target.WriteAsync(offset, plain.AsMemory(0, chunk.Length), cancellationToken);
+                        await target.WriteAsync(offset, plain, cancellationToken);
                         progress.AddDone(chunk.Length);
                     }
                 }
                 finally
                 {
-                    ArrayPool<byte>.Shared.Return(plain);
+                    _chunks.Return(buffer);
                 }
                 progress.AddSent(record.Header.RecordLength);
                 window.Finish(chunk.Id);

@@ -33,7 +33,7 @@ public sealed class RestoreRun(
         foreach (var target in restore.Disks)
         {
             var stream = stored.Manifest.Head.Streams.Single(candidate => candidate.Id == target.Disk.Id);
-            await new DiskRestore(source, stream.Id, ReaderOf(stream), target, stream.Geometry.Shape.SpanBytes, progress).RunAsync(cancellationToken);
+            await new DiskRestore(source, stream.Id, ReaderOf(stream), target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
         progress.Enter(options.Start ? "starting the machine" : "completing");
         var restored = await restore.CompleteAsync(cancellationToken);

@@ -4,13 +4,14 @@ using VirtBackup.Core;
 namespace VirtBackup.Agent.Upload;
 
 /// <summary>
-/// The bytes of a lane from the last durable one to the end, in a ring of 64 KiB segments: what must be sent, and kept
-/// for sending again until it is durable. Segments are made when first needed and used again. Appending waits while the
+/// The bytes of a lane from the last durable one to the end, in a ring of segments: what must be sent, and kept for
+/// sending again until it is durable. Segments are made when first needed and used again. Appending waits while the
 /// bound is reached. Safe for concurrent use.
 /// </summary>
 internal sealed class RetainedBytes(long bytesMax) : IDisposable
 {
-    private const int SegmentBytes = Limits.SliceBytesMax;
+    // Large objects: smaller ones would be copied from generation to generation.
+    private const int SegmentBytes = 16 * Limits.SliceBytesMax;
     private readonly Lock _gate = new();
     private readonly ByteBudget _budget = new(bytesMax);
     private readonly byte[]?[] _ring = new byte[]?[(bytesMax / SegmentBytes) + 2];
@@ -65,7 +66,7 @@ internal sealed class RetainedBytes(long bytesMax) : IDisposable
     }
 
     /// <summary>
-    /// The bytes at <paramref name="offset"/> up to the end of their segment or of the lane. They stay valid until they
+    /// The bytes at <paramref name="offset"/> up to the end of their slice or of the lane. They stay valid until they
     /// are durable.
     /// </summary>
     public ReadOnlyMemory<byte> Peek(long offset)
@@ -74,7 +75,7 @@ internal sealed class RetainedBytes(long bytesMax) : IDisposable
         {
             Check.That(offset >= _durable && offset < _end && !_disposed);
             var start = (int)(offset % SegmentBytes);
-            return _ring[(offset / SegmentBytes) % _ring.Length].AsMemory(start, (int)Math.Min(SegmentBytes - start, _end - offset));
+            return _ring[(offset / SegmentBytes) % _ring.Length].AsMemory(start, (int)Math.Min(Limits.SliceBytesMax - (start % Limits.SliceBytesMax), _end - offset));
         }
     }
 

@@ -21,8 +21,8 @@ internal sealed class StoreSession : IDisposable
     // A link that held this long was a working one, even if nothing had to be sent.
     private static readonly TimeSpan HealthyMin = TimeSpan.FromMinutes(1);
 
-    // A controller makes a data pack durable at 32 MiB: retaining a good deal more keeps the pipeline moving meanwhile.
-    private const long DataRetainedMax = 56 << 20;
+    // A controller makes a data pack durable when it is full: what fits beside it keeps the pipeline moving meanwhile.
+    private const long DataRetainedMax = Limits.PackBytesTarget + (12 << 20);
     private const long MapRetainedMax = 16 << 20;
 
     private readonly IStoreTransport _store;

@@ -6,7 +6,7 @@ using VirtBackup.Nbd;
 namespace VirtBackup.Hypervisors.Images;
 
 /// <summary>
-/// Writes a new disk image under a temporary name. Raw images are written directly and stay sparse; qcow2 images through
+/// Writes a new disk image under a temporary name. Raw images are written here and stay sparse; qcow2 images through
 /// a qemu-nbd process of their own, which ends with its only connection.
 /// </summary>
 internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
@@ -18,6 +18,7 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
     // Writers of one file would only spin on its lock in the kernel.
     private readonly SemaphoreSlim writing = new(1);
     private SafeFileHandle? file;
+    private UncachedFile? uncached;
     private EarlyWriteBack? writeBack;
     private ImageServer? server;
 
@@ -51,9 +52,10 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
         {
             if (disk.Format == "raw")
             {
-                writer.file = File.OpenHandle(path + Unfinished, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, FileOptions.Asynchronous);
+                writer.file = File.OpenHandle(path + Unfinished, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, FileOptions.Asynchronous);
                 // qemu-img rounds a raw image up to whole sectors; the disk has its true length.
                 RandomAccess.SetLength(writer.file, disk.LengthBytes);
+                writer.uncached = UncachedFile.TryOpen(path + Unfinished);
                 writer.writeBack = new EarlyWriteBack(writer.file);
             }
             else
@@ -81,6 +83,10 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
             if (file is null)
             {
                 await Client.WriteAsync(offset, source, cancellationToken);
+                return;
+            }
+            if (uncached is not null && await uncached.TryWriteAsync(offset, source, cancellationToken))
+            {
                 return;
             }
             await writing.WaitAsync(cancellationToken);
@@ -112,6 +118,7 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
                 await server.DisposeAsync();
                 server = null;
             }
+            uncached?.Dispose();
             using (var image = file ?? File.OpenHandle(path + Unfinished, FileMode.Open, FileAccess.ReadWrite))
             {
                 file = null;
@@ -139,6 +146,7 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        uncached?.Dispose();
         file?.Dispose();
         writing.Dispose();
         if (server is not null)

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using Grpc.Core;
 using Grpc.Net.Client;
 using VirtBackup.Protocol.Store.V1;
 using VirtBackup.Protocol.Transport;
@@ -7,7 +9,13 @@ namespace VirtBackup.Protocol.Grpc;
 /// <summary>The store service over a gRPC channel. The channel is the caller's to dispose.</summary>
 public sealed class GrpcStoreTransport(GrpcChannel channel, string peer) : IStoreTransport
 {
+    private static readonly Method<ReadMapNodesRequest, ReceivedSlice> ReadMapNodes =
+        ReceivedSlice.MethodOf<ReadMapNodesRequest>(StoreService.Descriptor.FindMethodByName(nameof(ReadMapNodes)));
+    private static readonly Method<ReadRecordsRequest, ReceivedSlice> ReadRecords =
+        ReceivedSlice.MethodOf<ReadRecordsRequest>(StoreService.Descriptor.FindMethodByName(nameof(ReadRecords)));
+
     private readonly StoreService.StoreServiceClient _client = new(channel);
+    private readonly CallInvoker _invoker = channel.CreateCallInvoker();
 
     public ValueTask<FindRecoveryPointsResponse> FindRecoveryPointsAsync(FindRecoveryPointsRequest request, CancellationToken cancellationToken) =>
         GrpcCalls.UnaryAsync(_client.FindRecoveryPointsAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
@@ -33,9 +41,23 @@ public sealed class GrpcStoreTransport(GrpcChannel channel, string peer) : IStor
     public ValueTask<ReadManifestResponse> ReadManifestAsync(ReadManifestRequest request, CancellationToken cancellationToken) =>
         GrpcCalls.UnaryAsync(_client.ReadManifestAsync(request, cancellationToken: cancellationToken), peer, cancellationToken);
 
-    public IAsyncEnumerable<ReadMapNodesResponse> ReadMapNodesAsync(ReadMapNodesRequest request, CancellationToken cancellationToken) =>
-        GrpcCalls.StreamAsync(_client.ReadMapNodes(request, cancellationToken: cancellationToken), peer, cancellationToken);
+    public IAsyncEnumerable<ReadOnlyMemory<byte>> ReadMapNodesAsync(ReadMapNodesRequest request, CancellationToken cancellationToken) =>
+        ReadAsync(ReadMapNodes, request, cancellationToken);
 
-    public IAsyncEnumerable<ReadRecordsResponse> ReadRecordsAsync(ReadRecordsRequest request, CancellationToken cancellationToken) =>
-        GrpcCalls.StreamAsync(_client.ReadRecords(request, cancellationToken: cancellationToken), peer, cancellationToken);
+    public IAsyncEnumerable<ReadOnlyMemory<byte>> ReadRecordsAsync(ReadRecordsRequest request, CancellationToken cancellationToken) =>
+        ReadAsync(ReadRecords, request, cancellationToken);
+
+    private async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync<TRequest>(
+        Method<TRequest, ReceivedSlice> method, TRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
+        where TRequest : class
+    {
+        var call = _invoker.AsyncServerStreamingCall(method, null, new CallOptions(cancellationToken: cancellationToken), request);
+        await foreach (var slice in GrpcCalls.StreamAsync(call, peer, cancellationToken))
+        {
+            using (slice)
+            {
+                yield return slice.Memory;
+            }
+        }
+    }
 }

@@ -16,6 +16,10 @@ public interface IStoreTransport
     ValueTask<CommitRecoveryPointResponse> CommitRecoveryPointAsync(CommitRecoveryPointRequest request, CancellationToken cancellationToken);
     ValueTask<AbandonSessionResponse> AbandonSessionAsync(AbandonSessionRequest request, CancellationToken cancellationToken);
     ValueTask<ReadManifestResponse> ReadManifestAsync(ReadManifestRequest request, CancellationToken cancellationToken);
-    IAsyncEnumerable<ReadMapNodesResponse> ReadMapNodesAsync(ReadMapNodesRequest request, CancellationToken cancellationToken);
-    IAsyncEnumerable<ReadRecordsResponse> ReadRecordsAsync(ReadRecordsRequest request, CancellationToken cancellationToken);
+
+    /// <summary>The nodes' records, cut into slices. A slice is valid until the next one is asked for.</summary>
+    IAsyncEnumerable<ReadOnlyMemory<byte>> ReadMapNodesAsync(ReadMapNodesRequest request, CancellationToken cancellationToken);
+
+    /// <summary>Data records, cut into slices. A slice is valid until the next one is asked for.</summary>
+    IAsyncEnumerable<ReadOnlyMemory<byte>> ReadRecordsAsync(ReadRecordsRequest request, CancellationToken cancellationToken);
 }

@@ -186,7 +186,7 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
         };
     }
 
-    public async IAsyncEnumerable<ReadMapNodesResponse> ReadMapNodesAsync(ReadMapNodesRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
+    public async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadMapNodesAsync(ReadMapNodesRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         await EnterAsync(cancellationToken);
         Assert.True(Faults.AnyPoint || Find(request.PointId) is not null);
@@ -204,12 +204,14 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
             }
             foreach (var slice in record.Chunk(1000))
             {
-                yield return new ReadMapNodesResponse { Data = ByteString.CopyFrom(slice) };
+                yield return slice;
+                // Nobody may look at a slice when the next one comes.
+                Array.Clear(slice);
             }
         }
     }
 
-    public async IAsyncEnumerable<ReadRecordsResponse> ReadRecordsAsync(ReadRecordsRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
+    public async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadRecordsAsync(ReadRecordsRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         await EnterAsync(cancellationToken);
         Assert.InRange(request.Ranges.Count, 1, 4096);
@@ -231,7 +233,8 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             foreach (var slice in Faults.RecordTamper([.. Chunks[id]]).Chunk(Limits.SliceBytesMax))
             {
-                yield return new ReadRecordsResponse { Data = ByteString.CopyFrom(slice) };
+                yield return slice;
+                Array.Clear(slice);
             }
         }
     }

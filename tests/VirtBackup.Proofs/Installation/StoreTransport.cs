@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Google.Protobuf;
 using VirtBackup.Controller;
 using VirtBackup.Core;
@@ -59,21 +58,11 @@ internal sealed class StoreTransport(Site site, Host host, Acknowledged acknowle
     public ValueTask<ReadManifestResponse> ReadManifestAsync(ReadManifestRequest request, CancellationToken cancellationToken) =>
         CallAsync(role => role.Store.ReadManifestAsync(host.Caller, request, cancellationToken), cancellationToken);
 
-    public async IAsyncEnumerable<ReadMapNodesResponse> ReadMapNodesAsync(ReadMapNodesRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
-    {
-        await foreach (var data in ReadAsync(role => role.Store.ReadMapNodesAsync(host.Caller, request, cancellationToken)))
-        {
-            yield return new ReadMapNodesResponse { Data = data };
-        }
-    }
+    public IAsyncEnumerable<ReadOnlyMemory<byte>> ReadMapNodesAsync(ReadMapNodesRequest request, CancellationToken cancellationToken) =>
+        ReadAsync(role => role.Store.ReadMapNodesAsync(host.Caller, request, cancellationToken));
 
-    public async IAsyncEnumerable<ReadRecordsResponse> ReadRecordsAsync(ReadRecordsRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
-    {
-        await foreach (var data in ReadAsync(role => role.Store.ReadRecordsAsync(host.Caller, request, cancellationToken)))
-        {
-            yield return new ReadRecordsResponse { Data = data };
-        }
-    }
+    public IAsyncEnumerable<ReadOnlyMemory<byte>> ReadRecordsAsync(ReadRecordsRequest request, CancellationToken cancellationToken) =>
+        ReadAsync(role => role.Store.ReadRecordsAsync(host.Caller, request, cancellationToken));
 
     private static FaultException Unreachable() => new(FaultReason.Unavailable, "The controller cannot be reached.");
 
@@ -94,7 +83,7 @@ internal sealed class StoreTransport(Site site, Host host, Acknowledged acknowle
         }
     }
 
-    private async IAsyncEnumerable<ByteString> ReadAsync(Func<ControllerRole, IAsyncEnumerable<PooledSlice>> read)
+    private async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync(Func<ControllerRole, IAsyncEnumerable<PooledSlice>> read)
     {
         await Task.Yield();
         var (role, power) = site.Connect() ?? throw Unreachable();
@@ -102,7 +91,7 @@ internal sealed class StoreTransport(Site site, Host host, Acknowledged acknowle
         {
             using (slice)
             {
-                yield return power.IsOff ? throw Unreachable() : ByteString.CopyFrom(slice.Memory.Span);
+                yield return power.IsOff ? throw Unreachable() : slice.Memory;
             }
         }
     }
