@@ -22,8 +22,8 @@ internal sealed class StoreSession : IDisposable
     private static readonly TimeSpan HealthyMin = TimeSpan.FromMinutes(1);
 
     // A controller makes a data pack durable when it is full: what fits beside it keeps the pipeline moving meanwhile.
-    private const long DataRetainedMax = Limits.PackBytesTarget + (12 << 20);
-    private const long MapRetainedMax = 16 << 20;
+    private const long DataRetainedMax = Limits.PackBytesTarget + (8 << 20);
+    private const long MapRetainedMax = 4 << 20;
 
     private readonly IStoreTransport _store;
     private readonly SessionPurpose _purpose;
