@@ -5,7 +5,6 @@ namespace VirtBackup.Hypervisors.Images;
 /// <summary>New images in a folder of their own; there is nothing to start.</summary>
 internal sealed class ImageRestore : IRestore
 {
-    private const long SpareBytes = 16 << 20;
     private readonly RestoreRequest request;
     private readonly bool folderExisted;
     private readonly List<ImageWriter> disks = [];
@@ -27,25 +26,7 @@ internal sealed class ImageRestore : IRestore
         {
             findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
         }
-        if (!Path.IsPathFullyQualified(request.Folder))
-        {
-            findings.Add(Blocks("folder", $"The folder '{request.Folder}' must be an absolute path."));
-            return findings;
-        }
-        var parent = Path.GetDirectoryName(request.Folder.TrimEnd('/'));
-        if (parent is null || !Directory.Exists(parent))
-        {
-            findings.Add(Blocks("folder", $"The folder {parent ?? request.Folder} does not exist."));
-            return findings;
-        }
-        if (File.Exists(request.Folder) || (Directory.Exists(request.Folder) && Directory.EnumerateFileSystemEntries(request.Folder).Any()))
-        {
-            findings.Add(Blocks("folder", $"The folder {request.Folder} is not empty. Choose another one."));
-        }
-        var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
-        var free = new DriveInfo(parent).AvailableFreeSpace;
-        var space = $"{needed >> 20} MiB are needed at {request.Folder}, {free >> 20} MiB are free.";
-        findings.Add(free < needed ? Blocks("space", $"{space} Free space there, or choose another folder.") : new RestoreFinding("space", FindingSeverity.Fits, space));
+        findings.AddRange(RestoreFolder.Check(request));
         findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, "The machine was backed up as image files: its disks are restored, and nothing is started."));
         return findings;
     }

@@ -80,23 +80,6 @@ internal static class CaptureFolder
         }
     }
 
-    /// <summary>Bytes free where a folder is, or will be.</summary>
-    public static long FreeBytes(string folder)
-    {
-        while (!Directory.Exists(folder) && Path.GetDirectoryName(folder) is { } parent)
-        {
-            folder = parent;
-        }
-        try
-        {
-            return new DriveInfo(folder).AvailableFreeSpace;
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException or ArgumentException)
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"The folder {folder} cannot be used: {failure.Message}", failure);
-        }
-    }
-
     private static async Task<int> OwnUserIdAsync(CancellationToken cancellationToken)
     {
         await foreach (var line in File.ReadLinesAsync("/proc/self/status", cancellationToken))

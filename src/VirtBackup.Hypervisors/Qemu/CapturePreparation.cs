@@ -21,7 +21,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
             plans.Add(new DiskPlan(disk.Summary, disk.Captured && bitmap is not null, read,
                 disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : disk.Refusal ?? reason));
         }
-        return new CapturePlan(plans, fleece, CaptureFolder.FreeBytes(options.FleeceFolder));
+        return new CapturePlan(plans, fleece, FreeSpace.Of(options.FleeceFolder));
     }
 
     public async Task<ICapture> BeginAsync(CancellationToken cancellationToken)
@@ -131,7 +131,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The fleece folder {options.FleeceFolder} cannot be made: {failure.Message}", failure);
         }
-        var free = CaptureFolder.FreeBytes(options.FleeceFolder);
+        var free = FreeSpace.Of(options.FleeceFolder);
         if (free < options.FleeceFreeBytesMin)
         {
             throw new FaultException(FaultReason.DeviceFull,

@@ -13,9 +13,6 @@ internal sealed record RestorePlan(
 /// <summary>Compares a stored machine with this host. Writes nothing.</summary>
 internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<QemuMachine> machines, MachineTypes machineTypes)
 {
-    private const int SocketNameMax = 24, SocketPathMax = 107;
-    private const long SpareBytes = 16 << 20;
-
     public async Task<RestorePlan> PlanAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         var findings = new List<RestoreFinding>();
@@ -26,7 +23,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         }
         var document = ArgvDocument.Read(request.Configuration.Native.Span);
         var images = CheckDisks(request, document, findings);
-        CheckFolder(request, findings);
+        findings.AddRange(RestoreFolder.Check(request));
         await CheckIdentityAsync(request, findings, cancellationToken);
         var executable = FindExecutable(document.Executable, findings);
         if (executable is not null)
@@ -62,34 +59,6 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
             images.Add(new ImageReplacement(stored.File, Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}"), disk.Format, disk.Name));
         }
         return images;
-    }
-
-    private static void CheckFolder(RestoreRequest request, List<RestoreFinding> findings)
-    {
-        var folder = request.Folder;
-        if (!Path.IsPathFullyQualified(folder) || folder.Contains(',', StringComparison.Ordinal))
-        {
-            findings.Add(Blocks("folder", $"The folder '{folder}' must be an absolute path without commas."));
-            return;
-        }
-        if (folder.Length + SocketNameMax > SocketPathMax)
-        {
-            findings.Add(Blocks("folder", $"The folder {folder} has too long a path for the sockets in it; choose one of at most {SocketPathMax - SocketNameMax} characters."));
-        }
-        var parent = Path.GetDirectoryName(folder.TrimEnd('/'));
-        if (parent is null || !Directory.Exists(parent))
-        {
-            findings.Add(Blocks("folder", $"The folder {parent ?? folder} does not exist."));
-            return;
-        }
-        if (File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any()))
-        {
-            findings.Add(Blocks("folder", $"The folder {folder} is not empty. Choose another one."));
-        }
-        var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
-        var free = CaptureFolder.FreeBytes(parent);
-        var space = $"{needed >> 20} MiB are needed at {folder}, {free >> 20} MiB are free.";
-        findings.Add(free < needed ? Blocks("space", $"{space} Free space there, or choose another folder.") : new RestoreFinding("space", FindingSeverity.Fits, space));
     }
 
     private async Task CheckIdentityAsync(RestoreRequest request, List<RestoreFinding> findings, CancellationToken cancellationToken)

@@ -1,0 +1,47 @@
+namespace VirtBackup.Hypervisors.Images;
+
+/// <summary>What every restore into a folder of its own asks of that folder. Writes nothing.</summary>
+internal static class RestoreFolder
+{
+    /// <summary>Longest path of a socket (unix(7), sun_path), and room for the longest name of one in the folder.</summary>
+    private const int SocketPathMax = 107, SocketNameMax = 24;
+
+    /// <summary>For launch record and metadata, bytes.</summary>
+    private const long SpareBytes = 16 << 20;
+
+    /// <summary>Whether the folder can be used and its file system has room for the disks.</summary>
+    public static IEnumerable<RestoreFinding> Check(RestoreRequest request)
+    {
+        var folder = request.Folder;
+        // A comma would end an option of QEMU's programs.
+        if (!Path.IsPathFullyQualified(folder) || folder.Contains(',', StringComparison.Ordinal))
+        {
+            yield return Blocks("folder", $"The folder '{folder}' must be an absolute path without commas.");
+            yield break;
+        }
+        if (folder.Length + SocketNameMax > SocketPathMax)
+        {
+            yield return Blocks("folder", $"The folder {folder} has too long a path for the sockets in it; choose one of at most {SocketPathMax - SocketNameMax} characters.");
+        }
+        var parent = Path.GetDirectoryName(folder.TrimEnd('/'));
+        if (parent is null || !Directory.Exists(parent))
+        {
+            yield return Blocks("folder", $"The folder {parent ?? folder} does not exist.");
+            yield break;
+        }
+        if (File.Exists(folder))
+        {
+            yield return Blocks("folder", $"{folder} is a file. Choose a folder that is empty or does not exist yet.");
+        }
+        else if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
+        {
+            yield return Blocks("folder", $"The folder {folder} is not empty. Choose another one.");
+        }
+        var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
+        var free = FreeSpace.Of(parent);
+        var space = $"{needed >> 20} MiB are needed at {folder}, {free >> 20} MiB are free.";
+        yield return free < needed ? Blocks("space", $"{space} Free space there, or choose another folder.") : new RestoreFinding("space", FindingSeverity.Fits, space);
+    }
+
+    private static RestoreFinding Blocks(string item, string message) => new(item, FindingSeverity.Blocks, message);
+}
