@@ -69,6 +69,28 @@ public sealed class ControlMessageTests
         await agent.Service.StartAsync();
     }
 
+    [Fact]
+    public async Task An_agent_refuses_a_message_above_the_bound_unread_and_goes_on()
+    {
+        await using var installation = await Installation.CreateAsync();
+        await installation.Controller.StartAsync();
+        var agent = await installation.EnrollAsync("host");
+        await agent.Service.StartAsync();
+        await installation.Controller.StopAsync();
+        // One of the largest length is read, and is nonsense.
+        await using (await TalkativeController.StartAsync(installation, BytesMax))
+        {
+            await agent.Service.WaitForLineAsync("did not begin with a hello", TimeSpan.FromMinutes(1));
+        }
+        await using (await TalkativeController.StartAsync(installation, BytesMax + 1))
+        {
+            await agent.Service.WaitForLineAsync("exceeds the maximum", TimeSpan.FromMinutes(1));
+        }
+        Assert.True(agent.Service.IsRunning);
+        await installation.Controller.StartAsync();
+        await Installation.PollAsync("the agent's return", () => Task.FromResult(agent.Service.RecentLog.Split("ready: connected").Length == 3));
+    }
+
     /// <returns>The gRPC status of a call with one message of this length: field 1, filled with zeros.</returns>
     private static async Task<int> CallAsync(HttpClient client, string method, int length)
     {
