@@ -1,3 +1,5 @@
+using VirtBackup.Testing.Proofs;
+
 namespace VirtBackup.Proofs.ConstantMemory;
 
 /// <summary>Raw images that hold the content of a seed.</summary>
@@ -27,11 +29,11 @@ internal static class ContentImage
     }
 
     /// <summary>Compares every byte, content and zeros.</summary>
-    /// <exception cref="Refuted">The image is another one.</exception>
+    /// <exception cref="RefutedException">The image is another one.</exception>
     public static void RequireEqual(string path, DiskContent content, CancellationToken cancellationToken)
     {
         using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
-        if (file.Length != content.Size.DiskBytes) throw new Refuted($"the restored disk has {file.Length} bytes instead of {content.Size.DiskBytes}");
+        if (file.Length != content.Size.DiskBytes) throw new RefutedException($"the restored disk has {file.Length} bytes instead of {content.Size.DiskBytes}");
         var (found, expected) = (new byte[BufferBytes], new byte[BufferBytes]);
         var zerosFrom = 0L;
         foreach (var extent in content.Extents.Append(new Extent(content.Size.DiskBytes, 0)))
@@ -51,7 +53,7 @@ internal static class ContentImage
                 file.ReadExactly(found, 0, bytes);
                 if (!isZero) content.Fill(offset, expected.AsSpan(0, bytes));
                 var equal = isZero ? !found.AsSpan(0, bytes).ContainsAnyExcept((byte)0) : found.AsSpan(0, bytes).SequenceEqual(expected.AsSpan(0, bytes));
-                if (!equal) throw new Refuted($"the restored disk differs from what was generated within {bytes} bytes at {offset}");
+                if (!equal) throw new RefutedException($"the restored disk differs from what was generated within {bytes} bytes at {offset}");
                 offset += bytes;
             }
         }

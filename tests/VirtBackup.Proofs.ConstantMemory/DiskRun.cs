@@ -1,6 +1,7 @@
 using System.Text.Json;
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.ConstantMemory;
 
@@ -16,7 +17,7 @@ internal sealed class DiskRun(DiskContent content, DiskContent warmUp, string fo
     private readonly DiskSize _size = content.Size;
 
     /// <returns>The peaks of each work.</returns>
-    /// <exception cref="Refuted">Less was done than the works claim.</exception>
+    /// <exception cref="RefutedException">Less was done than the works claim.</exception>
     public async Task<IReadOnlyList<WorkPeaks>> RunAsync()
     {
         Directory.CreateDirectory(folder);
@@ -74,7 +75,7 @@ internal sealed class DiskRun(DiskContent content, DiskContent warmUp, string fo
 
         var unchanged = (await DoAsync("unchanged", "backup", "run", size.Name)).GetProperty("backup");
         RequireAtLeast(size, "the unchanged backup read", unchanged.GetProperty("read_bytes").GetInt64(), size.ContentBytes);
-        if (unchanged.GetProperty("base_point_id").GetString() != full.GetProperty("point_id").GetString()) throw new Refuted("the second backup is not an increment of the first");
+        if (unchanged.GetProperty("base_point_id").GetString() != full.GetProperty("point_id").GetString()) throw new RefutedException("the second backup is not an increment of the first");
 
         File.Delete(image);
         var target = Path.Combine(folder, "restored");
@@ -117,7 +118,7 @@ internal sealed class DiskRun(DiskContent content, DiskContent warmUp, string fo
 
     private static void RequireAtLeast(DiskSize size, string what, long bytes, long least)
     {
-        if (bytes < least) throw new Refuted($"{what} {bytes} bytes of the {size}; at least {least} are needed for the claim");
+        if (bytes < least) throw new RefutedException($"{what} {bytes} bytes of the {size}; at least {least} are needed for the claim");
     }
 
     private static long BytesIn(string folder) => new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Sum(file => file.Length);

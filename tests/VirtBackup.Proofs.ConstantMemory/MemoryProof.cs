@@ -1,47 +1,42 @@
+using VirtBackup.Testing.Proofs;
+
 namespace VirtBackup.Proofs.ConstantMemory;
 
 /// <summary>
 /// A big and a small disk of the same density are backed up, backed up again and restored, each in an installation of its
 /// own that has warmed up; the peaks of agent and controller must be the same and below their limits.
 /// </summary>
-internal sealed class MemoryProof(Options options, CancellationToken cancellationToken)
+internal sealed class MemoryProof : IProof
 {
     private const double Tolerance = 0.10;
     private const long AgentLimitKiB = 256 << 10;
     private const long ControllerLimitKiB = 384 << 10;
-    private readonly string _folder = Path.Combine(options.Work, $"constant-memory-{Path.GetRandomFileName()[..6]}");
 
-    /// <summary>Runs all trials.</summary>
-    /// <returns>Figures.</returns>
-    /// <exception cref="Refuted">The claim does not hold.</exception>
-    public async Task<string> RunAsync()
+    public string Name => "constant-memory";
+
+    public IReadOnlyList<(string Name, string What)> Sabotages => ConstantMemory.Sabotages.All;
+
+    public (int Long, int Short) TrialsMax => (1, 1);
+
+    public TimeSpan ShortLimit => TimeSpan.FromSeconds(90);
+
+    public string Figures { get; private set; } = "";
+
+    public async Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
     {
         var (big, small) = DiskSize.Of(options.Short);
-        RequireSpace(big.NeededBytesWith(small));
-        Sabotages.PlantHoarder(options);
-        var figures = "";
-        for (var trial = options.StartTrial; trial < options.StartTrial + options.Trials; trial++)
+        RequireSpace(options.Work, big.NeededBytesWith(small));
+        ConstantMemory.Sabotages.PlantHoarder(options);
+        var folder = Path.Combine(options.Work, $"constant-memory-{Path.GetRandomFileName()[..6]}");
+        foreach (var trial in trials)
         {
             Console.WriteLine($"trial {trial}: {big} against {small}");
-            try
-            {
-                var ofBig = await RunAsync(big, trial);
-                var ofSmall = await RunAsync(small, trial);
-                figures = Judge(ofBig, ofSmall);
-            }
-            catch (Refuted refuted)
-            {
-                throw new Refuted($"trial {trial}: {refuted.Message}");
-            }
-            Console.WriteLine($"  {figures}");
+            var warmUp = new DiskContent(options.Seed, trial, small.AsWarmUp());
+            var ofBig = await new DiskRun(new DiskContent(options.Seed, trial, big), warmUp, folder, options.Sabotage, cancellationToken).RunAsync();
+            var ofSmall = await new DiskRun(new DiskContent(options.Seed, trial, small), warmUp, folder, options.Sabotage, cancellationToken).RunAsync();
+            Figures = Judge(ofBig, ofSmall);
+            Console.WriteLine($"  {Figures}");
         }
-        return figures;
-    }
-
-    private Task<IReadOnlyList<WorkPeaks>> RunAsync(DiskSize size, int trial)
-    {
-        var warmUp = DiskSize.Of(options.Short).Small.AsWarmUp();
-        return new DiskRun(new DiskContent(options.Seed, trial, size), new DiskContent(options.Seed, trial, warmUp), _folder, options.Sabotage, cancellationToken).RunAsync();
     }
 
     private static string Judge(IReadOnlyList<WorkPeaks> big, IReadOnlyList<WorkPeaks> small)
@@ -56,7 +51,7 @@ internal sealed class MemoryProof(Options options, CancellationToken cancellatio
             figures.Add($"{helper}={PeakOf(big) / 1024.0:0.0}/{PeakOf(small) / 1024.0:0.0}");
         }
         var text = $"peak MiB big/small: {string.Join(' ', figures)}";
-        return violations.Count == 0 ? text : throw new Refuted($"{string.Join("; ", violations)}; {text}");
+        return violations.Count == 0 ? text : throw new RefutedException($"{string.Join("; ", violations)}; {text}");
 
         void Compare(string service, long limit, Func<WorkPeaks, long> peakOf)
         {
@@ -68,14 +63,14 @@ internal sealed class MemoryProof(Options options, CancellationToken cancellatio
         }
     }
 
-    private void RequireSpace(long needed)
+    private static void RequireSpace(string work, long needed)
     {
-        if (!Directory.Exists(options.Work)) throw new Refuted($"the folder {options.Work} does not exist; choose another with --work");
-        var free = new DriveInfo(options.Work).AvailableFreeSpace;
-        Console.WriteLine($"needs {needed >> 20} MiB in {options.Work}, where {free >> 20} MiB are free; all of it is given back");
+        if (!Directory.Exists(work)) throw new RefutedException($"the folder {work} does not exist; choose another with --work");
+        var free = new DriveInfo(work).AvailableFreeSpace;
+        Console.WriteLine($"needs {needed >> 20} MiB in {work}, where {free >> 20} MiB are free; all of it is given back");
         if (free < needed)
         {
-            throw new Refuted($"{needed >> 20} MiB are needed in {options.Work}, only {free >> 20} MiB are free: choose another folder with --work");
+            throw new RefutedException($"{needed >> 20} MiB are needed in {work}, only {free >> 20} MiB are free: choose another folder with --work");
         }
     }
 }

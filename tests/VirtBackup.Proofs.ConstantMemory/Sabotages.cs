@@ -1,4 +1,5 @@
 using System.Globalization;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.ConstantMemory;
 
@@ -22,7 +23,7 @@ internal static class Sabotages
     ];
 
     /// <summary>Makes every process that this one starts load the hoarder, which wakes up in the chosen program.</summary>
-    public static void PlantHoarder(Options options)
+    public static void PlantHoarder(ProofOptions options)
     {
         if (options.Sabotage is not (HoardingAgent or HoardingController)) return;
         var moved = 2 * DiskSize.Of(options.Short).Big.ContentBytes;

@@ -1,4 +1,5 @@
 using VirtBackup.Testing.Installations;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.ConstantMemory;
 
@@ -28,28 +29,28 @@ internal sealed class ServiceMeter
     public int Pid => _pid;
 
     /// <summary>Forgets the peak so far.</summary>
-    /// <exception cref="Refuted">The kernel does not.</exception>
+    /// <exception cref="RefutedException">The kernel does not.</exception>
     public void Reset()
     {
         File.WriteAllText($"/proc/{_pid}/clear_refs", "5");
         _seenKiB = 0;
         var (peak, now) = (ProcessTable.KiBOf(_pid, "VmHWM"), ProcessTable.KiBOf(_pid, "VmRSS"));
-        if (peak > now + SlackKiB) throw new Refuted($"the peak of {Name} could not be reset: it stays at {peak} KiB while {now} KiB are resident");
+        if (peak > now + SlackKiB) throw new RefutedException($"the peak of {Name} could not be reset: it stays at {peak} KiB while {now} KiB are resident");
     }
 
     /// <summary>Looks at the process now.</summary>
     public void Sample() => _seenKiB = Math.Max(_seenKiB, ProcessTable.KiBOf(_pid, "VmRSS") ?? 0);
 
     /// <summary>The peak since <see cref="Reset"/>, in KiB.</summary>
-    /// <exception cref="Refuted">It was lost.</exception>
+    /// <exception cref="RefutedException">It was lost.</exception>
     public long Peak()
     {
         if (!_service.IsRunning || _service.Pid != _pid || StartOf(_pid) != _started)
         {
-            throw new Refuted($"the peak of {Name} was lost: the process that was measured is gone");
+            throw new RefutedException($"the peak of {Name} was lost: the process that was measured is gone");
         }
-        var peak = ProcessTable.KiBOf(_pid, "VmHWM") ?? throw new Refuted($"the peak of {Name} was lost: the kernel does not tell it");
-        return peak + SlackKiB >= _seenKiB ? peak : throw new Refuted($"the peak of {Name} was lost: {peak} KiB are told, {_seenKiB} KiB were seen");
+        var peak = ProcessTable.KiBOf(_pid, "VmHWM") ?? throw new RefutedException($"the peak of {Name} was lost: the kernel does not tell it");
+        return peak + SlackKiB >= _seenKiB ? peak : throw new RefutedException($"the peak of {Name} was lost: {peak} KiB are told, {_seenKiB} KiB were seen");
     }
 
     private static string StartOf(int pid) => ProcessTable.StatOf(pid)?[ProcessTable.StartTimeField] ?? "";

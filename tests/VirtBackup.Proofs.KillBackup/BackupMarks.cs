@@ -1,5 +1,6 @@
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.KillBackup;
 
@@ -56,7 +57,7 @@ internal sealed class BackupMarks
         using var limit = new CancellationTokenSource(Limit);
         while (!await IsThereAsync(mark))
         {
-            if (limit.IsCancellationRequested) throw new Refuted($"The backup did not come to '{mark.ToString().ToLowerInvariant()}' within {Limit.TotalSeconds:0} s.");
+            if (limit.IsCancellationRequested) throw new RefutedException($"The backup did not come to '{mark.ToString().ToLowerInvariant()}' within {Limit.TotalSeconds:0} s.");
             await Task.Delay(Poll, CancellationToken.None);
         }
     }

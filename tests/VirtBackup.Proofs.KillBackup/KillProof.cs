@@ -2,17 +2,15 @@ using System.Diagnostics;
 using System.Text.Json;
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.KillBackup;
-
-/// <summary>The claim under proof does not hold.</summary>
-internal sealed class Refuted(string message) : Exception(message);
 
 /// <summary>
 /// A guest that writes all the time, an agent, a controller, and a hand that kills them in the middle of backups. Whatever
 /// was committed must stay and be restored equal, and the next backup must miss nothing.
 /// </summary>
-internal sealed class KillProof(LabVm vm, Installation installation, InstalledAgent agent, Options options)
+internal sealed class KillProof(LabVm vm, Installation installation, InstalledAgent agent, ProofOptions options)
 {
     private const string Machine = "writer";
 
@@ -23,15 +21,14 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
     private readonly Stopwatch _step = Stopwatch.StartNew();
     private readonly List<string> _steps = [];
 
-    /// <summary>Number of the trial that began last.</summary>
-    public static int Trial { get; private set; }
+    /// <summary>What was done so far.</summary>
+    public string Figures => $"{_tally} points={_points.Count} restores={_points.Restores}";
 
     /// <summary>Sets the stage and runs the trials.</summary>
-    /// <returns>The figures of the verdict.</returns>
-    public static async Task<string> RunAsync(Options options, Stopwatch clock)
+    /// <param name="begun">Called when the stage is set.</param>
+    public static async Task RunAsync(ProofOptions options, IEnumerable<int> trials, Action<KillProof> begun, CancellationToken cancellationToken)
     {
-        Trial = options.StartTrial;
-        var guest = await LabGuest.GetAsync();
+        var guest = await LabGuest.GetAsync(cancellationToken);
         await using var vm = await LabVm.BootAsync(new LabVmOptions
         {
             Name = Machine,
@@ -40,18 +37,19 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
                 new LabDiskOptions { NodeName = "root", CopyFrom = guest.RootDisk },
                 new LabDiskOptions { NodeName = "data", CopyFrom = guest.DataDisk, Format = LabDiskFormat.Raw },
             ],
-        });
+        }, cancellationToken);
         var (installation, agent) = await Installation.StartAsync((_, agent) => agent.Add(vm));
         await using var _ = installation;
         await installation.WaitForMachineAsync(Machine);
         var proof = new KillProof(vm, installation, agent, options);
+        begun(proof);
         try
         {
             await proof.BeginAsync();
-            for (var done = 0; options.WantsAnother(done, clock.Elapsed); done++)
+            foreach (var trial in trials)
             {
-                Trial = options.StartTrial + done;
-                await proof.TryAsync(KillPlan.Of(options.Seed, Trial));
+                cancellationToken.ThrowIfCancellationRequested();
+                await proof.TryAsync(trial, KillPlan.Of(options.Seed, trial));
             }
             await proof._points.RequireKeptAsync(full: true);
         }
@@ -60,7 +58,6 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
             Console.WriteLine($"--- agent\n{agent.Service.Log}--- controller\n{installation.Controller.Log}---");
             throw;
         }
-        return $"{proof._tally} points={proof._points.Count} restores={proof._points.Restores}";
     }
 
     private async Task BeginAsync()
@@ -74,9 +71,9 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
         WriteSteps();
     }
 
-    private async Task TryAsync(KillPlan plan)
+    private async Task TryAsync(int trial, KillPlan plan)
     {
-        Console.WriteLine($"trial {Trial}: {plan}");
+        Console.WriteLine($"trial {trial}: {plan}");
         (await vm.ExecAsync(plan.Writes.Before)).EnsureSuccess();
         Note("write");
         // With the guest paused throughout, every attempt of the killed backup cuts the same known content.
@@ -106,7 +103,7 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
 
         var expected = plan.Paused ? "paused" : "running";
         var state = (await vm.QmpAsync("query-status")).GetProperty("status").GetString();
-        if (state != expected) throw new Refuted($"the guest is '{state}' after the kill; it was '{expected}'");
+        if (state != expected) throw new RefutedException($"the guest is '{state}' after the kill; it was '{expected}'");
         if (plan.Paused) await vm.QmpAsync("cont");
         // Whatever the kill left: nothing that the guest wrote before or after it is missed by the next backup.
         (await vm.ExecAsync(plan.Writes.After)).EnsureSuccess();
@@ -158,7 +155,7 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
         var listed = (await installation.ListPointsAsync()).Contains(point);
         if (listed != (state == "succeeded") || listed != marks.IsCommitted(point) || (stage >= Stage.Releasing && !listed))
         {
-            throw new Refuted($"the backup killed at the stage '{stage}' ended as '{state}'; its point is {(listed ? "" : "not ")}listed, "
+            throw new RefutedException($"the backup killed at the stage '{stage}' ended as '{state}'; its point is {(listed ? "" : "not ")}listed, "
                 + $"its manifest {(marks.IsCommitted(point) ? "" : "not ")}there: {result.Stderr}");
         }
         if (listed)
@@ -169,7 +166,7 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
             Note("restore");
             return;
         }
-        if (state != "failed" || result.Errors.Count != 1) throw new Refuted($"the killed backup ended as '{state}': {result.Stderr}");
+        if (state != "failed" || result.Errors.Count != 1) throw new RefutedException($"the killed backup ended as '{state}': {result.Stderr}");
         _tally.GivenUp++;
         Console.WriteLine($"  the killed backup was given up: {result.Errors[0]}");
     }
@@ -182,7 +179,7 @@ internal sealed class KillProof(LabVm vm, Installation installation, InstalledAg
         var bitmaps = await Sabotages.ListBitmapsAsync(vm);
         if (nodes.Count > 0 || files.Length > 0 || bitmaps.Count != vm.Disks.Count)
         {
-            throw new Refuted($"left behind: nodes [{string.Join(' ', nodes)}], files [{string.Join(' ', files)}], bitmaps [{string.Join(' ', bitmaps)}]");
+            throw new RefutedException($"left behind: nodes [{string.Join(' ', nodes)}], files [{string.Join(' ', files)}], bitmaps [{string.Join(' ', bitmaps)}]");
         }
     }
 

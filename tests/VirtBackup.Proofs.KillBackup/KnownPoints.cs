@@ -1,6 +1,7 @@
 using System.Text.Json;
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.KillBackup;
 
@@ -54,9 +55,9 @@ internal sealed class KnownPoints(LabVm vm, Installation installation, string? s
     public async Task RequireKeptAsync(bool full)
     {
         var verified = await installation.RunAsync(full ? ["repository", "verify", "--full"] : ["repository", "verify"]);
-        if (verified.ExitCode != 0) throw new Refuted($"the verification ended with exit code {verified.ExitCode}: {verified.Stderr}{verified.Stdout}");
+        if (verified.ExitCode != 0) throw new RefutedException($"the verification ended with exit code {verified.ExitCode}: {verified.Stderr}{verified.Stdout}");
         var lost = _committed.Except(await installation.ListPointsAsync()).ToList();
-        if (lost.Count > 0) throw new Refuted($"committed points are gone: {string.Join(", ", lost)}");
+        if (lost.Count > 0) throw new RefutedException($"committed points are gone: {string.Join(", ", lost)}");
     }
 
     private async Task RequireEqualAsync(string point, Dictionary<string, string> hashes)
@@ -65,8 +66,8 @@ internal sealed class KnownPoints(LabVm vm, Installation installation, string? s
         {
             foreach (var (disk, hash) in hashes)
             {
-                var image = restored.GetValueOrDefault(disk) ?? throw new Refuted($"point {point} was restored without {disk}");
-                if (await DiskContent.HashAsync(image, FormatOf(image)) != hash) throw new Refuted($"{disk} of point {point} is not what the machine held at its cut");
+                var image = restored.GetValueOrDefault(disk) ?? throw new RefutedException($"point {point} was restored without {disk}");
+                if (await DiskContent.HashAsync(image, FormatOf(image)) != hash) throw new RefutedException($"{disk} of point {point} is not what the machine held at its cut");
             }
         });
     }
@@ -80,7 +81,7 @@ internal sealed class KnownPoints(LabVm vm, Installation installation, string? s
             var quiesced = view.GetProperty("consistency").GetString() == "filesystem";
             if (!quiesced) (await Proc.RunAsync("e2fsck", ["-y", "-E", "journal_only", restored["disk-data"]])).EnsureSuccess();
             var found = await Proc.RunAsync("e2fsck", ["-f", "-n", restored["disk-data"]]);
-            if (found.ExitCode != 0) throw new Refuted($"the file system in point {point} ({view.GetProperty("consistency_detail").GetString()}) is not sound: {found.Stdout}{found.Stderr}");
+            if (found.ExitCode != 0) throw new RefutedException($"the file system in point {point} ({view.GetProperty("consistency_detail").GetString()}) is not sound: {found.Stdout}{found.Stderr}");
         });
     }
 

@@ -25,7 +25,7 @@ internal sealed class Tally
     }
 
     public override string ToString() =>
-        $"trials={Trials} killed({Text<Victims>(_victims)}) while({Text<Stage>(_stages)}) committed={Committed} given-up={GivenUp} incremental-after={Incremental}";
+        $"killed({Text<Victims>(_victims)}) while({Text<Stage>(_stages)}) committed={Committed} given-up={GivenUp} incremental-after={Incremental}";
 
     private static string Text<T>(int[] counts)
         where T : struct, Enum => string.Join(' ', Enum.GetValues<T>().Select((value, i) => $"{value.ToString().ToLowerInvariant()}={counts[i]}"));

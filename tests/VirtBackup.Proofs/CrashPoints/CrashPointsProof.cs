@@ -1,4 +1,5 @@
 using VirtBackup.Proofs.Simulation;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.CrashPoints;
 
@@ -15,13 +16,25 @@ internal sealed class CrashPointsProof : IProof
 
     public string Name => "crash-points";
 
-    public IReadOnlyList<string> Sabotages { get; } = [.. CrashRun.Defects];
+    public IReadOnlyList<(string Name, string What)> Sabotages => CrashRun.Defects;
 
-    public int DefaultTrials => 60;
+    public (int Long, int Short) TrialsMax => (60, 60);
+
+    public TimeSpan ShortLimit => TimeSpan.FromSeconds(35);
 
     public string Figures => $"{_crashes} crash points, {_operations} store operations";
 
-    public void Run(ProofOptions options, int trial, Func<bool> isLate)
+    public Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
+    {
+        foreach (var trial in trials)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Run(options, trial, () => isLate() || cancellationToken.IsCancellationRequested);
+        }
+        return Task.CompletedTask;
+    }
+
+    private void Run(ProofOptions options, int trial, Func<bool> isLate)
     {
         var (first, end) = RunOnce(options, trial, null);
         // A short trial takes every n-th operation, beginning at chance.
@@ -36,7 +49,7 @@ internal sealed class CrashPointsProof : IProof
             }
             catch (Exception failure)
             {
-                throw new ViolationException($"{plan}: {(failure is ViolationException ? failure.Message : failure.ToString())}");
+                throw new RefutedException($"{plan}: {(failure is RefutedException ? failure.Message : failure.ToString())}");
             }
             _crashes++;
         }

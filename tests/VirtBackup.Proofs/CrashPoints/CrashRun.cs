@@ -2,6 +2,7 @@ using VirtBackup.Agent.Tests.Fakes;
 using VirtBackup.Core;
 using VirtBackup.Proofs.Installation;
 using VirtBackup.Proofs.Simulation;
+using VirtBackup.Testing.Proofs;
 using VirtBackup.Testing.Stores;
 
 namespace VirtBackup.Proofs.CrashPoints;
@@ -9,7 +10,13 @@ namespace VirtBackup.Proofs.CrashPoints;
 /// <summary>A full backup, an incremental one, one more and a restore, with at most one failure of the power (and its echo).</summary>
 internal sealed class CrashRun : IAsyncDisposable
 {
-    public static readonly string[] Defects = ["skip-file-sync", "skip-folder-sync", "tear-on-publish", "ack-before-durable"];
+    public static readonly (string Name, string What)[] Defects =
+    [
+        ("skip-file-sync", "the store does not flush files"),
+        ("skip-folder-sync", "the store does not flush folders"),
+        ("tear-on-publish", "the store gives an object its name before all of it is written"),
+        ("ack-before-durable", "the controller's word of durability comes before the store's"),
+    ];
 
     private readonly CrashPlan? _plan;
     private readonly Random _random;
@@ -57,18 +64,18 @@ internal sealed class CrashRun : IAsyncDisposable
         var end = _store.Operations;
         if (_plan is not null && _power.FailsAt is not null)
         {
-            throw new ViolationException($"The run ended before operation {_plan.At}: trials are not repeatable.");
+            throw new RefutedException($"The run ended before operation {_plan.At}: trials are not repeatable.");
         }
         await RequireSoundAsync(_store);
         if (!_host.Acknowledged.Points.Contains(last))
         {
-            throw new ViolationException($"The backup of point {last} succeeded without an acknowledged commit.");
+            throw new RefutedException($"The backup of point {last} succeeded without an acknowledged commit.");
         }
         var restored = await _host.RestoreAsync(_machine, last);
         restored.RequireTrue(last, _host.Sources[last].Disks);
         if (restored.Failure is { } failure)
         {
-            throw new ViolationException($"Point {last} cannot be restored: {failure.Message}");
+            throw new RefutedException($"Point {last} cannot be restored: {failure.Message}");
         }
         Operations += _store.Operations;
         return (first, end);
@@ -128,13 +135,13 @@ internal sealed class CrashRun : IAsyncDisposable
         var report = _site.Repository.OpenReport;
         if (report.ProblemCount > 0)
         {
-            throw new ViolationException($"After the crash the repository is damaged: {report.Problems[0]}");
+            throw new RefutedException($"After the crash the repository is damaged: {report.Problems[0]}");
         }
         var visible = (await Census.TakeAsync(_store)).Points.Keys.Order();
         var known = (await _site.Repository.ListPointsAsync(null, CancellationToken.None)).Select(point => point.Point).Order();
         if (!visible.SequenceEqual(known))
         {
-            throw new ViolationException("After the crash the index knows other points than the store holds.");
+            throw new RefutedException("After the crash the index knows other points than the store holds.");
         }
     }
 

@@ -1,4 +1,5 @@
 using VirtBackup.Proofs.Simulation;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.FlipBytes;
 
@@ -13,13 +14,25 @@ internal sealed class FlipBytesProof : IProof
 
     public string Name => "flip-bytes";
 
-    public IReadOnlyList<string> Sabotages { get; } = [.. FlipRun.Defects];
+    public IReadOnlyList<(string Name, string What)> Sabotages => FlipRun.Defects;
 
-    public int DefaultTrials => 300;
+    public (int Long, int Short) TrialsMax => (300, 300);
+
+    public TimeSpan ShortLimit => TimeSpan.FromSeconds(35);
 
     public string Figures => $"{_flips} flipped bytes, {_restores} restores";
 
-    public void Run(ProofOptions options, int trial, Func<bool> isLate) => SingleThread.Run(async thread =>
+    public Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
+    {
+        foreach (var trial in trials)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Run(options, trial, () => isLate() || cancellationToken.IsCancellationRequested);
+        }
+        return Task.CompletedTask;
+    }
+
+    private void Run(ProofOptions options, int trial, Func<bool> isLate) => SingleThread.Run(async thread =>
     {
         await using var run = new FlipRun(thread, options, trial);
         try

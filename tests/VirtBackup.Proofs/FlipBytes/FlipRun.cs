@@ -6,13 +6,19 @@ using VirtBackup.Proofs.Installation;
 using VirtBackup.Proofs.Simulation;
 using VirtBackup.Repository.Verification;
 using VirtBackup.Sealing;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.FlipBytes;
 
 /// <summary>A repository in a folder, made by the real roles: two machines that share chunks, two points each. Then damage.</summary>
 internal sealed class FlipRun : IAsyncDisposable
 {
-    public static readonly string[] Defects = ["skip-signatures", "skip-chunks", "write-wrongly"];
+    public static readonly (string Name, string What)[] Defects =
+    [
+        ("skip-signatures", "verifications do not look at signatures"),
+        ("skip-chunks", "verifications do not open chunks"),
+        ("write-wrongly", "restores write other bytes than they read"),
+    ];
 
     private readonly string? _defect;
     private readonly Random _random;
@@ -63,8 +69,8 @@ internal sealed class FlipRun : IAsyncDisposable
             }
             catch (Exception failure)
             {
-                throw new ViolationException(
-                    $"{region.Kind}, byte {position} of {region.Key} XOR 0x{mask:x2}: {(failure is ViolationException ? failure.Message : failure.ToString())}");
+                throw new RefutedException(
+                    $"{region.Kind}, byte {position} of {region.Key} XOR 0x{mask:x2}: {(failure is RefutedException ? failure.Message : failure.ToString())}");
             }
             Flips++;
         }
@@ -109,7 +115,7 @@ internal sealed class FlipRun : IAsyncDisposable
             var report = await VerifyAsync(withKeys);
             if (!report.IsSound)
             {
-                throw new ViolationException($"A sound repository is called damaged: {report.Damages[0]}");
+                throw new RefutedException($"A sound repository is called damaged: {report.Damages[0]}");
             }
         }
     }
@@ -148,12 +154,12 @@ internal sealed class FlipRun : IAsyncDisposable
         var how = withKeys ? "with keys" : "without keys";
         if (named != wanted)
         {
-            throw new ViolationException($"A verification {how} should blame '{wanted}', but blames '{named}': {string.Join(" ", report.Damages.Select(damage => damage.Problem))}");
+            throw new RefutedException($"A verification {how} should blame '{wanted}', but blames '{named}': {string.Join(" ", report.Damages.Select(damage => damage.Problem))}");
         }
         var found = Losses.Of(report.Damages);
         return found.ToString() == expected.ToString()
             ? expected
-            : throw new ViolationException($"A verification {how} should report the loss of {expected}, but reports {found}.");
+            : throw new RefutedException($"A verification {how} should report the loss of {expected}, but reports {found}.");
     }
 
     private async Task RequireRefusedOrEqualAsync(Region region, Losses lost, Id16 point, Id16 machine, IReadOnlyDictionary<Id16, byte[]> source)
@@ -165,12 +171,12 @@ internal sealed class FlipRun : IAsyncDisposable
         var isAffected = isManifestLost || lost.Points.Contains(point);
         if (isAffected != (outcome.Failure is not null))
         {
-            throw new ViolationException(
+            throw new RefutedException(
                 $"The restore of point {point} should {(isAffected ? "be refused" : "succeed")}: {outcome.Failure?.Message ?? "it succeeded"}");
         }
         if (outcome.Writes.Any(write => isManifestLost || lost.Overlaps(point, write)))
         {
-            throw new ViolationException($"The restore of point {point} wrote bytes that cannot be known.");
+            throw new RefutedException($"The restore of point {point} wrote bytes that cannot be known.");
         }
     }
 

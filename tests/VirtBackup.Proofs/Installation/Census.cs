@@ -7,6 +7,7 @@ using VirtBackup.Format.Maps;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 using VirtBackup.Sealing;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.Installation;
 
@@ -38,7 +39,7 @@ internal sealed class Census
 
     public Dictionary<string, List<StoredRecord>> Packs { get; } = new(StringComparer.Ordinal);
 
-    /// <exception cref="ViolationException">An object is not sound.</exception>
+    /// <exception cref="RefutedException">An object is not sound.</exception>
     public static async Task<Census> TakeAsync(IObjectStore store)
     {
         var census = new Census();
@@ -54,7 +55,7 @@ internal sealed class Census
             }
             catch (FaultException fault)
             {
-                throw new ViolationException($"The object {key} is not sound: {fault.Message}");
+                throw new RefutedException($"The object {key} is not sound: {fault.Message}");
             }
         }
         return census;
@@ -63,7 +64,7 @@ internal sealed class Census
     public IReadOnlyList<StoredRecord> Find(RecordKind kind, Id32 id, Id16 scope) => _records.GetValueOrDefault((kind, id, scope)) ?? [];
 
     /// <summary>All entries and nodes of a point's disks.</summary>
-    /// <exception cref="ViolationException">A node is missing or wrong.</exception>
+    /// <exception cref="RefutedException">A node is missing or wrong.</exception>
     public (List<PlacedEntry> Entries, List<PlacedNode> Nodes) Walk(Manifest manifest)
     {
         var (entries, nodes) = (new List<PlacedEntry>(), new List<PlacedNode>());
@@ -81,7 +82,7 @@ internal sealed class Census
     /// <param name="manifest">One of <see cref="Points"/>.</param>
     /// <param name="escrow">The keys.</param>
     /// <param name="source">The disks as they were.</param>
-    /// <exception cref="ViolationException">It is not the source, or not all of it.</exception>
+    /// <exception cref="RefutedException">It is not the source, or not all of it.</exception>
     public void RequirePoint(Manifest manifest, EscrowKeys escrow, IReadOnlyDictionary<Id16, byte[]> source)
     {
         var head = manifest.Head;
@@ -102,7 +103,7 @@ internal sealed class Census
                     var copies = Find(RecordKind.Data, entry.Id, head.Scope);
                     if (copies.Count == 0)
                     {
-                        throw new ViolationException($"Point {head.Point} is visible, but its chunk {entry.Id} is not stored.");
+                        throw new RefutedException($"Point {head.Point} is visible, but its chunk {entry.Id} is not stored.");
                     }
                     foreach (var copy in copies)
                     {
@@ -114,13 +115,13 @@ internal sealed class Census
             {
                 if (!disk.Value.AsSpan().SequenceEqual(source[disk.Key]))
                 {
-                    throw new ViolationException($"Disk {disk.Key} of point {head.Point} is not what the machine held.");
+                    throw new RefutedException($"Disk {disk.Key} of point {head.Point} is not what the machine held.");
                 }
             }
         }
         catch (Exception failure) when (failure is FaultException or KeyNotFoundException)
         {
-            throw new ViolationException($"Point {head.Point} cannot be read: {failure.Message}");
+            throw new RefutedException($"Point {head.Point} cannot be read: {failure.Message}");
         }
     }
 
@@ -131,31 +132,31 @@ internal sealed class Census
         {
             if (!Points.TryGetValue(point, out var manifest) || !manifest.Bytes.Span.SequenceEqual(bytes))
             {
-                throw new ViolationException($"The commit of point {point} was acknowledged, but its manifest is not stored.");
+                throw new RefutedException($"The commit of point {point} was acknowledged, but its manifest is not stored.");
             }
         }
         if (acknowledged.Points.FirstOrDefault(point => !Points.ContainsKey(point)) is { IsEmpty: false } lost)
         {
-            throw new ViolationException($"The controller has said that point {lost} is committed, but its manifest is not stored.");
+            throw new RefutedException($"The controller has said that point {lost} is committed, but its manifest is not stored.");
         }
         foreach (var bytes in acknowledged.Keys)
         {
             var key = KeyObject.Parse(bytes);
             if (!_objects.TryGetValue(ObjectKeys.VmKey(key.Vm, key.Epoch, key.Recipient), out var stored) || !stored.AsSpan().SequenceEqual(bytes))
             {
-                throw new ViolationException($"The key object of epoch {key.Epoch} was acknowledged, but is not stored.");
+                throw new RefutedException($"The key object of epoch {key.Epoch} was acknowledged, but is not stored.");
             }
         }
         foreach (var header in acknowledged.Records())
         {
             if (Find(header.Kind, header.Id, header.Scope).Count == 0)
             {
-                throw new ViolationException($"The {header.Kind} record {header.Id} was acknowledged as durable, but is not stored.");
+                throw new RefutedException($"The {header.Kind} record {header.Id} was acknowledged as durable, but is not stored.");
             }
         }
     }
 
-    private byte[] Require(string key) => _objects.GetValueOrDefault(key) ?? throw new ViolationException($"The object {key} is missing.");
+    private byte[] Require(string key) => _objects.GetValueOrDefault(key) ?? throw new RefutedException($"The object {key} is missing.");
 
     private void Walk(Manifest manifest, ManifestStream stream, Id32 id, int level, long index, List<PlacedEntry> entries, List<PlacedNode> nodes)
     {
@@ -164,7 +165,7 @@ internal sealed class Census
         var copies = Find(RecordKind.Map, id, Id16.Empty);
         if (copies.Count == 0)
         {
-            throw new ViolationException($"Point {manifest.Head.Point} is visible, but the node {id} of its map is not stored.");
+            throw new RefutedException($"Point {manifest.Head.Point} is visible, but the node {id} of its map is not stored.");
         }
         nodes.Add(new PlacedNode(stream.Id, id, new ByteRange(offset, place.Length)));
         var node = copies[0].Bytes[RecordHeader.Size..];
@@ -256,7 +257,7 @@ internal sealed class Census
     {
         if (!condition)
         {
-            throw new ViolationException($"The object {key} {what}.");
+            throw new RefutedException($"The object {key} {what}.");
         }
     }
 }

@@ -1,6 +1,7 @@
 using VirtBackup.Agent.Tests.Fakes;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.Installation;
 
@@ -11,7 +12,7 @@ internal sealed record RestoreWrite(Id16 Disk, long Offset, byte[] Bytes);
 internal sealed record RestoreOutcome(FaultException? Failure, IReadOnlyList<RestoreWrite> Writes)
 {
     /// <summary>Every written byte is the source's; after a success every byte that was not written is zero there.</summary>
-    /// <exception cref="ViolationException">It is not so.</exception>
+    /// <exception cref="RefutedException">It is not so.</exception>
     public void RequireTrue(Id16 point, IReadOnlyDictionary<Id16, byte[]> source)
     {
         var disks = source.ToDictionary(disk => disk.Key, disk => new byte[disk.Value.Length]);
@@ -19,13 +20,13 @@ internal sealed record RestoreOutcome(FaultException? Failure, IReadOnlyList<Res
         {
             if (!source[write.Disk].AsSpan((int)write.Offset, write.Bytes.Length).SequenceEqual(write.Bytes))
             {
-                throw new ViolationException($"The restore of point {point} wrote other bytes than the source's at byte {write.Offset} of disk {write.Disk}.");
+                throw new RefutedException($"The restore of point {point} wrote other bytes than the source's at byte {write.Offset} of disk {write.Disk}.");
             }
             write.Bytes.CopyTo(disks[write.Disk], write.Offset);
         }
         if (Failure is null && disks.FirstOrDefault(disk => !disk.Value.AsSpan().SequenceEqual(source[disk.Key])) is { Value: not null } wrong)
         {
-            throw new ViolationException($"The restore of point {point} succeeded, but disk {wrong.Key} is not the source's.");
+            throw new RefutedException($"The restore of point {point} succeeded, but disk {wrong.Key} is not the source's.");
         }
     }
 }

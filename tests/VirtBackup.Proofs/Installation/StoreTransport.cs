@@ -1,4 +1,3 @@
-using Google.Protobuf;
 using VirtBackup.Controller;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.Simulation;
 
@@ -73,7 +74,7 @@ internal sealed class SingleThread : SynchronizationContext
             }
             else if (Stopwatch.GetElapsedTime(idleSince) > StuckMax)
             {
-                throw new ViolationException("Everything waits for something that never comes.");
+                throw new RefutedException("Everything waits for something that never comes.");
             }
         }
     }
