@@ -35,8 +35,8 @@ internal static class ControllerProgram
         using var escrow = ReadEscrow(home);
         using var store = LocalFolderStore.Open(settings.RepositoryPath);
         await RequireRepositoryAsync(store, settings);
-        await using var index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 16 << 10 });
-        await using var catalog = SqliteDatabase.Open(home.CatalogPath, CatalogSchema.Migrations, new SqliteOptions { CacheKibibytes = 4 << 10, Readers = 2 });
+        await using var index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 4 << 10 });
+        await using var catalog = SqliteDatabase.Open(home.CatalogPath, CatalogSchema.Migrations, new SqliteOptions { CacheKibibytes = 1 << 10, Readers = 2 });
         await using var repository = await BackupRepository.OpenAsync(
             store, index, new RepositoryOptions(), TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
 

@@ -49,7 +49,7 @@ public sealed class SqliteDatabase : IDatabase
         try
         {
             OwnerLock.CreateOwnerOnly(path);
-            var writer = Connect(opened, path, path, options);
+            var writer = Connect(opened, path, path, options, options.CacheKibibytes);
             if (writer.Query("PRAGMA journal_mode=WAL") != "wal")
             {
                 throw new FaultException(
@@ -63,7 +63,7 @@ public sealed class SqliteDatabase : IDatabase
             SqliteSchema.Apply(writer, schema);
             for (var i = 0; i < options.Readers; i++)
             {
-                Connect(opened, path, path, options).Command("PRAGMA query_only=ON");
+                Connect(opened, path, path, options, options.ReaderCacheKibibytes).Command("PRAGMA query_only=ON");
             }
             return new SqliteDatabase(writer, opened[1..], ownerLock);
         }
@@ -86,7 +86,7 @@ public sealed class SqliteDatabase : IDatabase
         var opened = new List<SqliteSession>();
         try
         {
-            var writer = Connect(opened, name, $"file:/{Uri.EscapeDataString(name)}?vfs=memdb", new SqliteOptions());
+            var writer = Connect(opened, name, $"file:/{Uri.EscapeDataString(name)}?vfs=memdb", new SqliteOptions(), new SqliteOptions().CacheKibibytes);
             SqliteSchema.Apply(writer, schema);
             return new SqliteDatabase(writer, [], null);
         }
@@ -199,14 +199,14 @@ public sealed class SqliteDatabase : IDatabase
         }
     }
 
-    private static SqliteSession Connect(List<SqliteSession> opened, string path, string location, SqliteOptions options)
+    private static SqliteSession Connect(List<SqliteSession> opened, string path, string location, SqliteOptions options, int cacheKibibytes)
     {
         var session = new SqliteSession(path, location);
         opened.Add(session);
         session.Command("PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY");
         session.Command(string.Create(
             CultureInfo.InvariantCulture,
-            $"PRAGMA busy_timeout={options.BusyTimeoutMilliseconds}; PRAGMA cache_size=-{options.CacheKibibytes}"));
+            $"PRAGMA busy_timeout={options.BusyTimeoutMilliseconds}; PRAGMA cache_size=-{cacheKibibytes}"));
         session.Command(options.DurableCommits ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
         return session;
     }

@@ -18,8 +18,11 @@ public sealed record SqliteOptions
     /// <summary>Checks the file's structure at opening (reads the whole file).</summary>
     public bool VerifyStructure { get; init; }
 
-    /// <summary>Page cache of each connection in KiB.</summary>
-    public int CacheKibibytes { get; init; } = 64 << 10;
+    /// <summary>Page cache of the writing connection in KiB.</summary>
+    public int CacheKibibytes { get; init; } = 8 << 10;
+
+    /// <summary>Page cache of each reading connection in KiB. What it lacks is read from the system's page cache.</summary>
+    public int ReaderCacheKibibytes { get; init; } = 1 << 10;
 
     /// <summary>Reading connections; more concurrent readers than that wait. 1 to 64.</summary>
     public int Readers { get; init; } = 4;

@@ -9,7 +9,7 @@ public sealed record RepositoryOptions
     public int PackBytesTarget { get; init; } = Limits.PackBytesTarget;
 
     /// <summary>Map nodes that one reader keeps in memory, bytes.</summary>
-    public int NodeCacheBytes { get; init; } = 16 << 20;
+    public int NodeCacheBytes { get; init; } = 2 << 20;
 
     /// <summary>Makes the index anew from the store even if it looks current.</summary>
     public bool RebuildIndex { get; init; }
