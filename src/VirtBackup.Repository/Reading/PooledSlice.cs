@@ -36,7 +36,10 @@ public readonly struct PooledSlice : IDisposable, IEquatable<PooledSlice>
 /// <summary>A pooled array with a count of its users, the creator included.</summary>
 internal sealed class SharedBuffer(int bytes) : IDisposable
 {
-    private readonly byte[] _array = ArrayPool<byte>.Shared.Rent(bytes);
+    // A few for all streams: the shared pool would keep one for every thread and processor that gave one back.
+    private static readonly ArrayPool<byte> Pool = ArrayPool<byte>.Create(RecordStream.ReadBytesMax, 4);
+
+    private readonly byte[] _array = Pool.Rent(bytes);
     private int _users = 1;
 
     public Memory<byte> Memory => _array.AsMemory(0, bytes);
@@ -49,7 +52,7 @@ internal sealed class SharedBuffer(int bytes) : IDisposable
         Check.That(left >= 0);
         if (left == 0)
         {
-            ArrayPool<byte>.Shared.Return(_array);
+            Pool.Return(_array);
         }
     }
 

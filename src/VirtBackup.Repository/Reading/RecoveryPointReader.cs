@@ -23,6 +23,9 @@ public sealed class RecoveryPointReader
     private readonly RecordStream _records;
     private readonly HashSet<Id32> _reachable = [];
 
+    // Used again by every call: it is a large object.
+    private readonly HashSet<WantedChunk> _wanted = [];
+
     internal RecoveryPointReader(IObjectStore store, IDatabase index, Manifest manifest, int nodeCacheBytes)
     {
         Manifest = manifest;
@@ -83,12 +86,12 @@ public sealed class RecoveryPointReader
         ArgumentNullException.ThrowIfNull(ranges);
         var stream = FindStream(streamId);
         RequireRanges(stream, ranges);
-        var chunks = new HashSet<WantedChunk>();
+        _wanted.Clear();
         if (!stream.Root.IsZero && ranges.Count > 0)
         {
-            await CollectAsync(stream.Root, stream.Geometry.Root, 0, ranges, chunks, cancellationToken);
+            await CollectAsync(stream.Root, stream.Geometry.Root, 0, ranges, _wanted, cancellationToken);
         }
-        await foreach (var slice in _records.ReadAsync(chunks, cancellationToken))
+        await foreach (var slice in _records.ReadAsync(_wanted, cancellationToken))
         {
             yield return slice;
         }
