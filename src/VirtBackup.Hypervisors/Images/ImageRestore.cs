@@ -26,7 +26,7 @@ internal sealed class ImageRestore : IRestore
         {
             findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
         }
-        findings.AddRange(RestoreFolder.Check(request));
+        findings.AddRange(RestoreFolder.Check(request, isMachine: false));
         findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, "The machine was backed up as image files: its disks are restored, and nothing is started."));
         return findings;
     }

@@ -10,16 +10,18 @@ internal static class RestoreFolder
     private const long SpareBytes = 16 << 20;
 
     /// <summary>Whether the folder can be used and its file system has room for the disks.</summary>
-    public static IEnumerable<RestoreFinding> Check(RestoreRequest request)
+    /// <param name="isMachine">A machine is to be started there: its options name the folder, its sockets lie in it.</param>
+    public static IEnumerable<RestoreFinding> Check(RestoreRequest request, bool isMachine)
     {
         var folder = request.Folder;
-        // A comma would end an option of QEMU's programs.
-        if (!Path.IsPathFullyQualified(folder) || folder.Contains(',', StringComparison.Ordinal))
+        // A comma would end an option of the machine.
+        if (!Path.IsPathFullyQualified(folder) || (isMachine && folder.Contains(',', StringComparison.Ordinal)))
         {
-            yield return Blocks("folder", $"The folder '{folder}' must be an absolute path without commas.");
+            yield return Blocks("folder", $"The folder '{folder}' must be an absolute path{(isMachine ? " without commas" : "")}.");
             yield break;
         }
-        if (folder.Length + SocketNameMax > SocketPathMax)
+        // Images other than raw ones are written through a server with a socket of its own.
+        if ((isMachine || request.Disks.Any(disk => disk.Format != "raw")) && folder.Length + SocketNameMax > SocketPathMax)
         {
             yield return Blocks("folder", $"The folder {folder} has too long a path for the sockets in it; choose one of at most {SocketPathMax - SocketNameMax} characters.");
         }

@@ -23,7 +23,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         }
         var document = ArgvDocument.Read(request.Configuration.Native.Span);
         var images = CheckDisks(request, document, findings);
-        findings.AddRange(RestoreFolder.Check(request));
+        findings.AddRange(RestoreFolder.Check(request, isMachine: true));
         await CheckIdentityAsync(request, findings, cancellationToken);
         var executable = FindExecutable(document.Executable, findings);
         if (executable is not null)
