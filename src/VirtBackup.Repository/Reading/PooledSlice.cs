@@ -36,8 +36,8 @@ public readonly struct PooledSlice : IDisposable, IEquatable<PooledSlice>
 /// <summary>A pooled array with a count of its users, the creator included.</summary>
 internal sealed class SharedBuffer(int bytes) : IDisposable
 {
-    // A few for all streams: the shared pool would keep one for every thread and processor that gave one back.
-    private static readonly ArrayPool<byte> Pool = ArrayPool<byte>.Create(RecordStream.ReadBytesMax, 4);
+    // As many as were in use at once: the shared pool would keep one for every thread and processor that gave one back.
+    private static readonly ArrayPool<byte> Pool = ArrayPool<byte>.Create(RecordStream.ReadBytesMax, 16);
 
     private readonly byte[] _array = Pool.Rent(bytes);
     private int _users = 1;
