@@ -56,6 +56,7 @@ public static class ProofProgram
         try
         {
             await proof.RunAsync(options, Trials(), IsLate, interrupted.Token);
+            interrupted.Token.ThrowIfCancellationRequested();
             if (begun == 0) throw new RefutedException("no trial was run");
             Console.WriteLine($"{proof.Name}: PASS seed={options.Seed} trials={begun} seconds={clock.Elapsed.TotalSeconds:0} {proof.Figures}");
             return Proven;
