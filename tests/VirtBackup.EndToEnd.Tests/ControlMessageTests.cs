@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Net;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
@@ -94,17 +93,9 @@ public sealed class ControlMessageTests
     /// <returns>The gRPC status of a call with one message of this length: field 1, filled with zeros.</returns>
     private static async Task<int> CallAsync(HttpClient client, string method, int length)
     {
-        // gRPC over HTTP/2: a flag, four bytes of length, the message. The field's tag and length take four bytes.
-        var frame = new byte[5 + length];
-        BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(1), length);
-        var field = length - 4;
-        frame[5] = 0x0a;
-        frame[6] = (byte)(field | 0x80);
-        frame[7] = (byte)((field >> 7) | 0x80);
-        frame[8] = (byte)(field >> 14);
         using var request = new HttpRequestMessage(HttpMethod.Post, $"/virtbackup.agent.v1.AgentService/{method}")
         {
-            Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact, Content = new ByteArrayContent(frame),
+            Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionExact, Content = new ByteArrayContent(GrpcFrame.Of(1, length)),
         };
         request.Content.Headers.ContentType = new("application/grpc");
         request.Headers.TE.Add(new("trailers"));

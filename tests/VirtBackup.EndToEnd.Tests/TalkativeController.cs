@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.AspNetCore.Builder;
@@ -46,7 +45,7 @@ internal sealed class TalkativeController : IAsyncDisposable
         application.Run(async context =>
         {
             context.Response.ContentType = "application/grpc";
-            await context.Response.Body.WriteAsync(FrameOf(messageBytes), context.RequestAborted);
+            await context.Response.Body.WriteAsync(GrpcFrame.Of(15, messageBytes), context.RequestAborted);
             await Task.Delay(Timeout.Infinite, context.RequestAborted).ContinueWith(static _ => { }, TaskScheduler.Default);
         });
         await application.StartAsync();
@@ -57,18 +56,5 @@ internal sealed class TalkativeController : IAsyncDisposable
     {
         await _application.DisposeAsync();
         _certificate.Dispose();
-    }
-
-    /// <summary>gRPC over HTTP/2: a flag, four bytes of length, the message. Field 15 with its tag and length fills it.</summary>
-    private static byte[] FrameOf(int length)
-    {
-        var frame = new byte[5 + length];
-        BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(1), length);
-        var field = length - 4;
-        frame[5] = 0x7a;
-        frame[6] = (byte)(field | 0x80);
-        frame[7] = (byte)((field >> 7) | 0x80);
-        frame[8] = (byte)(field >> 14);
-        return frame;
     }
 }
