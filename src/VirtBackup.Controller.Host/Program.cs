@@ -16,6 +16,7 @@ if (!Arguments.TryParse(args, out var folder))
     Console.Error.WriteLine("virtbackupd: usage: virtbackupd [--data DIR]");
     return ExitCode.Usage;
 }
+NativeHeap.UseOneArena();
 try
 {
     await ControllerProgram.RunAsync(folder);
