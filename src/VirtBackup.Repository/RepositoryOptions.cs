@@ -8,8 +8,8 @@ public sealed record RepositoryOptions
     /// <summary>A pack is closed when it has this many bytes; smaller packs are for tests.</summary>
     public int PackBytesTarget { get; init; } = Limits.PackBytesTarget;
 
-    /// <summary>Map nodes that one reader keeps in memory, bytes.</summary>
-    public int NodeCacheBytes { get; init; } = 2 << 20;
+    /// <summary>Map nodes that one reader keeps in memory, bytes: the leaves of 2 GiB of disk at usual chunk lengths.</summary>
+    public int NodeCacheBytes { get; init; } = 512 << 10;
 
     /// <summary>Makes the index anew from the store even if it looks current.</summary>
     public bool RebuildIndex { get; init; }
