@@ -3,6 +3,7 @@ using VirtBackup.Database;
 using VirtBackup.Format;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Records;
+using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Commits;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Ingest;
@@ -28,13 +29,18 @@ public sealed class BackupRepository : IAsyncDisposable
     private readonly PointKeeper _points;
     private readonly KeyKeeper _keys;
     private readonly Ownership _owner;
-    private readonly SemaphoreSlim _changingPoints = new(1, 1);
+    private readonly Gate _changingPoints = new();
+    private readonly Gate _deleting = new();
+    private readonly Gate _collecting = new();
+    private readonly LiveClaims _claims = new();
+    private readonly TimeProvider _clock;
 
     private BackupRepository(IObjectStore store, IDatabase index, RepositoryOptions options, TimeProvider clock, Ownership owner, RepositoryHead head)
     {
         _store = store;
         _index = index;
         _options = options;
+        _clock = clock;
         _owner = owner;
         Head = head;
         _indexer = new PackIndexer(index, clock, owner.Generation);
@@ -99,45 +105,58 @@ public sealed class BackupRepository : IAsyncDisposable
     }
 
     /// <summary>Begins to take in records of one scope.</summary>
-    public IngestSession BeginIngest(Id16 scope, ushort idGeneration)
+    /// <param name="scope">Of every data record.</param>
+    /// <param name="idGeneration">The id key's.</param>
+    /// <param name="basePoint">A point whose nodes may be shared: it is not purged while the session is open.</param>
+    public IngestSession BeginIngest(Id16 scope, ushort idGeneration, Id16? basePoint = null)
     {
         Check.That(!scope.IsEmpty);
-        return new IngestSession(_store, _indexer, scope, idGeneration, _options.PackBytesTarget);
+        var claim = _claims.BeginSession(_clock.GetUtcNow().ToUnixTimeMilliseconds(), basePoint);
+        return new IngestSession(_store, _indexer, _deleting, claim, scope, idGeneration, _options.PackBytesTarget);
     }
 
+    /// <summary>Keeps a point, visible or forgotten, from being purged until the result is disposed: for its readers.</summary>
+    public IDisposable HoldPoint(Id16 point) => _claims.Hold(point);
+
     /// <summary>
-    /// Which of these objects need not be sent: chunks that are durable for the scope, nodes below which everything is.
+    /// Which of these objects the session need not send: chunks that are durable for its scope, nodes below which
+    /// everything is. They are not deleted while the session is open.
     /// </summary>
     /// <param name="kind">What the ids name.</param>
-    /// <param name="scope">Of the asking session.</param>
+    /// <param name="session">The asking session.</param>
     /// <param name="ids">n * 32 bytes, n at most <see cref="Limits.ProbeIdsMax"/>.</param>
     /// <param name="cancellationToken">Stops the look-up.</param>
     /// <returns>Bit i % 8 of byte i / 8 stands for id i.</returns>
-    public ValueTask<byte[]> ProbeAsync(RecordKind kind, Id16 scope, ReadOnlyMemory<byte> ids, CancellationToken cancellationToken)
+    public async ValueTask<byte[]> ProbeAsync(RecordKind kind, IngestSession session, ReadOnlyMemory<byte> ids, CancellationToken cancellationToken)
     {
+        ArgumentNullException.ThrowIfNull(session);
         if (ids.Length % Id32.Size != 0 || ids.Length / Id32.Size > Limits.ProbeIdsMax || kind is not (RecordKind.Data or RecordKind.Map))
         {
             throw new FaultException(FaultReason.InvalidArgument, $"A probe holds up to {Limits.ProbeIdsMax} ids of {Id32.Size} bytes, of chunks or nodes.");
         }
-        return _index.ReadAsync(
+        using var deleting = await _deleting.CloseAsync(cancellationToken);
+        var numbers = new List<long>(ids.Length / Id32.Size);
+        var bitmap = await _index.ReadAsync(
             connection =>
             {
                 var bitmap = new byte[((ids.Length / Id32.Size) + 7) / 8];
-                if (ObjectTable.FindScope(connection, scope) is not { } number)
+                if (ObjectTable.FindScope(connection, session.Scope) is not { } number)
                 {
                     return bitmap;
                 }
                 if (kind == RecordKind.Data)
                 {
-                    ObjectTable.ProbeChunks(connection, number, ids.Span, bitmap);
+                    ObjectTable.ProbeChunks(connection, number, ids.Span, bitmap, numbers);
                 }
                 else
                 {
-                    ObjectTable.ProbeNodes(connection, number, ids.Span, bitmap);
+                    ObjectTable.ProbeNodes(connection, number, ids.Span, bitmap, numbers);
                 }
                 return bitmap;
             },
             cancellationToken);
+        session.Claim.Pin(numbers);
+        return bitmap;
     }
 
     /// <summary>Stores a sealed VM key; durable when it returns. The same bytes may be put again.</summary>
@@ -176,15 +195,8 @@ public sealed class BackupRepository : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(session);
         ArgumentNullException.ThrowIfNull(expected);
         ArgumentNullException.ThrowIfNull(inspector);
-        await _changingPoints.WaitAsync(cancellationToken);
-        try
-        {
-            return await _committer.CommitAsync(session, manifest, expected, inspector, cancellationToken);
-        }
-        finally
-        {
-            _changingPoints.Release();
-        }
+        using var changing = await _changingPoints.CloseAsync(cancellationToken);
+        return await _committer.CommitAsync(session, manifest, expected, inspector, cancellationToken);
     }
 
     /// <summary>The point, or null when it is not committed.</summary>
@@ -251,23 +263,40 @@ public sealed class BackupRepository : IAsyncDisposable
         return new Verifier(_store, _index, Head, options).RunAsync(cancellationToken);
     }
 
+    /// <summary>
+    /// Frees what no recovery point needs any more, while everything else goes on; one run at a time. It can be stopped
+    /// anywhere, and the next run goes on.
+    /// </summary>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.InvalidArgument"/>: the options; <see cref="FaultReason.FailedPrecondition"/>: store and index
+    /// differ, or a point is damaged, so that nothing may be deleted; <see cref="FaultReason.Fenced"/>;
+    /// <see cref="FaultReason.RepositoryBusy"/>: a run is under way.
+    /// </exception>
+    public async ValueTask<CollectionReport> CollectAsync(CollectionOptions options, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        using var collecting = _collecting.TryClose()
+            ?? throw new FaultException(FaultReason.RepositoryBusy, "A collection or audit of this repository is under way: wait until it is over.");
+        var run = new CollectionRun
+        {
+            Store = _store, Index = _index, Owner = _owner, Points = _points, Claims = _claims, Options = options, Clock = _clock,
+            ChangingPoints = _changingPoints, Deleting = _deleting, PackBytesTarget = _options.PackBytesTarget,
+        };
+        return await Collector.RunAsync(run, cancellationToken);
+    }
+
     public ValueTask DisposeAsync()
     {
         _indexer.Dispose();
         _changingPoints.Dispose();
+        _deleting.Dispose();
+        _collecting.Dispose();
         return ValueTask.CompletedTask;
     }
 
     private async ValueTask ChangeAsync(Func<ValueTask> change, CancellationToken cancellationToken)
     {
-        await _changingPoints.WaitAsync(cancellationToken);
-        try
-        {
-            await change();
-        }
-        finally
-        {
-            _changingPoints.Release();
-        }
+        using var changing = await _changingPoints.CloseAsync(cancellationToken);
+        await change();
     }
 }

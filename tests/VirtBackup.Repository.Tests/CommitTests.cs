@@ -21,11 +21,11 @@ public sealed class CommitTests
         await using var world = await World.CreateAsync();
         var point = world.NewMachine(1).Point(1, Disk, tail: 100);
         Assert.Equal(2, point.Geometry.Height);
-        Assert.Equal([0], await world.Repository.ProbeAsync(RecordKind.Map, World.Scope, point.Root.ToArray(), Token));
+        Assert.Equal([0], await World.ProbeAsync(world.Repository, RecordKind.Map, World.Scope, point.Root.ToArray()));
         var result = await world.BackUpAsync(point);
         Assert.Equal(Manifest.Parse(point.Manifest).Hash, result.ManifestHash);
         Assert.True(result.StoredBytes > point.Chunks.Sum(record => record.Length));
-        Assert.Equal([1], await world.Repository.ProbeAsync(RecordKind.Map, World.Scope, point.Root.ToArray(), Token));
+        Assert.Equal([1], await World.ProbeAsync(world.Repository, RecordKind.Map, World.Scope, point.Root.ToArray()));
         await world.AssertReadableAsync(point);
         Assert.Equal(point.Id, (await world.Repository.FindTipAsync(point.Machine.Vm, Token))!.Point);
     }
@@ -146,7 +146,7 @@ public sealed class CommitTests
         await world.UploadAsync(session, second);
         var inspector = new CountingInspector { Refuses = true };
         Assert.Equal(FaultReason.Denied, (await Assert.ThrowsAsync<FaultException>(async () => await world.CommitAsync(session, second, inspector))).Reason);
-        Assert.Equal([0], await world.Repository.ProbeAsync(RecordKind.Map, World.Scope, second.Root.ToArray(), Token));
+        Assert.Equal([0], await World.ProbeAsync(world.Repository, RecordKind.Map, World.Scope, second.Root.ToArray()));
         inspector = new CountingInspector();
         await world.CommitAsync(session, second, inspector);
         Assert.Equal(1, inspector.Leaves);

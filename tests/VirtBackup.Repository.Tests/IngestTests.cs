@@ -57,7 +57,7 @@ public sealed class IngestTests
             contents.Distinct().Select(content => Convert.ToHexString(machine.DataRecord(content))).Order(StringComparer.Ordinal),
             stored.Distinct().Order(StringComparer.Ordinal));
         var ids = contents.SelectMany(content => Machine.ChunkId(content).ToArray()).ToArray();
-        var bitmap = await world.Repository.ProbeAsync(RecordKind.Data, World.Scope, ids, Token);
+        var bitmap = await World.ProbeAsync(world.Repository, RecordKind.Data, World.Scope, ids);
         Assert.Equal(contents.Length, bitmap.Sum(part => System.Numerics.BitOperations.PopCount(part)));
     }
 
@@ -196,8 +196,8 @@ public sealed class IngestTests
         await using var session = world.Begin();
         await World.SendAsync(session, RecordKind.Data, [world.NewMachine(1).DataRecord(1)]);
         byte[] ids = [.. Machine.ChunkId(2).ToArray(), .. Machine.ChunkId(1).ToArray()];
-        Assert.Equal([2], await world.Repository.ProbeAsync(RecordKind.Data, World.Scope, ids, Token));
-        Assert.Equal([0], await world.Repository.ProbeAsync(RecordKind.Data, Machine.NameOf("scope", 2), ids, Token));
-        Assert.Equal([0], await world.Repository.ProbeAsync(RecordKind.Map, World.Scope, ids, Token));
+        Assert.Equal([2], await World.ProbeAsync(world.Repository, RecordKind.Data, World.Scope, ids));
+        Assert.Equal([0], await World.ProbeAsync(world.Repository, RecordKind.Data, Machine.NameOf("scope", 2), ids));
+        Assert.Equal([0], await World.ProbeAsync(world.Repository, RecordKind.Map, World.Scope, ids));
     }
 }

@@ -143,8 +143,8 @@ public sealed class OpeningTests
         }
         await using var reopened = await World.OpenRepositoryAsync(world.Store, world.Index);
         Assert.True(reopened.OpenReport.Rebuilt);
-        Assert.Equal([0], await reopened.ProbeAsync(RecordKind.Data, World.Scope, Machine.ChunkId(1).ToArray(), Token));
-        Assert.Equal([0], await reopened.ProbeAsync(RecordKind.Map, World.Scope, point.Root.ToArray(), Token));
+        Assert.Equal([0], await World.ProbeAsync(reopened, RecordKind.Data, World.Scope, Machine.ChunkId(1).ToArray()));
+        Assert.Equal([0], await World.ProbeAsync(reopened, RecordKind.Map, World.Scope, point.Root.ToArray()));
         Assert.False((await reopened.FindPointAsync(point.Id, Token))!.IsComplete);
     }
 
@@ -188,7 +188,7 @@ public sealed class OpeningTests
         await using var world = await World.CreateAsync();
         var point = world.NewMachine(1).Point(1, [1]);
         await world.BackUpAsync(point);
-        var now = new FixedClock().GetUtcNow().ToUnixTimeMilliseconds();
+        var now = new SetClock().GetUtcNow().ToUnixTimeMilliseconds();
         await world.Store.PutAsync(ObjectKeys.Lock(point.Id, now + 1), new byte[1], Token);
         await world.Store.PutAsync(ObjectKeys.Lock(point.Id, now - 1), new byte[1], Token);
         Assert.Equal(FaultReason.RetentionLocked, (await Assert.ThrowsAsync<FaultException>(async () => await world.Repository.ForgetAsync(point.Id, Token))).Reason);

@@ -2,18 +2,17 @@ using System.Runtime.CompilerServices;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
 using VirtBackup.Format.Records;
-using VirtBackup.Repository;
 using VirtBackup.Repository.Reading;
 
 namespace VirtBackup.Controller.Store;
 
 /// <summary>
 /// A recovery point that a job reads: one reader for map nodes, and some for records, so that a slow stream of records
-/// never delays the map. Safe for concurrent use.
+/// never delays the map. The point is not purged while it is open. Safe for concurrent use.
 /// </summary>
 [System.Diagnostics.CodeAnalysis.SuppressMessage(
     "Design", "CA1001", Justification = "The gate's wait handle is never asked for, and calls may still run when the point is let go.")]
-internal sealed class OpenPoint(BackupRepository repository, RecoveryPointReader nodes, TimeProvider time)
+internal sealed class OpenPoint(RecoveryPointReader nodes, IDisposable hold, TimeProvider time) : IDisposable
 {
     private const int IdleReadersMax = 4;
 
@@ -48,7 +47,7 @@ internal sealed class OpenPoint(BackupRepository repository, RecoveryPointReader
     public async IAsyncEnumerable<PooledSlice> ReadRecordsAsync(Id16 stream, IReadOnlyList<ByteRange> ranges, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         Touch();
-        var reader = await TakeReaderAsync(cancellationToken);
+        var reader = TakeReader();
         try
         {
             await foreach (var slice in reader.ReadRecordsAsync(stream, ranges, cancellationToken))
@@ -69,9 +68,12 @@ internal sealed class OpenPoint(BackupRepository repository, RecoveryPointReader
         }
     }
 
+    /// <summary>The point may be purged again.</summary>
+    public void Dispose() => hold.Dispose();
+
     private void Touch() => Interlocked.Exchange(ref _usedAt, time.GetTimestamp());
 
-    private async ValueTask<RecoveryPointReader> TakeReaderAsync(CancellationToken cancellationToken)
+    private RecoveryPointReader TakeReader()
     {
         lock (_lock)
         {
@@ -80,7 +82,7 @@ internal sealed class OpenPoint(BackupRepository repository, RecoveryPointReader
                 return idle;
             }
         }
-        return await repository.OpenPointAsync(nodes.Manifest.Head.Point, cancellationToken);
+        return nodes.OpenAnother();
     }
 
     /// <summary>

@@ -107,7 +107,15 @@ internal sealed class ReadingService(
     {
         foreach (var key in _open.Keys.Where(key => key.Job == jobId))
         {
-            _open.TryRemove(key, out _);
+            Close(key);
+        }
+    }
+
+    private void Close((Id16 Job, Id16 Point) key)
+    {
+        if (_open.TryRemove(key, out var closed))
+        {
+            closed.Dispose();
         }
     }
 
@@ -117,15 +125,29 @@ internal sealed class ReadingService(
         {
             if (candidate.Idle > IdleMax)
             {
-                _open.TryRemove(key, out _);
+                Close(key);
             }
         }
         if (_open.TryGetValue((job.JobId, point), out var known))
         {
             return known;
         }
-        var opened = new OpenPoint(repository, await repository.OpenPointAsync(point, cancellationToken), time);
-        return _open.GetOrAdd((job.JobId, point), opened);
+        var hold = repository.HoldPoint(point);
+        try
+        {
+            var opened = new OpenPoint(await repository.OpenPointAsync(point, cancellationToken), hold, time);
+            var first = _open.GetOrAdd((job.JobId, point), opened);
+            if (first != opened)
+            {
+                opened.Dispose();
+            }
+            return first;
+        }
+        catch
+        {
+            hold.Dispose();
+            throw;
+        }
     }
 
     private async ValueTask<byte[]> SealGrantAsync(GrantRequest request, ManifestHead head, CancellationToken cancellationToken)

@@ -186,7 +186,7 @@ public sealed partial class SessionRegistry(
         };
         var id = Id16.Create(entropy);
         var session = new WriteSession(
-            id, job.JobId, caller.Name, request.RequestId, expectation, repository.BeginIngest(scope, generation), ToWelcome(id, expectation, scope, generation), time);
+            id, job.JobId, caller.Name, request.RequestId, expectation, repository.BeginIngest(scope, generation, basePoint?.Point), ToWelcome(id, expectation, scope, generation), time);
         _sessions[id] = session;
         LogOpened(id, caller.Name, job.JobId, job.Attempt);
         return session.Welcome();

@@ -92,7 +92,7 @@ public sealed class StoreEndpoint
             RecordKind.Map => Format.Records.RecordKind.Map,
             _ => throw new FaultException(FaultReason.InvalidArgument, "A probe must say whether it asks for chunks or map nodes."),
         };
-        var bitmap = await _repository.ProbeAsync(kind, session.Ingest.Scope, request.Ids.Memory, cancellationToken);
+        var bitmap = await _repository.ProbeAsync(kind, session.Ingest, request.Ids.Memory, cancellationToken);
         return new ProbeChunksResponse
         {
             PresentBitmap = Google.Protobuf.UnsafeByteOperations.UnsafeWrap(bitmap),

@@ -2,7 +2,6 @@ using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Maps;
-using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Reading;
 
@@ -10,22 +9,23 @@ namespace VirtBackup.Repository.Commits;
 
 /// <summary>
 /// Proves that everything below a recovery point's roots is stored: descends, stops at nodes known to be complete at the
-/// same place, reads and checks all others, and marks them complete from the bottom up. Memory is bounded by the tree's
-/// height and one batch of marks. One walk at a time per instance.
+/// same place, reads all others, and marks them complete from the bottom up: the transaction that marks a node checks its
+/// children and counts it as their parent. Memory is bounded by the tree's height and one batch of marks. One walk at a time
+/// per instance.
 /// </summary>
 internal sealed class CompletenessWalk(
     IDatabase index, NodeReader nodes, Id16 vm, Id16 scope, EpochSet allowed, ILeafInspector? inspector)
 {
-    /// <summary>Marks that are collected before they are written.</summary>
-    private const int MarksMax = 8192;
+    /// <summary>Children of the nodes whose marks are collected before they are written.</summary>
+    private const int ChildrenMax = 16 << 10;
 
-    private readonly Dictionary<(Id32, MapPlace), EpochSet> _marks = [];
+    // In the order in which nodes were done: children first.
+    private readonly List<NodeMark> _marks = [];
+    private readonly Dictionary<(Id32, MapPlace), EpochSet> _marked = [];
+    private int _children;
     private readonly Dictionary<long, EpochSet> _sets = [];
     private readonly Dictionary<EpochSet, EpochSet> _interned = [];
     private long _scopeNumber;
-
-    /// <summary>Complete nodes that are not in the index yet; the caller writes them with <see cref="WriteMarks"/>.</summary>
-    public bool HasMarks => _marks.Count > 0;
 
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.Incomplete"/>: something below the roots is not stored, or uses a key epoch that is not listed;
@@ -51,9 +51,24 @@ internal sealed class CompletenessWalk(
         }
     }
 
-    /// <summary>Writes what is not written yet.</summary>
-    public void WriteMarks(ISqlConnection connection) =>
-        CompleteNodeTable.Add(connection, _scopeNumber, _marks.Select(mark => new CompleteNode(mark.Key.Item1, mark.Key.Item2, mark.Value)));
+    private async ValueTask WriteMarksAsync(CancellationToken cancellationToken)
+    {
+        if (_marks.Count > 0)
+        {
+            await index.WriteAsync(
+                connection =>
+                {
+                    foreach (var mark in _marks)
+                    {
+                        mark.Write(connection, _scopeNumber, scope);
+                    }
+                },
+                cancellationToken);
+            _marks.Clear();
+            _marked.Clear();
+            _children = 0;
+        }
+    }
 
     private async ValueTask WalkTreeAsync(Id32 root, MapPlace place, CancellationToken cancellationToken)
     {
@@ -68,7 +83,7 @@ internal sealed class CompletenessWalk(
             if (frame.NextChild() is { } child)
             {
                 // It may have been completed meanwhile, as another child of this node.
-                if (_marks.TryGetValue(child, out var known))
+                if (await FindCompleteAsync(child.Id, child.Place, cancellationToken) is { } known)
                 {
                     frame.Epochs = frame.Epochs.Union(known);
                 }
@@ -80,17 +95,19 @@ internal sealed class CompletenessWalk(
             }
             path.Pop();
             var epochs = Intern(frame.Epochs);
-            _marks[(frame.Id, frame.Place)] = epochs;
+            _marked[(frame.Id, frame.Place)] = epochs;
+            _marks.Add(new NodeMark(new CompleteNode(frame.Id, frame.Place, epochs), frame.Node));
+            _children += frame.ChildCount;
             if (path.TryPeek(out var parent))
             {
                 parent.Epochs = parent.Epochs.Union(epochs);
             }
-            if (_marks.Count >= MarksMax)
+            if (_children >= ChildrenMax)
             {
-                await index.WriteAsync(WriteMarks, cancellationToken);
-                _marks.Clear();
+                await WriteMarksAsync(cancellationToken);
             }
         }
+        await WriteMarksAsync(cancellationToken);
     }
 
     /// <summary>Reads a node and settles everything about it but its unknown children.</summary>
@@ -110,7 +127,7 @@ internal sealed class CompletenessWalk(
             return await OpenLeafAsync(id, place, node, cancellationToken);
         }
         var inner = MapInner.Parse(node, place);
-        var frame = new Frame(id, place);
+        var frame = new Frame(id, place, node, inner.Count);
         var unknown = await index.ReadAsync(
             connection =>
             {
@@ -147,31 +164,11 @@ internal sealed class CompletenessWalk(
             epochs[i] = leaf.EpochAt(i);
         }
         var set = RequireAllowed(EpochSet.Create(epochs));
-        await index.ReadAsync(connection => RequireChunks(connection, leaf), cancellationToken);
         if (inspector is not null)
         {
             await inspector.InspectAsync(vm, leaf, cancellationToken);
         }
-        return new Frame(id, place) { Epochs = set };
-    }
-
-    private void RequireChunks(ISqlConnection connection, MapLeaf leaf)
-    {
-        using var statement = connection.Prepare("SELECT 1 FROM object WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND raw_length = ?4 LIMIT 1");
-        statement.Bind(2, (long)RecordKind.Data).Bind(3, _scopeNumber);
-        for (var i = 0; i < leaf.Count; i++)
-        {
-            var chunk = leaf.IdAt(i);
-            if (chunk.IsZero)
-            {
-                continue;
-            }
-            if (!statement.Bind(1, chunk).Bind(4, leaf.LengthAt(i)).Step())
-            {
-                throw new FaultException(FaultReason.Incomplete, $"The chunk {chunk} of {leaf.LengthAt(i)} bytes was never stored for scope {scope}.");
-            }
-            statement.Reset();
-        }
+        return new Frame(id, place, node, leaf.Count) { Epochs = set };
     }
 
     private async ValueTask<EpochSet?> FindCompleteAsync(Id32 id, MapPlace place, CancellationToken cancellationToken) =>
@@ -179,7 +176,7 @@ internal sealed class CompletenessWalk(
 
     private EpochSet? FindComplete(ISqlConnection connection, Id32 id, MapPlace place)
     {
-        if (_marks.TryGetValue((id, place), out var mark))
+        if (_marked.TryGetValue((id, place), out var mark))
         {
             return mark;
         }
@@ -219,13 +216,17 @@ internal sealed class CompletenessWalk(
         return set;
     }
 
-    private sealed class Frame(Id32 id, MapPlace place)
+    private sealed class Frame(Id32 id, MapPlace place, byte[] node, int childCount)
     {
         private int _next;
 
         public Id32 Id => id;
 
         public MapPlace Place => place;
+
+        public byte[] Node => node;
+
+        public int ChildCount => childCount;
 
         public EpochSet Epochs { get; set; } = EpochSet.Empty;
 

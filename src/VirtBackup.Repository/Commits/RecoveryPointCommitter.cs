@@ -10,8 +10,8 @@ namespace VirtBackup.Repository.Commits;
 
 /// <summary>
 /// Commits recovery points. The order makes every crash harmless: everything below the manifest is durable and checked;
-/// a pending row keeps it; the manifest appears under its key, only if absent: that is the commit; the row of the point
-/// and the marks of its nodes follow in one transaction, and are made up for at the next start if they are missing. A
+/// a pending row counts its roots; the manifest appears under its key, only if absent: that is the commit; the row of the
+/// point takes over the counts, or the next start makes up for it. A
 /// caller that goes away is heard only up to the pending row: a manifest without its row would be a point that nobody sees.
 /// </summary>
 internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index, Ownership owner, Id16 repository, TimeProvider clock)
@@ -32,19 +32,19 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         }
         await owner.RequireAsync(cancellationToken);
         await RequireBaseAsync(head, cancellationToken);
-        var walk = await CheckAsync(manifest, inspector, cancellationToken);
+        await CheckAsync(manifest, inspector, cancellationToken);
         await index.WriteAsync(
             connection => PointTable.PutPending(connection, manifest, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
         if (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, CancellationToken.None))
         {
             await RequireSameAsync(manifest, CancellationToken.None);
         }
-        await AdoptAsync(manifest, walk, CancellationToken.None);
+        await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, CancellationToken.None);
         return new CommitResult(manifest.Hash, session.StoredBytes);
     }
 
-    /// <summary>Proves that everything the manifest needs is stored.</summary>
-    public async ValueTask<CompletenessWalk> CheckAsync(Manifest manifest, ILeafInspector? inspector, CancellationToken cancellationToken)
+    /// <summary>Proves that everything the manifest needs is stored, and marks its nodes complete.</summary>
+    public async ValueTask CheckAsync(Manifest manifest, ILeafInspector? inspector, CancellationToken cancellationToken)
     {
         var head = manifest.Head;
         var missing = await index.ReadAsync(connection => PointTable.FindEpochWithoutKey(connection, head.Vm, head.Epochs), cancellationToken);
@@ -62,18 +62,15 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         {
             throw new FaultException(fault.Reason, $"The recovery point {head.Point} is refused. {fault.Message}", fault);
         }
-        return walk;
     }
 
     /// <summary>Brings a manifest that is in the store into the index.</summary>
-    public ValueTask AdoptAsync(Manifest manifest, CompletenessWalk? walk, CancellationToken cancellationToken) =>
-        index.WriteAsync(
-            connection =>
-            {
-                walk?.WriteMarks(connection);
-                PointTable.Put(connection, manifest, isComplete: walk is not null);
-            },
-            cancellationToken);
+    /// <param name="manifest">The manifest.</param>
+    /// <param name="isComplete"><see cref="CheckAsync"/> has found everything.</param>
+    /// <param name="forgottenMs">Since when it is forgotten, Unix milliseconds; 0: it is visible.</param>
+    /// <param name="cancellationToken">Stops before the change.</param>
+    public ValueTask AdoptAsync(Manifest manifest, bool isComplete, long forgottenMs, CancellationToken cancellationToken) =>
+        index.WriteAsync(connection => PointTable.Put(connection, manifest, isComplete, forgottenMs), cancellationToken);
 
     private async ValueTask<bool> IsCommittedAsync(Manifest manifest, CancellationToken cancellationToken)
     {
@@ -91,8 +88,8 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         {
             return;
         }
-        var points = await index.ReadAsync(connection => PointTable.List(connection, head.Vm), cancellationToken);
-        if (!points.Exists(point => point.ManifestHash == head.BaseManifest && point.Lineage == head.Lineage))
+        // A base that was forgotten meanwhile still holds everything.
+        if (!await index.ReadAsync(connection => PointTable.HasManifest(connection, head.Vm, head.Lineage, head.BaseManifest), cancellationToken))
         {
             throw new FaultException(
                 FaultReason.Incomplete, $"The base of recovery point {head.Point} is not in the repository any more. Run the backup again.");

@@ -10,24 +10,23 @@ internal readonly record struct CompleteNode(Id32 Id, MapPlace Place, EpochSet E
 /// <summary>Statements on complete nodes. Each method runs inside a transaction of the caller.</summary>
 internal static class CompleteNodeTable
 {
-    public static void Add(ISqlConnection connection, long scope, IEnumerable<CompleteNode> nodes)
+    public static void Add(ISqlConnection connection, long scope, in CompleteNode node)
     {
         using var insert = connection.Prepare(
             """
             INSERT INTO complete_node(id, scope, length, level, shape, epochs) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
             ON CONFLICT(id, scope, length) DO NOTHING
             """);
-        insert.Bind(2, scope);
-        var numbers = new Dictionary<EpochSet, long>();
-        foreach (var node in nodes)
-        {
-            if (!numbers.TryGetValue(node.Epochs, out var epochs))
-            {
-                numbers.Add(node.Epochs, epochs = AddEpochSet(connection, node.Epochs));
-            }
-            insert.Bind(1, node.Id).Bind(3, node.Place.Length).Bind(4, node.Place.Level).Bind(5, Pack(node.Place.Shape)).Bind(6, epochs);
-            insert.Execute();
-        }
+        insert.Bind(1, node.Id).Bind(2, scope).Bind(3, node.Place.Length).Bind(4, node.Place.Level).Bind(5, Pack(node.Place.Shape))
+            .Bind(6, AddEpochSet(connection, node.Epochs));
+        insert.Execute();
+    }
+
+    /// <summary>The node is complete no longer, at any place.</summary>
+    public static void Remove(ISqlConnection connection, Id32 id)
+    {
+        using var statement = connection.Prepare("DELETE FROM complete_node WHERE id = ?1");
+        statement.Bind(1, id).Execute();
     }
 
     /// <summary>The number of the epoch set of a node that is complete at exactly this place, or null.</summary>

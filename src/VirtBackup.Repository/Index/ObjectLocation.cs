@@ -23,3 +23,9 @@ internal readonly record struct ObjectLocation(long Pack, long Position, int Sea
 /// <param name="Bytes">Length of the object.</param>
 /// <param name="Entries">All records.</param>
 internal sealed record StoredPack(Core.Id32 Hash, RecordKind Kind, long Bytes, PackEntry[] Entries);
+
+/// <summary>A record on its way from one pack to another.</summary>
+/// <param name="Entry">The record; where it lies in the new pack.</param>
+/// <param name="Source">Number of the pack that it leaves.</param>
+/// <param name="IsCopied">False: the new pack holds the same object from another source.</param>
+internal readonly record struct RecordMove(PackEntry Entry, long Source, bool IsCopied);

@@ -1,10 +1,11 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
+using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 
 namespace VirtBackup.Repository.Index;
 
-/// <summary>Statements on packs and objects. Each method runs inside a transaction of the caller.</summary>
+/// <summary>Statements on objects. Each method runs inside a transaction of the caller.</summary>
 internal static class ObjectTable
 {
     /// <summary>The number of <paramref name="scope"/>, or null when nothing was ever stored for it.</summary>
@@ -27,37 +28,22 @@ internal static class ObjectTable
         return number;
     }
 
-    public static long? FindPack(ISqlConnection connection, Id32 hash)
-    {
-        using var statement = connection.Prepare("SELECT number FROM pack WHERE hash = ?1");
-        return statement.Bind(1, hash).Step() ? statement.GetInt64(0) : null;
-    }
-
-    public static Id32? FindPackHash(ISqlConnection connection, long number)
-    {
-        using var statement = connection.Prepare("SELECT hash FROM pack WHERE number = ?1");
-        return statement.Bind(1, number).Step() ? statement.GetId32(0) : null;
-    }
-
-    /// <summary>Adds a pack and all its records; a pack that is known already stays as it is.</summary>
+    /// <summary>
+    /// Adds a pack and all its records that the index lacks; a pack in the trash comes back from there. An object that is
+    /// known gets one more location, and is condemned no longer.
+    /// </summary>
     public static void AddPack(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
     {
-        if (FindPack(connection, pack.Hash) is not null)
+        var known = PackTable.Find(connection, pack.Hash);
+        var isLive = known is { State: PackState.Live };
+        if (known is not null && !isLive)
         {
-            return;
+            PackTable.Remove(connection, known.Number);
         }
-        long raw = 0;
-        foreach (ref readonly var entry in pack.Entries.AsSpan())
-        {
-            raw += entry.Header.RawLength;
-        }
-        var number = AddPackRow(connection, pack, raw, generation, createdMs);
-        using var insert = connection.Prepare(
-            """
-            INSERT INTO object(id, kind, scope, pack, position, sealed_length, raw_length, codec, id_generation)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-            """);
+        var number = isLive ? known!.Number : PackTable.Add(connection, pack, generation, createdMs);
+        using var insert = PrepareInsert(connection);
         insert.Bind(2, (long)pack.Kind).Bind(4, number);
+        using var numbers = new ObjectNumbers(connection);
         var (scope, scopeNumber) = (default(Id16), -1L);
         foreach (ref readonly var entry in pack.Entries.AsSpan())
         {
@@ -67,9 +53,68 @@ internal static class ObjectTable
                 scope = header.Scope;
                 scopeNumber = AddScope(connection, scope);
             }
-            insert.Bind(1, header.Id).Bind(3, scopeNumber).Bind(5, entry.Offset).Bind(6, header.SealedLength)
-                .Bind(7, header.RawLength).Bind(8, (long)header.Codec).Bind(9, header.IdGeneration);
-            insert.Execute();
+            var identity = numbers.Find(header.Kind, header.Id) ?? numbers.Next();
+            if (identity.CondemnedMs > 0)
+            {
+                numbers.Revive(header.Kind, header.Id);
+            }
+            Bind(insert, entry, scopeNumber, identity with { CondemnedMs = 0 });
+            if (insert.Execute() == 1 && isLive)
+            {
+                PackTable.AddDead(connection, number, -1, -header.RecordLength);
+            }
+        }
+    }
+
+    /// <summary>
+    /// Adds a pack that takes over records of other packs: each as its object is now, if it still lies where it was taken
+    /// from. The old locations go; their packs count them as dead.
+    /// </summary>
+    /// <param name="connection">Of a write.</param>
+    /// <param name="pack">The new pack, durable; the index may know it, from a run that was cut off.</param>
+    /// <param name="moves">What was copied into it, and what it holds of others that need not be kept twice.</param>
+    /// <param name="generation">Of the owner.</param>
+    /// <param name="createdMs">The youngest source's.</param>
+    public static void MoveInto(ISqlConnection connection, StoredPack pack, IReadOnlyList<RecordMove> moves, long generation, long createdMs)
+    {
+        var known = PackTable.Find(connection, pack.Hash);
+        var isLive = known is { State: PackState.Live };
+        if (known is not null && !isLive)
+        {
+            PackTable.Remove(connection, known.Number);
+        }
+        var number = isLive ? known!.Number : PackTable.Add(connection, pack, generation, createdMs);
+        using var insert = PrepareInsert(connection);
+        insert.Bind(2, (long)pack.Kind).Bind(4, number);
+        using var find = connection.Prepare(
+            "SELECT number, count, holds, condemned_ms FROM object WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack = ?4");
+        using var remove = connection.Prepare("DELETE FROM object WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack = ?4");
+        find.Bind(2, (long)pack.Kind);
+        remove.Bind(2, (long)pack.Kind);
+        foreach (var move in moves)
+        {
+            var header = move.Entry.Header;
+            var scope = AddScope(connection, header.Scope);
+            var isThere = find.Bind(1, header.Id).Bind(3, scope).Bind(4, move.Source).Step();
+            if (isThere)
+            {
+                var identity = new ObjectIdentity(find.GetInt64(0), find.GetInt64(1), find.GetInt64(2), find.GetInt64(3));
+                find.Reset();
+                if (move.IsCopied)
+                {
+                    Bind(insert, move.Entry, scope, identity);
+                    if (insert.Execute() == 1 && isLive)
+                    {
+                        PackTable.AddDead(connection, number, -1, -header.RecordLength);
+                    }
+                }
+                remove.Bind(1, header.Id).Bind(3, scope).Bind(4, move.Source).Execute();
+                PackTable.AddDead(connection, move.Source, 1, header.RecordLength);
+            }
+            else if (move.IsCopied && !isLive)
+            {
+                PackTable.AddDead(connection, number, 1, header.RecordLength);
+            }
         }
     }
 
@@ -85,17 +130,20 @@ internal static class ObjectTable
         }
     }
 
-    /// <summary>Sets bit i of <paramref name="bitmap"/> for every id that is stored.</summary>
+    /// <summary>Sets bit i of <paramref name="bitmap"/> for every chunk that is stored for the scope, and notes its number.</summary>
     /// <param name="ids">n * 32 bytes.</param>
-    public static void ProbeChunks(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap) =>
-        Probe(connection, "SELECT 1 FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 LIMIT 1", scope, ids, bitmap);
+    public static void ProbeChunks(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers) =>
+        Probe(connection, "SELECT number FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 LIMIT 1", scope, ids, bitmap, numbers);
 
-    /// <summary>Sets bit i of <paramref name="bitmap"/> for every node below which everything is stored.</summary>
+    /// <summary>Sets bit i of <paramref name="bitmap"/> for every node below which everything is stored, and notes its number.</summary>
     /// <param name="ids">n * 32 bytes.</param>
-    public static void ProbeNodes(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap) =>
-        Probe(connection, "SELECT 1 FROM complete_node WHERE id = ?1 AND scope = ?2 LIMIT 1", scope, ids, bitmap);
+    public static void ProbeNodes(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers) =>
+        Probe(
+            connection,
+            "SELECT o.number FROM complete_node n JOIN object o ON o.id = n.id AND o.kind = 2 WHERE n.id = ?1 AND n.scope = ?2 LIMIT 1",
+            scope, ids, bitmap, numbers);
 
-    private static void Probe(ISqlConnection connection, string sql, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap)
+    private static void Probe(ISqlConnection connection, string sql, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers)
     {
         using var statement = connection.Prepare(sql);
         statement.Bind(2, scope);
@@ -105,23 +153,24 @@ internal static class ObjectTable
             if (statement.Step())
             {
                 bitmap[i / 8] |= (byte)(1 << (i % 8));
+                numbers.Add(statement.GetInt64(0));
                 statement.Reset();
             }
         }
     }
 
-    private static long AddPackRow(ISqlConnection connection, StoredPack pack, long raw, long generation, long createdMs)
+    private static IStatement PrepareInsert(ISqlConnection connection) => connection.Prepare(
+        """
+        INSERT INTO object(id, kind, scope, pack, position, sealed_length, raw_length, codec, id_generation, number, count, holds, condemned_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+        ON CONFLICT(id, kind, scope, pack) DO NOTHING
+        """);
+
+    private static void Bind(IStatement insert, in PackEntry entry, long scope, in ObjectIdentity identity)
     {
-        using var statement = connection.Prepare(
-            """
-            INSERT INTO pack(hash, kind, records, bytes, raw_bytes, state, generation, created_ms)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING number
-            """);
-        statement.Bind(1, pack.Hash).Bind(2, (long)pack.Kind).Bind(3, pack.Entries.Length).Bind(4, pack.Bytes).Bind(5, raw)
-            .Bind(6, (long)PackState.Live).Bind(7, generation).Bind(8, createdMs);
-        Check.That(statement.Step());
-        var number = statement.GetInt64(0);
-        statement.Step();
-        return number;
+        var header = entry.Header;
+        insert.Bind(1, header.Id).Bind(3, scope).Bind(5, entry.Offset).Bind(6, header.SealedLength)
+            .Bind(7, header.RawLength).Bind(8, (long)header.Codec).Bind(9, header.IdGeneration)
+            .Bind(10, identity.Number).Bind(11, identity.Count).Bind(12, identity.Holds).Bind(13, identity.CondemnedMs);
     }
 }

@@ -17,39 +17,88 @@ internal static class PointTable
         previous_manifest, base_manifest, agent_key, stream_bytes, state
         """;
 
-    public static void Put(ISqlConnection connection, Manifest manifest, bool isComplete)
+    /// <summary>
+    /// Brings a manifest into the index; its roots are counted, unless something below them is missing. The counts of its
+    /// pending commit become the point's.
+    /// </summary>
+    public static void Put(ISqlConnection connection, Manifest manifest, bool isComplete, long forgottenMs)
     {
         var head = manifest.Head;
+        var roots = RootsOf(manifest);
+        var isCounted = FindPending(connection, head.Point) is { } pending && pending.ManifestHash == manifest.Hash && isComplete;
+        if (isComplete && !isCounted)
+        {
+            ReferenceCounts.AddRoots(connection, roots);
+        }
+        if (!isCounted)
+        {
+            RemovePending(connection, head.Point);
+        }
+        Remove(connection, head.Point);
         using var statement = connection.Prepare(
-            $"""
-            INSERT INTO point({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
-            ON CONFLICT(point) DO UPDATE SET
-                vm = excluded.vm, lineage = excluded.lineage, scope = excluded.scope, sequence = excluded.sequence,
-                created_ms = excluded.created_ms, generation = excluded.generation, attempt = excluded.attempt,
-                manifest = excluded.manifest, manifest_bytes = excluded.manifest_bytes, previous_manifest = excluded.previous_manifest,
-                base_manifest = excluded.base_manifest, agent_key = excluded.agent_key, stream_bytes = excluded.stream_bytes,
-                state = excluded.state
-            """);
+            $"INSERT INTO point({Columns}, roots, forgotten_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)");
         statement.Bind(1, head.Point).Bind(2, head.Vm).Bind(3, head.Lineage).Bind(4, head.Scope).Bind(5, head.Sequence)
             .Bind(6, head.CreatedMs).Bind(7, head.Generation).Bind(8, head.Attempt).Bind(9, manifest.Hash)
             .Bind(10, manifest.Bytes.Length).Bind(11, head.PreviousManifest).Bind(12, head.BaseManifest).Bind(13, head.AgentKeyId)
-            .Bind(14, head.Streams.Sum(stream => stream.Geometry.StreamLength)).Bind(15, isComplete ? 0 : 1);
+            .Bind(14, head.Streams.Sum(stream => stream.Geometry.StreamLength)).Bind(15, isComplete ? 0 : 1).Bind(16, roots).Bind(17, forgottenMs);
         statement.Execute();
-        RemovePending(connection, head.Point);
+        DropPendingRow(connection, head.Point);
     }
 
     public static RecoveryPointInfo? Find(ISqlConnection connection, Id16 point)
     {
-        using var statement = connection.Prepare($"SELECT {Columns} FROM point WHERE point = ?1");
+        using var statement = connection.Prepare($"SELECT {Columns} FROM point WHERE point = ?1 AND forgotten_ms = 0");
         return statement.Bind(1, point).Step() ? Read(statement) : null;
+    }
+
+    /// <summary>A point that is forgotten, and since when.</summary>
+    public static (RecoveryPointInfo Info, long ForgottenMs)? FindForgotten(ISqlConnection connection, Id16 point)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns}, forgotten_ms FROM point WHERE point = ?1 AND forgotten_ms > 0");
+        return statement.Bind(1, point).Step() ? (Read(statement), statement.GetInt64(15)) : null;
+    }
+
+    /// <summary>Forgotten points, the oldest first.</summary>
+    public static List<(RecoveryPointInfo Info, long ForgottenMs)> ListForgotten(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns}, forgotten_ms FROM point WHERE forgotten_ms > 0 ORDER BY forgotten_ms, point");
+        var points = new List<(RecoveryPointInfo, long)>();
+        while (statement.Step())
+        {
+            points.Add((Read(statement), statement.GetInt64(15)));
+        }
+        return points;
+    }
+
+    /// <param name="connection">Of a write.</param>
+    /// <param name="point">A point in the index.</param>
+    /// <param name="forgottenMs">Unix milliseconds; 0: it is visible.</param>
+    public static void SetForgotten(ISqlConnection connection, Id16 point, long forgottenMs)
+    {
+        using var statement = connection.Prepare("UPDATE point SET forgotten_ms = ?2 WHERE point = ?1");
+        Check.That(statement.Bind(1, point).Bind(2, forgottenMs).Execute() == 1);
+    }
+
+    /// <summary>Whether the machine has, or has forgotten, a point with that manifest.</summary>
+    public static bool HasManifest(ISqlConnection connection, Id16 vm, Id16 lineage, Id32 manifest)
+    {
+        using var statement = connection.Prepare("SELECT 1 FROM point WHERE vm = ?1 AND lineage = ?2 AND manifest = ?3 LIMIT 1");
+        return statement.Bind(1, vm).Bind(2, lineage).Bind(3, manifest).Step();
+    }
+
+    /// <summary>Points, visible or forgotten, whose map is not whole: what they still have is not counted.</summary>
+    public static long CountIncomplete(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare("SELECT count(*) FROM point WHERE state > 0");
+        return statement.Step() ? statement.GetInt64(0) : 0;
     }
 
     /// <summary>The points of a VM by sequence, or of all VMs.</summary>
     public static List<RecoveryPointInfo> List(ISqlConnection connection, Id16? vm)
     {
         using var statement = vm is null
-            ? connection.Prepare($"SELECT {Columns} FROM point ORDER BY vm, sequence, point")
-            : connection.Prepare($"SELECT {Columns} FROM point WHERE vm = ?1 ORDER BY sequence, point");
+            ? connection.Prepare($"SELECT {Columns} FROM point WHERE forgotten_ms = 0 ORDER BY vm, sequence, point")
+            : connection.Prepare($"SELECT {Columns} FROM point WHERE vm = ?1 AND forgotten_ms = 0 ORDER BY sequence, point");
         if (vm is { } wanted)
         {
             statement.Bind(1, wanted);
@@ -64,36 +113,61 @@ internal static class PointTable
 
     public static RecoveryPointInfo? FindTip(ISqlConnection connection, Id16 vm)
     {
-        using var statement = connection.Prepare($"SELECT {Columns} FROM point WHERE vm = ?1 ORDER BY sequence DESC, point LIMIT 1");
+        using var statement = connection.Prepare($"SELECT {Columns} FROM point WHERE vm = ?1 AND forgotten_ms = 0 ORDER BY sequence DESC, point LIMIT 1");
         return statement.Bind(1, vm).Step() ? Read(statement) : null;
     }
 
+    /// <summary>Removes a point, visible or forgotten, and releases its roots.</summary>
     public static bool Remove(ISqlConnection connection, Id16 point)
     {
+        byte[] roots;
+        using (var find = connection.Prepare("SELECT state, roots FROM point WHERE point = ?1"))
+        {
+            if (!find.Bind(1, point).Step())
+            {
+                return false;
+            }
+            roots = find.GetInt64(0) == 0 ? find.GetBytes(1) : [];
+        }
+        ReferenceCounts.ReleaseRoots(connection, roots);
         using var statement = connection.Prepare("DELETE FROM point WHERE point = ?1");
         return statement.Bind(1, point).Execute() > 0;
     }
 
+    /// <summary>Keeps everything below the manifest's roots until its outcome is known.</summary>
     public static void PutPending(ISqlConnection connection, Manifest manifest, long nowMs)
     {
-        var roots = new byte[manifest.Head.Streams.Count * Id32.Size];
-        for (var i = 0; i < manifest.Head.Streams.Count; i++)
+        if (FindPending(connection, manifest.Head.Point)?.ManifestHash == manifest.Hash)
         {
-            manifest.Head.Streams[i].Root.Write(roots.AsSpan(i * Id32.Size));
+            return;
         }
-        using var statement = connection.Prepare(
-            """
-            INSERT INTO pending_commit(point, vm, manifest, roots, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-            ON CONFLICT(point) DO UPDATE SET
-                vm = excluded.vm, manifest = excluded.manifest, roots = excluded.roots, created_ms = excluded.created_ms
-            """);
+        var roots = RootsOf(manifest);
+        ReferenceCounts.AddRoots(connection, roots);
+        RemovePending(connection, manifest.Head.Point);
+        using var statement = connection.Prepare("INSERT INTO pending_commit(point, vm, manifest, roots, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)");
         statement.Bind(1, manifest.Head.Point).Bind(2, manifest.Head.Vm).Bind(3, manifest.Hash).Bind(4, roots).Bind(5, nowMs).Execute();
     }
 
+    /// <summary>Drops a pending commit and releases its roots.</summary>
     public static void RemovePending(ISqlConnection connection, Id16 point)
     {
-        using var statement = connection.Prepare("DELETE FROM pending_commit WHERE point = ?1");
-        statement.Bind(1, point).Execute();
+        byte[] roots;
+        using (var find = connection.Prepare("SELECT roots FROM pending_commit WHERE point = ?1"))
+        {
+            if (!find.Bind(1, point).Step())
+            {
+                return;
+            }
+            roots = find.GetBytes(0);
+        }
+        ReferenceCounts.ReleaseRoots(connection, roots);
+        DropPendingRow(connection, point);
+    }
+
+    public static PendingCommit? FindPending(ISqlConnection connection, Id16 point)
+    {
+        using var statement = connection.Prepare("SELECT point, vm, manifest FROM pending_commit WHERE point = ?1");
+        return statement.Bind(1, point).Step() ? new PendingCommit(statement.GetId16(0), statement.GetId16(1), statement.GetId32(2)) : null;
     }
 
     public static List<PendingCommit> ListPending(ISqlConnection connection)
@@ -128,6 +202,24 @@ internal static class PointTable
             statement.Reset();
         }
         return null;
+    }
+
+    /// <summary>The distinct roots of a manifest's streams, none zero.</summary>
+    private static byte[] RootsOf(Manifest manifest)
+    {
+        var roots = manifest.Head.Streams.Select(stream => stream.Root).Where(root => !root.IsZero).Distinct().ToArray();
+        var bytes = new byte[roots.Length * Id32.Size];
+        for (var i = 0; i < roots.Length; i++)
+        {
+            roots[i].Write(bytes.AsSpan(i * Id32.Size));
+        }
+        return bytes;
+    }
+
+    private static void DropPendingRow(ISqlConnection connection, Id16 point)
+    {
+        using var statement = connection.Prepare("DELETE FROM pending_commit WHERE point = ?1");
+        statement.Bind(1, point).Execute();
     }
 
     private static RecoveryPointInfo Read(IStatement row) => new()

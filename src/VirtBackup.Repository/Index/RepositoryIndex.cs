@@ -11,8 +11,11 @@ public static class RepositoryIndex
     private const int ApplicationId = 0x56424958; // "VBIX"
 
     /// <summary>
-    /// Version 1. Pack, scope and epoch-set numbers are never reused. An object may have several locations, one per pack.
-    /// A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
+    /// Pack, scope and epoch-set numbers are never reused. An object may have several locations, one row per pack; its
+    /// number, count, hold and condemnation are those of (id, kind) and the same in all its rows. <c>count</c>: distinct
+    /// nodes that hold it, and roots (points, pending commits). <c>holds</c>: this node has added its children's counts.
+    /// <c>condemned_ms</c>: when the collector first found it without reference; 0: not. <c>forgotten_ms</c>: 0 for a
+    /// point that is visible. A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
     /// a stream and its chunks are those of <c>scope</c>.
     /// </summary>
     public static SchemaMigrations Schema { get; } = new("repository index", ApplicationId,
@@ -89,6 +92,84 @@ public static class RepositoryIndex
             recipient BLOB NOT NULL,
             PRIMARY KEY (vm, epoch, recipient)) WITHOUT ROWID;
         """,
+        // Version 2: reference counts. What version 1 knew is made anew from the store.
+        """
+        DROP TABLE object;
+        DROP TABLE pack;
+        DROP TABLE point;
+        DROP TABLE pending_commit;
+        DELETE FROM complete_node;
+        DELETE FROM epoch_set;
+        DELETE FROM scope;
+        UPDATE owner SET rebuilding = 1;
+        CREATE TABLE pack(
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            hash BLOB NOT NULL UNIQUE,
+            kind INTEGER NOT NULL,
+            records INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            raw_bytes INTEGER NOT NULL,
+            state INTEGER NOT NULL,
+            state_ms INTEGER NOT NULL,
+            generation INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL,
+            dead_records INTEGER NOT NULL,
+            dead_bytes INTEGER NOT NULL);
+        CREATE INDEX pack_with_dead ON pack(number) WHERE dead_records > 0 AND state = 0;
+        CREATE INDEX pack_in_trash ON pack(number) WHERE state > 0;
+        CREATE TABLE object(
+            id BLOB NOT NULL,
+            kind INTEGER NOT NULL,
+            scope INTEGER NOT NULL,
+            pack INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            sealed_length INTEGER NOT NULL,
+            raw_length INTEGER NOT NULL,
+            codec INTEGER NOT NULL,
+            id_generation INTEGER NOT NULL,
+            number INTEGER NOT NULL,
+            count INTEGER NOT NULL,
+            holds INTEGER NOT NULL,
+            condemned_ms INTEGER NOT NULL,
+            PRIMARY KEY (id, kind, scope, pack)) WITHOUT ROWID;
+        CREATE INDEX object_without_reference ON object(pack) WHERE count = 0;
+        CREATE INDEX node_to_release ON object(id) WHERE count = 0 AND holds = 1;
+        CREATE TABLE numbering(
+            only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+            next INTEGER NOT NULL);
+        INSERT INTO numbering(only_row, next) VALUES (1, 1);
+        CREATE TABLE point(
+            point BLOB NOT NULL PRIMARY KEY,
+            vm BLOB NOT NULL,
+            lineage BLOB NOT NULL,
+            scope BLOB NOT NULL,
+            sequence INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL,
+            generation INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            manifest BLOB NOT NULL,
+            manifest_bytes INTEGER NOT NULL,
+            previous_manifest BLOB NOT NULL,
+            base_manifest BLOB NOT NULL,
+            agent_key BLOB NOT NULL,
+            stream_bytes INTEGER NOT NULL,
+            state INTEGER NOT NULL,
+            roots BLOB NOT NULL,
+            forgotten_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE INDEX point_of_vm ON point(vm, sequence);
+        CREATE TABLE pending_commit(
+            point BLOB NOT NULL PRIMARY KEY,
+            vm BLOB NOT NULL,
+            manifest BLOB NOT NULL,
+            roots BLOB NOT NULL,
+            created_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE collection(
+            only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+            cycle INTEGER NOT NULL,
+            stage INTEGER NOT NULL,
+            started_ms INTEGER NOT NULL,
+            finished_ms INTEGER NOT NULL);
+        """,
     ]);
 }
 
@@ -96,4 +177,7 @@ public static class RepositoryIndex
 internal enum PackState
 {
     Live = 0,
+
+    /// <summary>No row names a record of it; the object goes when its time is over.</summary>
+    Trash = 1,
 }

@@ -10,7 +10,7 @@ internal static class StatisticsQuery
     public static RepositoryStatistics Run(ISqlConnection connection)
     {
         long packs = 0, packBytes = 0, chunks = 0, chunkBytes = 0, nodes = 0;
-        using var sums = connection.Prepare("SELECT kind, count(*), sum(bytes), sum(records), sum(raw_bytes) FROM pack GROUP BY kind");
+        using var sums = connection.Prepare("SELECT kind, count(*), sum(bytes), sum(records), sum(raw_bytes) FROM pack WHERE state = 0 GROUP BY kind");
         while (sums.Step())
         {
             packs += sums.GetInt64(1);
@@ -25,7 +25,7 @@ internal static class StatisticsQuery
                 nodes += sums.GetInt64(3);
             }
         }
-        using var points = connection.Prepare("SELECT count(*) FROM point");
+        using var points = connection.Prepare("SELECT count(*) FROM point WHERE forgotten_ms = 0");
         Check.That(points.Step());
         return new RepositoryStatistics(packs, packBytes, chunks, chunkBytes, nodes, points.GetInt64(0));
     }

@@ -1,5 +1,7 @@
 using VirtBackup.Core;
+using VirtBackup.Format;
 using VirtBackup.Format.Records;
+using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Index;
 
 namespace VirtBackup.Repository.Ingest;
@@ -14,12 +16,17 @@ public sealed class IngestSession : IAsyncDisposable
     private readonly PackIndexer _indexer;
     private readonly Lock _sync = new();
     private readonly List<IngestLane> _lanes = [];
+    private readonly Gate _gate;
+    private readonly SessionClaim _claim;
     private long _storedBytes;
 
-    internal IngestSession(IObjectStore store, PackIndexer indexer, Id16 scope, ushort idGeneration, int packBytesTarget)
+    internal IngestSession(
+        IObjectStore store, PackIndexer indexer, Gate gate, SessionClaim claim, Id16 scope, ushort idGeneration, int packBytesTarget)
     {
         _store = store;
         _indexer = indexer;
+        _gate = gate;
+        _claim = claim;
         Scope = scope;
         IdGeneration = idGeneration;
         PackBytesTarget = packBytesTarget;
@@ -35,6 +42,9 @@ public sealed class IngestSession : IAsyncDisposable
     public long StoredBytes => Interlocked.Read(ref _storedBytes);
 
     internal int PackBytesTarget { get; }
+
+    /// <summary>What the session relies on without having sent it.</summary>
+    internal SessionClaim Claim => _claim;
 
     /// <summary>Opens a lane, a byte stream of records of one kind.</summary>
     public IngestLane OpenLane(RecordKind kind)
@@ -59,6 +69,7 @@ public sealed class IngestSession : IAsyncDisposable
         {
             await lane.DisposeAsync();
         }
+        _claim.Dispose();
     }
 
     internal ValueTask<StagedPack> CreatePackAsync(RecordKind kind, CancellationToken cancellationToken) =>
@@ -68,7 +79,25 @@ public sealed class IngestSession : IAsyncDisposable
     internal async ValueTask StoreAsync(StagedPack pack, CancellationToken cancellationToken)
     {
         var stored = await pack.PublishAsync(cancellationToken);
-        await _indexer.AddAsync(stored, cancellationToken);
+        if (pack.WasThere)
+        {
+            await AddAgainAsync(stored, cancellationToken);
+        }
+        else
+        {
+            await _indexer.AddAsync(stored, cancellationToken);
+        }
         Interlocked.Add(ref _storedBytes, stored.Bytes);
+    }
+
+    /// <summary>The pack may be on its way out of the store: whether it still exists is asked while nothing is deleted.</summary>
+    private async ValueTask AddAgainAsync(StoredPack pack, CancellationToken cancellationToken)
+    {
+        using var closed = await _gate.CloseAsync(cancellationToken);
+        if (await _store.FindAsync(ObjectKeys.Pack(pack.Hash), cancellationToken) is null)
+        {
+            throw new FaultException(FaultReason.Unavailable, "The pack was just deleted from the repository: send its records again.");
+        }
+        await _indexer.AddAsync(pack, cancellationToken);
     }
 }

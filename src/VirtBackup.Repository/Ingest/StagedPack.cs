@@ -37,6 +37,9 @@ internal sealed class StagedPack : IAsyncDisposable
     /// <summary>Bytes of records so far, a record under way included.</summary>
     public long RecordBytes { get; private set; }
 
+    /// <summary>After publishing: the store held the very same pack already.</summary>
+    public bool WasThere { get; private set; }
+
     /// <summary>Whole records so far.</summary>
     public int Count => _entries.Count;
 
@@ -83,6 +86,7 @@ internal sealed class StagedPack : IAsyncDisposable
         if (!await _writer.PublishAsync(ObjectKeys.Pack(pack.Hash), cancellationToken))
         {
             await RequireSameAsync(pack, cancellationToken);
+            WasThere = true;
         }
         return pack;
     }

@@ -30,7 +30,9 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         await RequireUnlockedAsync(point, cancellationToken);
         var key = ObjectKeys.Manifest(info.Vm, point);
         await MoveAsync(key, TrashKey(info.Vm, point), cancellationToken);
-        await index.WriteAsync(connection => PointTable.Remove(connection, point), cancellationToken);
+        // Its roots stay counted until it is purged.
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        await index.WriteAsync(connection => PointTable.SetForgotten(connection, point, now), cancellationToken);
     }
 
     public async ValueTask RecallAsync(Id16 vm, Id16 point, CancellationToken cancellationToken)
@@ -46,22 +48,32 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         {
             throw FaultException.Corrupt($"The object {trashed} holds another recovery point than its name says.");
         }
-        var walk = await committer.CheckAsync(manifest, inspector: null, cancellationToken);
+        await committer.CheckAsync(manifest, inspector: null, cancellationToken);
         await MoveAsync(trashed, key, cancellationToken);
-        await committer.AdoptAsync(manifest, walk, cancellationToken);
+        await committer.AdoptAsync(manifest, isComplete: true, forgottenMs: 0, cancellationToken);
     }
 
-    public async ValueTask<IReadOnlyList<ForgottenPoint>> ListForgottenAsync(CancellationToken cancellationToken)
+    public async ValueTask<IReadOnlyList<ForgottenPoint>> ListForgottenAsync(CancellationToken cancellationToken) =>
+        await index.ReadAsync(
+            connection => PointTable.ListForgotten(connection)
+                .ConvertAll(row => new ForgottenPoint(row.Info.Vm, row.Info.Point) { ForgottenMs = row.ForgottenMs, CreatedMs = row.Info.CreatedMs }),
+            cancellationToken);
+
+    /// <summary>
+    /// Lets go of a forgotten point for good: its manifest first, then its row and the counts of its roots. A crash between
+    /// the two is made up for at the next start. Nothing happens when the point is forgotten no longer.
+    /// </summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.RetentionLocked"/>; <see cref="FaultReason.Fenced"/>.</exception>
+    public async ValueTask PurgeAsync(Id16 point, CancellationToken cancellationToken)
     {
-        var forgotten = new List<ForgottenPoint>();
-        await foreach (var info in store.ListAsync(ObjectKeys.TrashPrefix, cancellationToken))
+        if (await index.ReadAsync(connection => PointTable.FindForgotten(connection, point), cancellationToken) is not { Info: var info })
         {
-            if (TryParseTrash(info.Key, out var vm, out var point))
-            {
-                forgotten.Add(new ForgottenPoint(vm, point));
-            }
+            return;
         }
-        return forgotten;
+        await RequireUnlockedAsync(point, cancellationToken);
+        await owner.RequireAsync(cancellationToken);
+        await store.DeleteAsync(TrashKey(info.Vm, point), cancellationToken);
+        await index.WriteAsync(connection => PointTable.Remove(connection, point), CancellationToken.None);
     }
 
     private async ValueTask RequireUnlockedAsync(Id16 point, CancellationToken cancellationToken)

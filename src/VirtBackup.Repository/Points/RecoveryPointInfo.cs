@@ -40,4 +40,11 @@ public sealed record RecoveryPointInfo
 /// <summary>A recovery point that was forgotten and can still be brought back.</summary>
 /// <param name="Vm">Its virtual machine.</param>
 /// <param name="Point">The point.</param>
-public sealed record ForgottenPoint(Id16 Vm, Id16 Point);
+public sealed record ForgottenPoint(Id16 Vm, Id16 Point)
+{
+    /// <summary>Since when, Unix milliseconds; a rebuild of the index begins to count anew.</summary>
+    public long ForgottenMs { get; init; }
+
+    /// <summary>When the point was made, Unix milliseconds.</summary>
+    public long CreatedMs { get; init; }
+}

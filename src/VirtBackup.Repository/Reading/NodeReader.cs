@@ -62,7 +62,7 @@ internal sealed class NodeReader(IObjectStore store, IDatabase index)
                     ObjectTable.FindLocations(connection, RecordKind.Map, scope, id, locations);
                     foreach (var location in locations)
                     {
-                        if (ObjectTable.FindPackHash(connection, location.Pack) is { } hash)
+                        if (PackTable.FindHash(connection, location.Pack) is { } hash)
                         {
                             found.Add((ObjectKeys.Pack(hash), location));
                         }

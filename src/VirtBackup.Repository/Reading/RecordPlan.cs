@@ -57,7 +57,7 @@ internal sealed class RecordPlan
                 {
                     if (!packs.ContainsKey(record.Location.Pack))
                     {
-                        var hash = ObjectTable.FindPackHash(connection, record.Location.Pack)
+                        var hash = PackTable.FindHash(connection, record.Location.Pack)
                             ?? throw FaultException.Corrupt($"The repository's index lacks the pack {record.Location.Pack}: rebuild the index.");
                         packs.Add(record.Location.Pack, ObjectKeys.Pack(hash));
                     }

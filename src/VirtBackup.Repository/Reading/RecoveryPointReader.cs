@@ -26,9 +26,12 @@ public sealed class RecoveryPointReader
     // Used again by every call: it is a large object.
     private readonly HashSet<WantedChunk> _wanted = [];
 
+    private readonly Func<RecoveryPointReader> _again;
+
     internal RecoveryPointReader(IObjectStore store, IDatabase index, Manifest manifest, int nodeCacheBytes)
     {
         Manifest = manifest;
+        _again = () => new RecoveryPointReader(store, index, manifest, nodeCacheBytes);
         _nodes = new NodeCache(new NodeReader(store, index), nodeCacheBytes);
         _records = new RecordStream(store, index, manifest.Head.Scope);
         foreach (var stream in manifest.Head.Streams)
@@ -42,6 +45,9 @@ public sealed class RecoveryPointReader
 
     /// <summary>The manifest, its hash checked.</summary>
     public Manifest Manifest { get; }
+
+    /// <summary>Another reader of the same point, for a concurrent call; also when the point was forgotten meanwhile.</summary>
+    public RecoveryPointReader OpenAnother() => _again();
 
     /// <summary>
     /// The nodes as a stream of records, in the order asked. Known are the roots and the children of nodes that this reader

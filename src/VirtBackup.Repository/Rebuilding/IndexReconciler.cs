@@ -28,51 +28,43 @@ internal sealed class IndexReconciler(
     /// <summary>Runs once.</summary>
     public async ValueTask<OpenReport> RunAsync(bool rebuild, CancellationToken cancellationToken)
     {
+        (long Added, long Removed)? settled = null;
         if (!rebuild)
         {
-            var known = await index.ReadAsync(CountPacks, cancellationToken);
+            var known = await index.ReadAsync(PackTable.CountLive, cancellationToken);
             // Marks of complete nodes may rest on a pack that is gone.
-            rebuild = await AddPacksAsync(cancellationToken) < known;
+            if (await AddPacksAsync(cancellationToken) >= known)
+            {
+                await AddKeysAsync(cancellationToken);
+                settled = await SettlePointsAsync(rebuild: false, cancellationToken);
+            }
         }
-        if (rebuild)
+        if (settled is not null)
         {
-            await index.WriteAsync(Clear, cancellationToken);
-            (_done, _problemCount) = (default, 0);
-            _problems.Clear();
-            await AddPacksAsync(cancellationToken);
+            return new OpenReport(false, _done.Packs, settled.Value.Added, settled.Value.Removed, _problems, _problemCount);
         }
+        await index.WriteAsync(Clear, cancellationToken);
+        (_done, _problemCount) = (default, 0);
+        _problems.Clear();
+        await AddPacksAsync(cancellationToken);
         await AddKeysAsync(cancellationToken);
-        var (added, removed) = await SettlePointsAsync(rebuild, cancellationToken);
-        if (rebuild)
-        {
-            await index.WriteAsync(connection => connection.Execute("UPDATE owner SET rebuilding = 0"), cancellationToken);
-        }
-        return new OpenReport(rebuild, _done.Packs, added, removed, _problems, _problemCount);
+        settled = await SettlePointsAsync(rebuild: true, cancellationToken);
+        await index.WriteAsync(connection => connection.Execute("UPDATE owner SET rebuilding = 0"), cancellationToken);
+        return new OpenReport(true, _done.Packs, settled!.Value.Added, settled.Value.Removed, _problems, _problemCount);
     }
 
     private static void Clear(ISqlConnection connection) => connection.Execute(
         """
         UPDATE owner SET rebuilding = 1;
         DELETE FROM object; DELETE FROM pack; DELETE FROM scope; DELETE FROM complete_node; DELETE FROM epoch_set;
-        DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key;
+        DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key; DELETE FROM collection;
+        UPDATE numbering SET next = 1;
         """);
 
-    private static long CountPacks(ISqlConnection connection)
-    {
-        using var count = connection.Prepare("SELECT count(*) FROM pack");
-        return count.Step() ? count.GetInt64(0) : 0;
-    }
+    private ValueTask<PackState?> FindPackAsync(Id32 hash, long bytes, CancellationToken cancellationToken) =>
+        index.ReadAsync(connection => PackTable.Find(connection, hash) is { } pack && pack.Bytes == bytes ? pack.State : (PackState?)null, cancellationToken);
 
-    private ValueTask<bool> IsKnownAsync(Id32 hash, long bytes, CancellationToken cancellationToken) =>
-        index.ReadAsync(
-            connection =>
-            {
-                using var find = connection.Prepare("SELECT 1 FROM pack WHERE hash = ?1 AND bytes = ?2");
-                return find.Bind(1, hash).Bind(2, bytes).Step();
-            },
-            cancellationToken);
-
-    /// <summary>Adds the packs that the index lacks; returns how many of those it knew are there.</summary>
+    /// <summary>Adds the packs that the index lacks; returns how many of the live ones that it knew are there.</summary>
     private async ValueTask<long> AddPacksAsync(CancellationToken cancellationToken)
     {
         long known = 0;
@@ -83,9 +75,9 @@ internal sealed class IndexReconciler(
                 Report(info.Key, "It is not named as a pack.");
                 continue;
             }
-            if (await IsKnownAsync(hash, info.Length, cancellationToken))
+            if (await FindPackAsync(hash, info.Length, cancellationToken) is { } state)
             {
-                known++;
+                known += state == PackState.Live ? 1 : 0;
                 continue;
             }
             PackFooter footer;
@@ -150,68 +142,95 @@ internal sealed class IndexReconciler(
             cancellationToken);
     }
 
-    private async ValueTask<(long Added, long Removed)> SettlePointsAsync(bool rebuild, CancellationToken cancellationToken)
+    /// <summary>Makes the index know the points that the store holds; null: it is not the index of this store, and must be made anew.</summary>
+    private async ValueTask<(long Added, long Removed)?> SettlePointsAsync(bool rebuild, CancellationToken cancellationToken)
     {
-        var known = (await index.ReadAsync(connection => PointTable.List(connection, null), cancellationToken)).ToDictionary(point => point.Point);
+        var (visible, forgotten) = await index.ReadAsync(
+            connection => (PointTable.List(connection, null).ToDictionary(point => point.Point), PointTable.ListForgotten(connection).ToDictionary(row => row.Info.Point, row => row.Info)),
+            cancellationToken);
+        var trashed = await ListTrashAsync(cancellationToken);
         long added = 0;
         await foreach (var info in store.ListAsync(ObjectKeys.RecoveryPointsPrefix, cancellationToken))
         {
             if (!ObjectKeys.TryParseManifest(info.Key, out var vm, out var point))
             {
                 Report(info.Key, "It is not named as a manifest.");
+                continue;
             }
-            else if (known.TryGetValue(point, out var row) && row.Vm == vm && row.ManifestBytes == info.Length)
+            // A copy in the trash that was not finished does not count.
+            trashed.Remove(point);
+            if (visible.Remove(point, out var row) && row.Vm == vm && row.ManifestBytes == info.Length)
             {
-                known.Remove(point);
+                continue;
             }
-            else if (await AdoptAsync(info, vm, point, cancellationToken))
+            if (forgotten.Remove(point))
             {
-                known.Remove(point);
-                added++;
+                await index.WriteAsync(connection => PointTable.SetForgotten(connection, point, 0), cancellationToken);
+                continue;
+            }
+            if (!rebuild && !await IsExpectedAsync(info, vm, point, cancellationToken))
+            {
+                return null;
+            }
+            added += await AdoptAsync(info, vm, point, forgottenMs: 0, cancellationToken) ? 1 : 0;
+        }
+        var now = Math.Max(1, clock.GetUtcNow().ToUnixTimeMilliseconds());
+        foreach (var (point, info) in trashed)
+        {
+            if (visible.Remove(point))
+            {
+                await index.WriteAsync(connection => PointTable.SetForgotten(connection, point, now), cancellationToken);
+            }
+            else if (!forgotten.Remove(point))
+            {
+                await AdoptAsync(info.Object, info.Vm, point, now, cancellationToken);
             }
         }
         await index.WriteAsync(
             connection =>
             {
-                foreach (var lost in known.Keys)
+                foreach (var lost in visible.Keys.Concat(forgotten.Keys))
                 {
                     PointTable.Remove(connection, lost);
                 }
                 // What the store does not hold now was not committed, and the owner that tried is fenced.
-                connection.Execute("DELETE FROM pending_commit");
+                foreach (var pending in PointTable.ListPending(connection))
+                {
+                    PointTable.RemovePending(connection, pending.Point);
+                }
             },
             cancellationToken);
-        if (rebuild)
-        {
-            await MarkForgottenAsync(cancellationToken);
-        }
-        return (added, known.Count);
+        return (added, visible.Count);
     }
 
-    private async ValueTask<bool> AdoptAsync(ObjectInfo info, Id16 vm, Id16 point, CancellationToken cancellationToken)
+    /// <summary>Whether the index knows that this manifest may have appeared, or it is none.</summary>
+    private async ValueTask<bool> IsExpectedAsync(ObjectInfo info, Id16 vm, Id16 point, CancellationToken cancellationToken) =>
+        await index.ReadAsync(connection => PointTable.FindPending(connection, point), cancellationToken) is not null
+        || await ReadManifestAsync(info, vm, point, cancellationToken) is null;
+
+    private async ValueTask<Dictionary<Id16, (ObjectInfo Object, Id16 Vm)>> ListTrashAsync(CancellationToken cancellationToken)
+    {
+        var trashed = new Dictionary<Id16, (ObjectInfo, Id16)>();
+        await foreach (var info in store.ListAsync(ObjectKeys.TrashPrefix, cancellationToken))
+        {
+            if (PointKeeper.TryParseTrash(info.Key, out var vm, out var point))
+            {
+                trashed[point] = (info, vm);
+            }
+        }
+        return trashed;
+    }
+
+    private async ValueTask<bool> AdoptAsync(ObjectInfo info, Id16 vm, Id16 point, long forgottenMs, CancellationToken cancellationToken)
     {
         if (await ReadManifestAsync(info, vm, point, cancellationToken) is not { } manifest)
         {
             return false;
         }
-        await committer.AdoptAsync(manifest, await TryCheckAsync(info.Key, manifest, cancellationToken), cancellationToken);
+        await committer.AdoptAsync(manifest, await TryCheckAsync(info.Key, manifest, cancellationToken), forgottenMs, cancellationToken);
         _done = _done with { Points = _done.Points + 1 };
         progress?.Report(_done);
         return true;
-    }
-
-    /// <summary>Forgotten points keep their nodes complete, because they can be brought back.</summary>
-    private async ValueTask MarkForgottenAsync(CancellationToken cancellationToken)
-    {
-        await foreach (var info in store.ListAsync(ObjectKeys.TrashPrefix, cancellationToken))
-        {
-            if (PointKeeper.TryParseTrash(info.Key, out var vm, out var point)
-                && await ReadManifestAsync(info, vm, point, cancellationToken) is { } manifest
-                && await TryCheckAsync(info.Key, manifest, cancellationToken) is { } walk)
-            {
-                await index.WriteAsync(walk.WriteMarks, cancellationToken);
-            }
-        }
     }
 
     private async ValueTask<Manifest?> ReadManifestAsync(ObjectInfo info, Id16 vm, Id16 point, CancellationToken cancellationToken)
@@ -237,16 +256,17 @@ internal sealed class IndexReconciler(
         return null;
     }
 
-    private async ValueTask<CompletenessWalk?> TryCheckAsync(string key, Manifest manifest, CancellationToken cancellationToken)
+    private async ValueTask<bool> TryCheckAsync(string key, Manifest manifest, CancellationToken cancellationToken)
     {
         try
         {
-            return await committer.CheckAsync(manifest, inspector: null, cancellationToken);
+            await committer.CheckAsync(manifest, inspector: null, cancellationToken);
+            return true;
         }
         catch (FaultException fault) when (IsDamage(fault) || fault.Reason == FaultReason.Incomplete)
         {
             Report(key, fault.Message);
-            return null;
+            return false;
         }
     }
 

@@ -45,7 +45,10 @@ internal sealed class PackVerifier(IObjectStore store, IDatabase index, DamageLo
         var key = ObjectKeys.Pack(hash);
         if (await store.FindAsync(key, cancellationToken) is not { } info)
         {
-            Condemn(number, key, "The pack is missing.");
+            if (!await IsCollectedAsync(number, cancellationToken))
+            {
+                Condemn(number, key, "The pack is missing.");
+            }
             return;
         }
         if (info.Length != bytes)
@@ -77,11 +80,20 @@ internal sealed class PackVerifier(IObjectStore store, IDatabase index, DamageLo
         }
         catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.NotFound or FaultReason.Unsupported)
         {
+            if (fault.Reason == FaultReason.NotFound && await IsCollectedAsync(number, cancellationToken))
+            {
+                return;
+            }
             Condemn(number, key, fault.Message);
         }
         Packs++;
         Bytes += info.Length;
     }
+
+    /// <summary>Whether the collector took the pack out of the index meanwhile.</summary>
+    private async ValueTask<bool> IsCollectedAsync(long? number, CancellationToken cancellationToken) =>
+        number is { } known
+        && await index.ReadAsync(connection => PackTable.Find(connection, known) is not { State: PackState.Live }, cancellationToken);
 
     private async ValueTask<Id32> ReadAsync(long? number, ObjectInfo info, PackFooter footer, CancellationToken cancellationToken)
     {
@@ -164,15 +176,20 @@ internal sealed class PackVerifier(IObjectStore store, IDatabase index, DamageLo
                     WHERE o.id = ?1 AND o.kind = ?2 AND o.pack = ?3 AND s.id = ?4
                     """);
                 find.Bind(2, (long)footer.Kind).Bind(3, number);
-                var count = 0;
+                var (count, without) = (0L, 0L);
                 foreach (ref readonly var entry in footer.Entries)
                 {
-                    var isSame = find.Bind(1, entry.Header.Id).Bind(4, entry.Header.Scope).Step() && find.GetInt64(0) == entry.Offset
-                        && find.GetInt64(1) == entry.Header.SealedLength && find.GetInt64(2) == entry.Header.RawLength;
+                    if (!find.Bind(1, entry.Header.Id).Bind(4, entry.Header.Scope).Step())
+                    {
+                        without++;
+                        continue;
+                    }
+                    var isSame = find.GetInt64(0) == entry.Offset && find.GetInt64(1) == entry.Header.SealedLength && find.GetInt64(2) == entry.Header.RawLength;
                     count += isSame ? 0 : 1;
                     find.Reset();
                 }
-                return count;
+                // The collector takes records out of the index before their pack goes, and counts them.
+                return PackTable.Find(connection, number) is { State: PackState.Live } pack ? count + Math.Abs(without - pack.DeadRecords) : 0;
             },
             cancellationToken);
         if (differing > 0)

@@ -163,7 +163,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
                     }
                     foreach (var location in locations)
                     {
-                        if (location.RawLength == leaf.LengthAt(i) && ObjectTable.FindPackHash(connection, location.Pack) is { } hash)
+                        if (location.RawLength == leaf.LengthAt(i) && PackTable.FindHash(connection, location.Pack) is { } hash)
                         {
                             copies[i].Add(new Copy(location, ObjectKeys.Pack(hash)));
                         }

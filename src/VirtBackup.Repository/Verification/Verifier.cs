@@ -125,12 +125,12 @@ internal sealed class Verifier
             return [];
         }
         var numbers = await new PointPacks(_store, _index).FindAsync(manifest.Head, cancellationToken);
-        return await _index.ReadAsync(connection => numbers.SelectMany(number => ListPacks(connection, number - 1, 1)).ToList(), cancellationToken);
+        return await _index.ReadAsync(connection => numbers.SelectMany(number => ListPacks(connection, number - 1, 1).Where(pack => pack.Number == number)).ToList(), cancellationToken);
     }
 
     private static List<(long Number, Id32 Hash, long Bytes)> ListPacks(ISqlConnection connection, long after, int count)
     {
-        using var list = connection.Prepare("SELECT number, hash, bytes FROM pack WHERE number > ?1 ORDER BY number LIMIT ?2");
+        using var list = connection.Prepare("SELECT number, hash, bytes FROM pack WHERE number > ?1 AND state = 0 ORDER BY number LIMIT ?2");
         list.Bind(1, after).Bind(2, count);
         var rows = new List<(long, Id32, long)>();
         while (list.Step())
@@ -168,7 +168,7 @@ internal sealed class Verifier
             {
                 _log.Add(info.Key, "The object is not named as a pack.");
             }
-            else if (await _index.ReadAsync(connection => ObjectTable.FindPack(connection, hash), cancellationToken) is null)
+            else if (await _index.ReadAsync(connection => PackTable.Find(connection, hash), cancellationToken) is null)
             {
                 await _packs.VerifyAsync(null, hash, info.Length, cancellationToken);
                 ReportProgress();

@@ -22,12 +22,15 @@ internal sealed class World : IAsyncDisposable
 
     private static int _databases;
 
-    private World(IObjectStore store, IDatabase index, BackupRepository repository)
+    private World(IObjectStore store, IDatabase index, TimeProvider clock, BackupRepository repository)
     {
         Store = store;
         Index = index;
+        Clock = clock;
         Repository = repository;
     }
+
+    public TimeProvider Clock { get; }
 
     public IObjectStore Store { get; }
 
@@ -47,25 +50,39 @@ internal sealed class World : IAsyncDisposable
     }
 
     /// <summary>A new repository.</summary>
-    public static async ValueTask<World> CreateAsync(IObjectStore? store = null, RepositoryOptions? options = null)
+    public static async ValueTask<World> CreateAsync(IObjectStore? store = null, RepositoryOptions? options = null, TimeProvider? clock = null)
     {
         store ??= new SimulatedStore();
         await InitializeAsync(store);
-        return await OpenAsync(store, NewIndex(), options);
+        return await OpenAsync(store, NewIndex(), options, clock);
     }
 
-    public static async ValueTask<World> OpenAsync(IObjectStore store, IDatabase index, RepositoryOptions? options = null) =>
-        new(store, index, await OpenRepositoryAsync(store, index, options));
+    public static async ValueTask<World> OpenAsync(IObjectStore store, IDatabase index, RepositoryOptions? options = null, TimeProvider? clock = null)
+    {
+        clock ??= new SetClock();
+        return new(store, index, clock, await OpenRepositoryAsync(store, index, options, clock));
+    }
 
-    public static ValueTask<BackupRepository> OpenRepositoryAsync(IObjectStore store, IDatabase index, RepositoryOptions? options = null) =>
-        BackupRepository.OpenAsync(store, index, options ?? new RepositoryOptions(), new FixedClock(), new SeededEntropy(), Token);
+    public static ValueTask<BackupRepository> OpenRepositoryAsync(
+        IObjectStore store, IDatabase index, RepositoryOptions? options = null, TimeProvider? clock = null) =>
+        BackupRepository.OpenAsync(store, index, options ?? new RepositoryOptions(), clock ?? new SetClock(), new SeededEntropy(), Token);
 
     public Machine NewMachine(int seed) => new(Uuid, Scope, seed);
 
     /// <summary>Opens the same store with a new index, which is rebuilt.</summary>
-    public ValueTask<World> RebuildAsync() => OpenAsync(Store, NewIndex());
+    public ValueTask<World> RebuildAsync(RepositoryOptions? options = null) => OpenAsync(Store, NewIndex(), options, Clock);
+
+    /// <summary>The controller dies and starts again on the same store and index.</summary>
+    public ValueTask<World> RestartAsync(RepositoryOptions? options = null) => OpenAsync(Store, Index, options, Clock);
 
     public IngestSession Begin() => Repository.BeginIngest(Scope, 1);
+
+    /// <summary>What a session of that scope is told.</summary>
+    public static async ValueTask<byte[]> ProbeAsync(BackupRepository repository, RecordKind kind, Id16 scope, ReadOnlyMemory<byte> ids)
+    {
+        await using var session = repository.BeginIngest(scope, 1);
+        return await repository.ProbeAsync(kind, session, ids, Token);
+    }
 
     public async ValueTask<CommitResult> BackUpAsync(PointBytes point)
     {
@@ -168,9 +185,14 @@ internal sealed class World : IAsyncDisposable
     }
 }
 
-internal sealed class FixedClock : TimeProvider
+/// <summary>Time that passes only when a test says so.</summary>
+internal sealed class SetClock : TimeProvider
 {
-    public override DateTimeOffset GetUtcNow() => DateTimeOffset.UnixEpoch.AddDays(20_000);
+    private DateTimeOffset _now = DateTimeOffset.UnixEpoch.AddDays(20_000);
+
+    public void Pass(TimeSpan time) => _now += time;
+
+    public override DateTimeOffset GetUtcNow() => _now;
 }
 
 /// <summary>Different names for every claim, the same in every run.</summary>

@@ -1,0 +1,58 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Repository.Points;
+
+namespace VirtBackup.Repository.Collection;
+
+/// <summary>What the stages of one run share. One stage at a time.</summary>
+internal sealed class CollectionRun
+{
+    /// <summary>Rows of one transaction, about: writers of backups wait no longer than for these.</summary>
+    public const int RowsPerTransaction = 2048;
+
+    private readonly List<string> _problems = [];
+
+    public required IObjectStore Store { get; init; }
+    public required IDatabase Index { get; init; }
+    public required Ownership Owner { get; init; }
+    public required PointKeeper Points { get; init; }
+    public required LiveClaims Claims { get; init; }
+    public required CollectionOptions Options { get; init; }
+    public required TimeProvider Clock { get; init; }
+
+    /// <summary>Closed while points change: commits, forgetting, releasing.</summary>
+    public required Gate ChangingPoints { get; init; }
+
+    /// <summary>Closed while objects are deleted, or relied on without having been sent.</summary>
+    public required Gate Deleting { get; init; }
+
+    public required int PackBytesTarget { get; init; }
+
+    public CollectionReport Report { get; set; } = new();
+
+    public bool IsDryRun => Options.IsDryRun;
+
+    public long NowMs => Clock.GetUtcNow().ToUnixTimeMilliseconds();
+
+    public long Before(TimeSpan time) => NowMs - (long)time.TotalMilliseconds;
+
+    /// <summary>Neither claimed by an open session nor as young as the oldest of them.</summary>
+    public bool IsUnclaimed(long number, long createdMs) => createdMs < Claims.OldestSessionMs && !Claims.IsPinned(number);
+
+    /// <summary>Runs a change that no commit, probe or upload may cross.</summary>
+    public async ValueTask<T> ChangeAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken)
+    {
+        using var points = await ChangingPoints.CloseAsync(cancellationToken);
+        using var deleting = await Deleting.CloseAsync(cancellationToken);
+        return IsDryRun ? await Index.ReadAsync(body, cancellationToken) : await Index.WriteAsync(body, cancellationToken);
+    }
+
+    public void AddProblem(string problem)
+    {
+        if (_problems.Count < CollectionReport.ProblemsMax)
+        {
+            _problems.Add(problem);
+            Report = Report with { Problems = [.. _problems] };
+        }
+    }
+}

@@ -1,0 +1,113 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format.Maps;
+using VirtBackup.Format.Records;
+using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Reading;
+
+namespace VirtBackup.Repository.Collection;
+
+/// <summary>
+/// Deletion cascades through the tree: a node that nothing refers to is complete no longer and releases its children, which
+/// may then be such nodes themselves. What is left to do is always what the index says, so a run that was cut off goes on.
+/// Nothing is lost by it: a node that is needed again is counted again.
+/// </summary>
+internal static class ReleaseStage
+{
+    private const int NodesPerTransaction = 64;
+
+    public static async ValueTask RunAsync(CollectionRun run, CancellationToken cancellationToken)
+    {
+        var nodes = new NodeReader(run.Store, run.Index);
+        long released;
+        do
+        {
+            released = 0;
+            var after = Id32.Zero;
+            while (true)
+            {
+                var page = await run.Index.ReadAsync(connection => CandidateTable.ListNodes(connection, after, NodesPerTransaction), cancellationToken);
+                if (page.Count == 0)
+                {
+                    break;
+                }
+                after = page[^1].Id;
+                released += await ReleaseAsync(run, nodes, page, cancellationToken);
+            }
+            run.Report = run.Report with { NodesReleased = run.Report.NodesReleased + released };
+        }
+        while (released > 0 && !run.IsDryRun);
+    }
+
+    private static async ValueTask<long> ReleaseAsync(CollectionRun run, NodeReader nodes, List<ReleasableNode> page, CancellationToken cancellationToken)
+    {
+        var loaded = new List<(ReleasableNode Node, byte[] Bytes)>(page.Count);
+        foreach (var node in page)
+        {
+            if (!run.IsUnclaimed(node.Number, node.CreatedMs))
+            {
+                continue;
+            }
+            try
+            {
+                loaded.Add((node, await nodes.ReadAsync(node.Id, cancellationToken)));
+            }
+            catch (FaultException fault) when (fault.Reason is FaultReason.Corrupt or FaultReason.NotFound)
+            {
+                // Without its bytes nobody knows its children: they stay counted and stored.
+                run.AddProblem($"The map node {node.Id} cannot be read, so what it holds is kept: {fault.Message}");
+            }
+        }
+        run.Report = run.Report with
+        {
+            RowsRead = run.Report.RowsRead + page.Count,
+            NodesRead = run.Report.NodesRead + loaded.Count,
+            BytesRead = run.Report.BytesRead + loaded.Sum(static node => (long)node.Bytes.Length),
+        };
+        if (run.IsDryRun || loaded.Count == 0)
+        {
+            return loaded.Count;
+        }
+        return await run.ChangeAsync(
+            connection =>
+            {
+                long released = 0;
+                foreach (var (node, bytes) in loaded)
+                {
+                    if (run.IsUnclaimed(node.Number, node.CreatedMs) && CandidateTable.TryUnhold(connection, node.Id))
+                    {
+                        CompleteNodeTable.Remove(connection, node.Id);
+                        ReleaseChildren(connection, bytes);
+                        released++;
+                    }
+                }
+                return released;
+            },
+            cancellationToken);
+    }
+
+    private static void ReleaseChildren(ISqlConnection connection, byte[] node)
+    {
+        var children = new HashSet<Id32>();
+        if (MapNodeHead.Parse(node).Kind == MapNodeKind.Leaf)
+        {
+            var leaf = MapLeaf.Parse(node);
+            for (var i = 0; i < leaf.Count; i++)
+            {
+                if (!leaf.IdAt(i).IsZero && children.Add(leaf.IdAt(i)))
+                {
+                    ReferenceCounts.Release(connection, RecordKind.Data, leaf.IdAt(i));
+                }
+            }
+            return;
+        }
+        var inner = MapInner.Parse(node);
+        for (var i = 0; i < inner.Count; i++)
+        {
+            if (!inner[i].IsZero && children.Add(inner[i]))
+            {
+                ReferenceCounts.Release(connection, RecordKind.Map, inner[i]);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Packs;
+using VirtBackup.Repository.Index;
+
+namespace VirtBackup.Repository.Collection;
+
+/// <summary>
+/// The end of a pack in two steps. Trash: no row names a record of it; it is noted in the index and stays in the store.
+/// Empty: after the safety time the object is deleted, once its own table of contents has shown again that no row names
+/// a record of it. An index that was made anew knows of no trash: there all packs live.
+/// </summary>
+internal static class TrashStage
+{
+    private const int PacksPerPage = 256;
+
+    public static async ValueTask TrashAsync(CollectionRun run, CancellationToken cancellationToken)
+    {
+        await ManifestCheck.RequireEqualAsync(run, cancellationToken);
+        await run.Owner.RequireAsync(cancellationToken);
+        var now = run.NowMs;
+        long after = 0;
+        while (true)
+        {
+            var page = await run.Index.ReadAsync(connection => PackTable.ListWithDead(connection, after, PacksPerPage), cancellationToken);
+            if (page.Count == 0)
+            {
+                return;
+            }
+            after = page[^1].Number;
+            var dead = page.FindAll(static pack => pack.DeadRecords == pack.Records);
+            if (dead.Count > 0)
+            {
+                var trashed = await run.ChangeAsync(connection => dead.FindAll(pack => run.IsDryRun || PackTable.TryTrash(connection, pack.Number, now)), cancellationToken);
+                run.Report = run.Report with
+                {
+                    PacksTrashed = run.Report.PacksTrashed + trashed.Count, BytesTrashed = run.Report.BytesTrashed + trashed.Sum(static pack => pack.Bytes),
+                };
+            }
+            run.Report = run.Report with { RowsRead = run.Report.RowsRead + page.Count };
+        }
+    }
+
+    public static async ValueTask EmptyAsync(CollectionRun run, CancellationToken cancellationToken)
+    {
+        await ManifestCheck.RequireEqualAsync(run, cancellationToken);
+        var until = run.Before(run.Options.Safety.TrashedFor);
+        long after = 0;
+        while (true)
+        {
+            var page = await run.Index.ReadAsync(connection => PackTable.ListTrash(connection, after, PacksPerPage), cancellationToken);
+            if (page.Count == 0)
+            {
+                return;
+            }
+            after = page[^1].Number;
+            await run.Owner.RequireAsync(cancellationToken);
+            foreach (var pack in page.Where(pack => pack.StateMs <= until))
+            {
+                if (await TryDeleteAsync(run, pack, cancellationToken))
+                {
+                    run.Report = run.Report with { PacksDeleted = run.Report.PacksDeleted + 1, BytesFreed = run.Report.BytesFreed + pack.Bytes };
+                }
+            }
+            run.Report = run.Report with { RowsRead = run.Report.RowsRead + page.Count };
+        }
+    }
+
+    private static async ValueTask<bool> TryDeleteAsync(CollectionRun run, PackRow pack, CancellationToken cancellationToken)
+    {
+        var key = ObjectKeys.Pack(pack.Hash);
+        var entries = Array.Empty<PackEntry>();
+        if (await run.Store.FindAsync(key, cancellationToken) is { } info)
+        {
+            try
+            {
+                entries = (await PackReader.ReadFooterAsync(run.Store, info, cancellationToken)).Entries.ToArray();
+            }
+            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt)
+            {
+                run.AddProblem($"The pack {key} in the trash is damaged and is kept: {fault.Message}");
+                return false;
+            }
+        }
+        if (run.IsDryRun)
+        {
+            return true;
+        }
+        // Nobody may find the pack in the store and rely on it while it goes.
+        using var deleting = await run.Deleting.CloseAsync(cancellationToken);
+        var isUnused = await run.Index.ReadAsync(
+            connection =>
+            {
+                if (PackTable.Find(connection, pack.Number) is not { State: PackState.Trash })
+                {
+                    return false;
+                }
+                foreach (var entry in entries)
+                {
+                    if (CandidateTable.HasRow(connection, entry.Header, pack.Number))
+                    {
+                        throw FaultException.Corrupt($"The pack {key} is in the trash, but the index needs its record {entry.Header.Id}. Nothing is deleted: rebuild the index.");
+                    }
+                }
+                return true;
+            },
+            cancellationToken);
+        if (!isUnused)
+        {
+            return false;
+        }
+        await run.Store.DeleteAsync(key, cancellationToken);
+        await run.Index.WriteAsync(
+            connection =>
+            {
+                PackTable.Remove(connection, pack.Number);
+                return true;
+            },
+            CancellationToken.None);
+        return true;
+    }
+}

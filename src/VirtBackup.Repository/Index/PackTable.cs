@@ -1,0 +1,110 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format.Records;
+
+namespace VirtBackup.Repository.Index;
+
+/// <summary>A pack as the index knows it. Times are Unix milliseconds, lengths bytes.</summary>
+internal sealed record PackRow(
+    long Number, Id32 Hash, RecordKind Kind, long Records, long Bytes, PackState State, long StateMs, long CreatedMs, long DeadRecords, long DeadBytes);
+
+/// <summary>Statements on packs. Each method runs inside a transaction of the caller.</summary>
+internal static class PackTable
+{
+    private const string Columns = "number, hash, kind, records, bytes, state, state_ms, created_ms, dead_records, dead_bytes";
+
+    public static PackRow? Find(ISqlConnection connection, Id32 hash)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns} FROM pack WHERE hash = ?1");
+        return statement.Bind(1, hash).Step() ? Read(statement) : null;
+    }
+
+    public static PackRow? Find(ISqlConnection connection, long number)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns} FROM pack WHERE number = ?1");
+        return statement.Bind(1, number).Step() ? Read(statement) : null;
+    }
+
+    public static Id32? FindHash(ISqlConnection connection, long number)
+    {
+        using var statement = connection.Prepare("SELECT hash FROM pack WHERE number = ?1");
+        return statement.Bind(1, number).Step() ? statement.GetId32(0) : null;
+    }
+
+    public static long CountLive(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare("SELECT (SELECT count(*) FROM pack) - (SELECT count(*) FROM pack WHERE state > 0)");
+        return statement.Step() ? statement.GetInt64(0) : 0;
+    }
+
+    /// <summary>Adds a live pack and returns its number.</summary>
+    public static long Add(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
+    {
+        long raw = 0;
+        foreach (ref readonly var entry in pack.Entries.AsSpan())
+        {
+            raw += entry.Header.RawLength;
+        }
+        using var statement = connection.Prepare(
+            """
+            INSERT INTO pack(hash, kind, records, bytes, raw_bytes, state, state_ms, generation, created_ms, dead_records, dead_bytes)
+            VALUES (?1, ?2, ?3, ?4, ?5, 0, ?7, ?6, ?7, 0, 0) RETURNING number
+            """);
+        statement.Bind(1, pack.Hash).Bind(2, (long)pack.Kind).Bind(3, pack.Entries.Length).Bind(4, pack.Bytes).Bind(5, raw)
+            .Bind(6, generation).Bind(7, createdMs);
+        Check.That(statement.Step());
+        var number = statement.GetInt64(0);
+        statement.Step();
+        return number;
+    }
+
+    /// <summary>Notes that records of the pack have no row any more.</summary>
+    public static void AddDead(ISqlConnection connection, long number, long records, long bytes)
+    {
+        using var statement = connection.Prepare("UPDATE pack SET dead_records = dead_records + ?2, dead_bytes = dead_bytes + ?3 WHERE number = ?1");
+        Check.That(statement.Bind(1, number).Bind(2, records).Bind(3, bytes).Execute() == 1);
+    }
+
+    public static void Remove(ISqlConnection connection, long number)
+    {
+        using var statement = connection.Prepare("DELETE FROM pack WHERE number = ?1");
+        statement.Bind(1, number).Execute();
+    }
+
+    /// <summary>Live packs with dead records, by number, beginning behind <paramref name="after"/>.</summary>
+    public static List<PackRow> ListWithDead(ISqlConnection connection, long after, int countMax)
+    {
+        using var statement = connection.Prepare(
+            $"SELECT {Columns} FROM pack WHERE dead_records > 0 AND state = 0 AND number > ?1 ORDER BY number LIMIT ?2");
+        return ReadAll(statement.Bind(1, after).Bind(2, countMax));
+    }
+
+    /// <summary>Packs in the trash, by number, beginning behind <paramref name="after"/>.</summary>
+    public static List<PackRow> ListTrash(ISqlConnection connection, long after, int countMax)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns} FROM pack WHERE state > 0 AND number > ?1 ORDER BY number LIMIT ?2");
+        return ReadAll(statement.Bind(1, after).Bind(2, countMax));
+    }
+
+    /// <summary>Moves a live pack without live records to the trash; false when it has some, or is not live.</summary>
+    public static bool TryTrash(ISqlConnection connection, long number, long nowMs)
+    {
+        using var statement = connection.Prepare(
+            "UPDATE pack SET state = 1, state_ms = ?2 WHERE number = ?1 AND state = 0 AND dead_records = records");
+        return statement.Bind(1, number).Bind(2, nowMs).Execute() == 1;
+    }
+
+    private static List<PackRow> ReadAll(IStatement statement)
+    {
+        var rows = new List<PackRow>();
+        while (statement.Step())
+        {
+            rows.Add(Read(statement));
+        }
+        return rows;
+    }
+
+    private static PackRow Read(IStatement row) => new(
+        row.GetInt64(0), row.GetId32(1), (RecordKind)row.GetInt64(2), row.GetInt64(3), row.GetInt64(4), (PackState)row.GetInt64(5), row.GetInt64(6),
+        row.GetInt64(7), row.GetInt64(8), row.GetInt64(9));
+}
