@@ -63,6 +63,13 @@ public sealed class AgentSettings
     private void Validate(string path)
     {
         FaultException Wrong(string what) => new(FaultReason.InvalidArgument, $"{path}: {what}");
+        // YAML can say "nothing" anywhere.
+        Machines ??= [];
+        Images ??= [];
+        if (Machines.Contains(null!) || Images.Contains(null!) || Images.Exists(static machine => machine.Disks is null || machine.Disks.Contains(null!)))
+        {
+            throw Wrong("an entry of machines, images or disks is empty: fill it in or remove its dash.");
+        }
         if (!Path.IsPathRooted(Home) || (FleeceFolder is not null && !Path.IsPathRooted(FleeceFolder)))
         {
             throw Wrong("home and fleece_folder must be absolute paths.");

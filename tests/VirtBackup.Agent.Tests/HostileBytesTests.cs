@@ -68,6 +68,26 @@ public sealed class HostileBytesTests : IDisposable
         }, iter: 2000, threads: 1);
     }
 
+    [Theory]
+    [InlineData("images:\n  - name: old\n    uuid: 8c8f0f0e-0000-4000-8000-000000000002\n    disks:\n      -\n")]
+    [InlineData("images:\n  - name: old\n    uuid: 8c8f0f0e-0000-4000-8000-000000000002\n    disks:\n")]
+    [InlineData("images:\n  -\n")]
+    [InlineData("machines:\n  -\n")]
+    public void An_empty_entry_is_refused(string text)
+    {
+        var path = Path.Combine(_folder, "agent.yaml");
+        File.WriteAllText(path, text);
+        Assert.StartsWith($"{path}: an entry of ", Assert.Throws<FaultException>(() => AgentSettings.Load(path)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_empty_list_is_none()
+    {
+        var path = Path.Combine(_folder, "agent.yaml");
+        File.WriteAllText(path, "machines:\nimages: ~\n");
+        Assert.Empty(AgentSettings.Load(path).ToQemuMachines());
+    }
+
     [Fact]
     public async Task A_damaged_record_of_earlier_points_counts_as_none()
     {
