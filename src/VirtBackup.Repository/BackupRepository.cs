@@ -3,6 +3,7 @@ using VirtBackup.Database;
 using VirtBackup.Format;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Records;
+using VirtBackup.Repository.Auditing;
 using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Commits;
 using VirtBackup.Repository.Index;
@@ -275,14 +276,24 @@ public sealed class BackupRepository : IAsyncDisposable
     public async ValueTask<CollectionReport> CollectAsync(CollectionOptions options, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
-        using var collecting = _collecting.TryClose()
-            ?? throw new FaultException(FaultReason.RepositoryBusy, "A collection or audit of this repository is under way: wait until it is over.");
+        using var collecting = CloseCollecting();
         var run = new CollectionRun
         {
-            Store = _store, Index = _index, Owner = _owner, Points = _points, Claims = _claims, Options = options, Clock = _clock,
+            Store = _store, Index = _index, Owner = _owner, Points = _points, Committer = _committer, Claims = _claims, Options = options, Clock = _clock,
             ChangingPoints = _changingPoints, Deleting = _deleting, PackBytesTarget = _options.PackBytesTarget,
         };
         return await Collector.RunAsync(run, cancellationToken);
+    }
+
+    /// <summary>
+    /// Recounts all references from the manifests in the store and compares; backups go on meanwhile. When something needed
+    /// is counted too seldom, or cannot be read, nothing is deleted any more until an audit is sound again.
+    /// </summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.RepositoryBusy"/>: a collection or audit is under way.</exception>
+    public async ValueTask<AuditReport> AuditAsync(CancellationToken cancellationToken)
+    {
+        using var collecting = CloseCollecting();
+        return await new ReferenceAudit(_store, _index, _changingPoints, _clock).RunAsync(cancellationToken);
     }
 
     public ValueTask DisposeAsync()
@@ -293,6 +304,9 @@ public sealed class BackupRepository : IAsyncDisposable
         _collecting.Dispose();
         return ValueTask.CompletedTask;
     }
+
+    private IDisposable CloseCollecting() => _collecting.TryClose()
+        ?? throw new FaultException(FaultReason.RepositoryBusy, "A collection or audit of this repository is under way: wait until it is over.");
 
     private async ValueTask ChangeAsync(Func<ValueTask> change, CancellationToken cancellationToken)
     {

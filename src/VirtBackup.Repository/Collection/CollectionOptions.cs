@@ -1,3 +1,5 @@
+using VirtBackup.Repository.Auditing;
+
 namespace VirtBackup.Repository.Collection;
 
 /// <summary>How one run of the collector works.</summary>
@@ -11,6 +13,9 @@ public sealed record CollectionOptions
 
     /// <summary>A pack is written anew when at least this share of its bytes is dead, percent: 1 to 100.</summary>
     public int RepackDeadPercent { get; init; } = 30;
+
+    /// <summary>A run begins with an audit of all counts when the last one is older; always when there was none.</summary>
+    public TimeSpan AuditEvery { get; init; } = TimeSpan.FromDays(30);
 
     /// <summary>Bytes that repacking may read from the store in one second; null: no limit.</summary>
     public long? BytesPerSecond { get; init; }
@@ -27,6 +32,9 @@ public enum CollectionStage
 
     /// <summary>Compares the manifests in the store with the index; any difference ends the run.</summary>
     Plan = 1,
+
+    /// <summary>Recounts all references, if that is due.</summary>
+    Audit = 9,
 
     /// <summary>Lets go of points that were forgotten long enough ago.</summary>
     Purge = 2,
@@ -62,6 +70,9 @@ public sealed record CollectionReport
     public long Cycle { get; init; }
 
     public bool IsDryRun { get; init; }
+
+    /// <summary>The audit that was due; null: none was.</summary>
+    public AuditReport? Audit { get; init; }
 
     /// <summary>Forgotten points that were let go for good.</summary>
     public long PointsPurged { get; init; }

@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
+using VirtBackup.Repository.Commits;
 using VirtBackup.Repository.Points;
 
 namespace VirtBackup.Repository.Collection;
@@ -16,6 +17,7 @@ internal sealed class CollectionRun
     public required IDatabase Index { get; init; }
     public required Ownership Owner { get; init; }
     public required PointKeeper Points { get; init; }
+    public required RecoveryPointCommitter Committer { get; init; }
     public required LiveClaims Claims { get; init; }
     public required CollectionOptions Options { get; init; }
     public required TimeProvider Clock { get; init; }

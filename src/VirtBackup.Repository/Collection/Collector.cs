@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Repository.Auditing;
 using VirtBackup.Repository.Index;
 
 namespace VirtBackup.Repository.Collection;
@@ -22,10 +23,13 @@ internal static class Collector
         run.Report = run.Report with { Cycle = row.Cycle, IsDryRun = run.IsDryRun };
         await EnterAsync(run, row, cancellationToken);
         await run.Owner.RequireAsync(cancellationToken);
+        await SettleAsync(run, cancellationToken);
         await ManifestCheck.RequireEqualAsync(run, cancellationToken);
         await EnterAsync(run, row with { Stage = CollectionStage.Purge }, cancellationToken);
         await PurgeStage.RunAsync(run, cancellationToken);
         await RequireWholeAsync(run, cancellationToken);
+        await EnterAsync(run, row with { Stage = CollectionStage.Audit }, cancellationToken);
+        await AuditAsync(run, cancellationToken);
         await EnterAsync(run, row with { Stage = CollectionStage.Release }, cancellationToken);
         await ReleaseStage.RunAsync(run, cancellationToken);
         await EnterAsync(run, row with { Stage = CollectionStage.Condemn }, cancellationToken);
@@ -56,6 +60,35 @@ internal static class Collector
                 cancellationToken);
         }
         run.Options.Progress?.Report(new CollectionProgress(row.Stage, run.Report));
+    }
+
+    private static async ValueTask SettleAsync(CollectionRun run, CancellationToken cancellationToken)
+    {
+        if (!run.IsDryRun)
+        {
+            using var changing = await run.ChangingPoints.CloseAsync(cancellationToken);
+            await run.Committer.SettlePendingAsync(run.Before(run.Options.Safety.UploadedFor), cancellationToken);
+        }
+    }
+
+    /// <summary>Nothing is deleted by counts that were never proven since the index was made, or were found wrong.</summary>
+    private static async ValueTask AuditAsync(CollectionRun run, CancellationToken cancellationToken)
+    {
+        var last = await run.Index.ReadAsync(AuditRow.Read, cancellationToken);
+        if (last is not { Problem: null } || last.FinishedMs < run.Before(run.Options.AuditEvery))
+        {
+            if (run.IsDryRun)
+            {
+                return;
+            }
+            var audit = await new ReferenceAudit(run.Store, run.Index, run.ChangingPoints, run.Clock).RunAsync(cancellationToken);
+            run.Report = run.Report with { Audit = audit };
+            if (!audit.IsSound)
+            {
+                throw new FaultException(
+                    FaultReason.FailedPrecondition, $"{audit.Problem} Nothing is deleted by counts that are wrong: verify the repository, and rebuild its index.");
+            }
+        }
     }
 
     /// <summary>What a damaged point still has is not counted, so nothing may be deleted beside one.</summary>

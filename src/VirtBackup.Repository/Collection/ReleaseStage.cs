@@ -1,7 +1,5 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
-using VirtBackup.Format.Maps;
-using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Reading;
 
@@ -88,26 +86,10 @@ internal static class ReleaseStage
 
     private static void ReleaseChildren(ISqlConnection connection, byte[] node)
     {
-        var children = new HashSet<Id32>();
-        if (MapNodeHead.Parse(node).Kind == MapNodeKind.Leaf)
+        var children = NodeChildren.Of(node);
+        foreach (var child in children.Ids)
         {
-            var leaf = MapLeaf.Parse(node);
-            for (var i = 0; i < leaf.Count; i++)
-            {
-                if (!leaf.IdAt(i).IsZero && children.Add(leaf.IdAt(i)))
-                {
-                    ReferenceCounts.Release(connection, RecordKind.Data, leaf.IdAt(i));
-                }
-            }
-            return;
-        }
-        var inner = MapInner.Parse(node);
-        for (var i = 0; i < inner.Count; i++)
-        {
-            if (!inner[i].IsZero && children.Add(inner[i]))
-            {
-                ReferenceCounts.Release(connection, RecordKind.Map, inner[i]);
-            }
+            ReferenceCounts.Release(connection, children.Kind, child);
         }
     }
 }

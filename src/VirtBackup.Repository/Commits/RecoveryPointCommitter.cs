@@ -72,6 +72,36 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
     public ValueTask AdoptAsync(Manifest manifest, bool isComplete, long forgottenMs, CancellationToken cancellationToken) =>
         index.WriteAsync(connection => PointTable.Put(connection, manifest, isComplete, forgottenMs), cancellationToken);
 
+    /// <summary>
+    /// Settles commits whose outcome nobody knows, by what the store holds. Where it holds nothing and the commit is old,
+    /// a tombstone takes the manifest's key, so that it can never appear there. No commit may be under way.
+    /// </summary>
+    public async ValueTask SettlePendingAsync(long pendingUntilMs, CancellationToken cancellationToken)
+    {
+        foreach (var pending in await index.ReadAsync(PointTable.ListPending, cancellationToken))
+        {
+            var key = ObjectKeys.Manifest(pending.Vm, pending.Point);
+            if (await store.FindAsync(key, cancellationToken) is null)
+            {
+                if (pending.CreatedMs > pendingUntilMs)
+                {
+                    continue;
+                }
+                var tombstone = new AbortTombstone(pending.Vm, pending.Point, owner.Generation, clock.GetUtcNow().ToUnixTimeMilliseconds());
+                await store.PutAsync(key, tombstone.ToBytes(), cancellationToken);
+            }
+            var stored = await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken);
+            if (AbortTombstone.IsTombstone(stored))
+            {
+                await index.WriteAsync(connection => PointTable.RemovePending(connection, pending.Point), cancellationToken);
+                continue;
+            }
+            var manifest = Manifest.Parse(stored);
+            await CheckAsync(manifest, inspector: null, cancellationToken);
+            await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, cancellationToken);
+        }
+    }
+
     private async ValueTask<bool> IsCommittedAsync(Manifest manifest, CancellationToken cancellationToken)
     {
         var known = await index.ReadAsync(connection => PointTable.Find(connection, manifest.Head.Point), cancellationToken);

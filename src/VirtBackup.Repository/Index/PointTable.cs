@@ -6,7 +6,7 @@ using VirtBackup.Repository.Points;
 namespace VirtBackup.Repository.Index;
 
 /// <summary>A commit whose outcome the store has yet to tell.</summary>
-internal sealed record PendingCommit(Id16 Point, Id16 Vm, Id32 ManifestHash);
+internal sealed record PendingCommit(Id16 Point, Id16 Vm, Id32 ManifestHash, long CreatedMs);
 
 /// <summary>Statements on recovery points, pending commits and key objects. Each method runs inside a transaction of the caller.</summary>
 internal static class PointTable
@@ -166,19 +166,37 @@ internal static class PointTable
 
     public static PendingCommit? FindPending(ISqlConnection connection, Id16 point)
     {
-        using var statement = connection.Prepare("SELECT point, vm, manifest FROM pending_commit WHERE point = ?1");
-        return statement.Bind(1, point).Step() ? new PendingCommit(statement.GetId16(0), statement.GetId16(1), statement.GetId32(2)) : null;
+        using var statement = connection.Prepare("SELECT point, vm, manifest, created_ms FROM pending_commit WHERE point = ?1");
+        return statement.Bind(1, point).Step() ? new PendingCommit(statement.GetId16(0), statement.GetId16(1), statement.GetId32(2), statement.GetInt64(3)) : null;
     }
 
     public static List<PendingCommit> ListPending(ISqlConnection connection)
     {
-        using var statement = connection.Prepare("SELECT point, vm, manifest FROM pending_commit ORDER BY point");
+        using var statement = connection.Prepare("SELECT point, vm, manifest, created_ms FROM pending_commit ORDER BY point");
         var pending = new List<PendingCommit>();
         while (statement.Step())
         {
-            pending.Add(new PendingCommit(statement.GetId16(0), statement.GetId16(1), statement.GetId32(2)));
+            pending.Add(new PendingCommit(statement.GetId16(0), statement.GetId16(1), statement.GetId32(2), statement.GetInt64(3)));
         }
         return pending;
+    }
+
+    /// <summary>The roots of each pending commit.</summary>
+    public static List<List<Id32>> ListPendingRoots(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare("SELECT roots FROM pending_commit");
+        var all = new List<List<Id32>>();
+        while (statement.Step())
+        {
+            var bytes = statement.GetSpan(0);
+            var roots = new List<Id32>();
+            for (var at = 0; at < bytes.Length; at += Id32.Size)
+            {
+                roots.Add(Id32.Read(bytes[at..]));
+            }
+            all.Add(roots);
+        }
+        return all;
     }
 
     public static void AddKey(ISqlConnection connection, Id16 vm, Id16 epoch, Id16 recipient)

@@ -169,6 +169,11 @@ public static class RepositoryIndex
             stage INTEGER NOT NULL,
             started_ms INTEGER NOT NULL,
             finished_ms INTEGER NOT NULL);
+        CREATE TABLE audit(
+            only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+            finished_ms INTEGER NOT NULL,
+            problem TEXT,
+            excess BLOB NOT NULL);
         """,
     ]);
 }

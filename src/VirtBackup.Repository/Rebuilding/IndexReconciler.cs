@@ -57,7 +57,7 @@ internal sealed class IndexReconciler(
         """
         UPDATE owner SET rebuilding = 1;
         DELETE FROM object; DELETE FROM pack; DELETE FROM scope; DELETE FROM complete_node; DELETE FROM epoch_set;
-        DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key; DELETE FROM collection;
+        DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key; DELETE FROM collection; DELETE FROM audit;
         UPDATE numbering SET next = 1;
         """);
 

@@ -33,7 +33,12 @@ internal sealed class Recount
         {
             if (ObjectKeys.TryParseManifest(key, out _, out _) || PointKeeper.TryParseTrash(key, out _, out _))
             {
-                var manifest = Manifest.Parse(await world.Store.ReadAllAsync(key, Limits.ManifestBytesMax, World.Token));
+                var bytes = await world.Store.ReadAllAsync(key, Limits.ManifestBytesMax, World.Token);
+                if (AbortTombstone.IsTombstone(bytes))
+                {
+                    continue;
+                }
+                var manifest = Manifest.Parse(bytes);
                 foreach (var root in manifest.Head.Streams.Select(stream => stream.Root).Where(root => !root.IsZero))
                 {
                     recount.Reach(RecordKind.Map, root, $"point {manifest.Head.Point}");
