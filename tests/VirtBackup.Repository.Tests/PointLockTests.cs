@@ -15,7 +15,7 @@ public sealed class PointLockTests
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
-    public async Task A_lock_is_lengthened_and_never_shortened()
+    public async Task ALockIsLengthenedAndNeverShortened()
     {
         var locks = new PointLocks(_store);
         Assert.Equal(0, await locks.FindAsync(Point, Token));
@@ -32,7 +32,7 @@ public sealed class PointLockTests
     }
 
     [Fact]
-    public async Task Of_several_locks_the_latest_counts_for_whoever_deletes()
+    public async Task OfSeveralLocksTheLatestCountsForWhoeverDeletes()
     {
         var locks = new PointLocks(_store);
         await _store.PutAsync(ObjectKeys.Lock(Point, 9000), new byte[1], Token);

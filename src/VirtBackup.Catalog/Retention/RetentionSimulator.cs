@@ -9,6 +9,9 @@ public sealed record SimulationAssumptions
     /// <summary>Steps that are enough for years of hourly points.</summary>
     public const int StepsMaxDefault = 50_000;
 
+    /// <summary>Looks at single points, all steps together: a bound for rules that keep very many.</summary>
+    public const long LooksMax = 50_000_000;
+
     /// <summary>Ten years of 365 days.</summary>
     public const long IntervalMsMax = 3650L * 24 * 3_600_000;
 
@@ -57,8 +60,10 @@ public static class RetentionSimulator
         Expire(rules, alive, assumed.NowMs, expired);
         var (now, settled) = (assumed.NowMs, rules.IsEmpty);
         var arrives = FirstArrival(alive, assumed);
-        for (var step = 0; !settled && step < assumed.StepsMax && watched.Count > expired.Count; step++)
+        var looks = 0L;
+        for (var step = 0; !settled && step < assumed.StepsMax && looks < SimulationAssumptions.LooksMax && watched.Count > expired.Count; step++)
         {
+            looks += alive.Count;
             var next = Math.Min(arrives ?? long.MaxValue, NextChange(alive, now));
             settled = next == long.MaxValue;
             if (settled || next > assumed.EndMs)

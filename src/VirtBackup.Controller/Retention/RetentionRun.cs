@@ -10,7 +10,7 @@ namespace VirtBackup.Controller.Retention;
 
 /// <summary>
 /// Forgets what the rules let go, one run at a time. Everything is looked at anew before each point goes, so that a hold, a
-/// lock, a verification or a backup that came in between counts. A point that cannot go does not keep others. Safe for concurrent use.
+/// verification or a backup that came in between counts; locks and holds once more while nobody can place one. A point that cannot go does not keep others. Safe for concurrent use.
 /// </summary>
 public sealed partial class RetentionRun(
     PointGathering gathering, PointCustody custody, PointLocks locks, CatalogDatabase catalog, ITrustedClock clock, ILogger<RetentionRun> logger) : IDisposable
@@ -30,9 +30,10 @@ public sealed partial class RetentionRun(
         try
         {
             var result = new RetentionResult();
+            var locked = await locks.ListAsync(cancellationToken);
             foreach (var machine in vmId is { } id ? [id] : await catalog.Points.ListMachinesAsync(cancellationToken))
             {
-                await RunAsync(machine, result, note, cancellationToken);
+                await RunAsync(machine, locked, result, note, cancellationToken);
             }
             return result;
         }
@@ -44,13 +45,13 @@ public sealed partial class RetentionRun(
 
     public void Dispose() => _running.Dispose();
 
-    private async ValueTask RunAsync(Id16 vmId, RetentionResult result, Func<string, ValueTask> note, CancellationToken cancellationToken)
+    private async ValueTask RunAsync(Id16 vmId, IReadOnlyDictionary<Id16, long> locked, RetentionResult result, Func<string, ValueTask> note, CancellationToken cancellationToken)
     {
         var failed = new HashSet<Id16>();
         while (true)
         {
             var now = await RequireTimeAsync(cancellationToken);
-            var machine = await gathering.ReadAsync(vmId, await locks.ListAsync(cancellationToken), cancellationToken);
+            var machine = await gathering.ReadAsync(vmId, locked, cancellationToken);
             var verdicts = RetentionEvaluation.Run(machine.Rules, machine.Points, now);
             // The oldest first: whatever ends a run early, the newer points are there.
             var expired = verdicts.LastOrDefault(verdict => verdict.Expires && !failed.Contains(verdict.Point.Id));
