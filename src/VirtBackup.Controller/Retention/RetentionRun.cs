@@ -62,22 +62,34 @@ public sealed partial class RetentionRun(
             }
             var row = machine.Rows.First(row => row.PointId == expired.Point.Id);
             var why = $"no rule of '{machine.RuleSet!.RuleSet.Name}' ({machine.Rules}) keeps it";
-            try
-            {
-                await custody.ForgetAsync(row, cancellationToken);
-                LogExpired(row.PointId, row.VmName, row.Sequence, ToText(row.CreatedMs), why);
-                await note($"Recovery point {row.PointId} ({row.VmName}@{row.Sequence} of {ToText(row.CreatedMs)}) expired: {why}.");
-                Add(result.Expired, row, why);
-                result.ExpiredTotal++;
-            }
-            catch (FaultException fault)
+            if (await TryForgetAsync(row, cancellationToken) is { } fault)
             {
                 failed.Add(row.PointId);
                 LogFailed(row.PointId, row.VmName, row.Sequence, fault.Message);
-                await note($"Recovery point {row.PointId} ({row.VmName}@{row.Sequence}) should have expired, but: {fault.Message}");
                 Add(result.Failed, row, fault.Message);
                 result.FailedTotal++;
+                await note($"Recovery point {row.PointId} ({row.VmName}@{row.Sequence}) should have expired, but: {fault.Message}");
             }
+            else
+            {
+                LogExpired(row.PointId, row.VmName, row.Sequence, ToText(row.CreatedMs), why);
+                Add(result.Expired, row, why);
+                result.ExpiredTotal++;
+                await note($"Recovery point {row.PointId} ({row.VmName}@{row.Sequence} of {ToText(row.CreatedMs)}) expired: {why}.");
+            }
+        }
+    }
+
+    private async ValueTask<FaultException?> TryForgetAsync(PointRow row, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await custody.ForgetAsync(row, cancellationToken);
+            return null;
+        }
+        catch (FaultException fault)
+        {
+            return fault;
         }
     }
 
