@@ -14,6 +14,10 @@ public sealed class CatalogDatabase
         Machines = new MachineRecords(database);
         Jobs = new JobRecords(database);
         Points = new PointRecords(database);
+        Checks = new CheckRecords(database);
+        RuleSets = new RuleSetRecords(database);
+        Holds = new HoldRecords(database);
+        Time = new TrustedTimeRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -25,4 +29,12 @@ public sealed class CatalogDatabase
     public JobRecords Jobs { get; }
 
     public PointRecords Points { get; }
+
+    public CheckRecords Checks { get; }
+
+    public RuleSetRecords RuleSets { get; }
+
+    public HoldRecords Holds { get; }
+
+    public TrustedTimeRecords Time { get; }
 }

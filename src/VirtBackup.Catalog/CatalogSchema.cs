@@ -4,7 +4,7 @@ namespace VirtBackup.Catalog;
 
 /// <summary>
 /// The catalog's tables. Times are Unix milliseconds. What the repository holds too (recovery points) is a projection
-/// and can be rebuilt; agents, tokens, revocations and jobs are at home here.
+/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets and holds are at home here.
 /// </summary>
 public static class CatalogSchema
 {
@@ -119,5 +119,47 @@ public static class CatalogSchema
         );
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1]);
+    private const string Version2 = """
+        CREATE TABLE rule_set (
+            name TEXT NOT NULL PRIMARY KEY,
+            keep_last INTEGER NOT NULL,
+            keep_hourly INTEGER NOT NULL,
+            keep_daily INTEGER NOT NULL,
+            keep_weekly INTEGER NOT NULL,
+            keep_monthly INTEGER NOT NULL,
+            keep_yearly INTEGER NOT NULL,
+            keep_within_hours INTEGER NOT NULL,
+            is_default INTEGER NOT NULL,
+            changed_ms INTEGER NOT NULL
+        );
+        CREATE TABLE rule_set_of_machine (
+            vm_id BLOB NOT NULL PRIMARY KEY,
+            rule_set TEXT NOT NULL
+        );
+        CREATE INDEX rule_set_of_machine_by_name ON rule_set_of_machine (rule_set);
+        CREATE TABLE hold (
+            hold_id BLOB NOT NULL PRIMARY KEY,
+            point_id BLOB NOT NULL,
+            reason TEXT NOT NULL,
+            placed_by TEXT NOT NULL,
+            by_system INTEGER NOT NULL,
+            placed_ms INTEGER NOT NULL
+        );
+        CREATE INDEX hold_by_point ON hold (point_id, placed_ms);
+        CREATE TABLE point_check (
+            point_id BLOB NOT NULL PRIMARY KEY,
+            checked_ms INTEGER NOT NULL,
+            sound INTEGER NOT NULL
+        );
+        CREATE TABLE trusted_time (
+            id INTEGER NOT NULL PRIMARY KEY,
+            mark_ms INTEGER NOT NULL,
+            boot TEXT NOT NULL,
+            ticks_ms INTEGER NOT NULL,
+            unexplained_ms INTEGER NOT NULL,
+            doubtful INTEGER NOT NULL
+        );
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2]);
 }

@@ -10,8 +10,11 @@ public enum JobKind
     BackupPlan = 3,
     RestoreCheck = 4,
 
-    /// <summary>Runs in the controller; the others run on an agent.</summary>
+    /// <summary>Runs in the controller.</summary>
     Verify = 5,
+
+    /// <summary>Runs in the controller; the others run on an agent.</summary>
+    Retention = 6,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

@@ -57,8 +57,16 @@ public sealed class PointRecords(IDatabase database)
             },
             cancellationToken);
 
+    /// <summary>Deletes the point and what verifications found of it. Its holds stay: should it come back, they count.</summary>
     public ValueTask DeleteAsync(Id16 pointId, CancellationToken cancellationToken) =>
-        database.WriteAsync(connection => Delete(connection, pointId), cancellationToken);
+        database.WriteAsync(
+            connection =>
+            {
+                Delete(connection, pointId);
+                using var check = connection.Prepare("DELETE FROM point_check WHERE point_id = ?1");
+                check.Bind(1, pointId).Execute();
+            },
+            cancellationToken);
 
     public ValueTask SetForgottenAsync(Id16 pointId, bool forgotten, CancellationToken cancellationToken) =>
         database.WriteAsync(
@@ -136,6 +144,25 @@ public sealed class PointRecords(IDatabase database)
                     statement.Bind(4, id);
                 }
                 return ReadAll(statement);
+            },
+            cancellationToken);
+
+    /// <summary>All points of a machine that are not forgotten, newest first, without streams.</summary>
+    public ValueTask<List<PointRow>> ListOfMachineAsync(Id16 vmId, CancellationToken cancellationToken) =>
+        ListAsync(vmId, includeForgotten: false, after: null, int.MaxValue, cancellationToken);
+
+    /// <summary>Machines that have points that are not forgotten.</summary>
+    public ValueTask<List<Id16>> ListMachinesAsync(CancellationToken cancellationToken) =>
+        database.ReadAsync(
+            static connection =>
+            {
+                var ids = new List<Id16>();
+                using var statement = connection.Prepare("SELECT DISTINCT vm_id FROM point WHERE forgotten = 0 ORDER BY vm_id");
+                while (statement.Step())
+                {
+                    ids.Add(statement.GetId16(0));
+                }
+                return ids;
             },
             cancellationToken);
 

@@ -19,7 +19,7 @@ internal static class CommandTree
         root.Add(GlobalOptions.Credentials);
         root.Add(Noun("controller", "The service that keeps the repository and assigns the work",
             new Commands.Controllers.InitCommand(context), new Commands.Controllers.RunCommand(context), new Commands.Controllers.StatusCommand(context),
-            new Commands.Controllers.CredentialsCommand(context)));
+            new Commands.Controllers.CredentialsCommand(context), new Commands.Controllers.ConfirmTimeCommand(context)));
         root.Add(Noun("agent", "The service on each hypervisor host",
             new Commands.Agents.TokenCommand(context), new Commands.Agents.EnrollCommand(context), new Commands.Agents.RevokeCommand(context),
             new Commands.Agents.RunCommand(context), new Commands.Agents.ListCommand(context)));
@@ -31,7 +31,12 @@ internal static class CommandTree
             new Commands.Jobs.ListCommand(context, "List jobs, newest first"), new Commands.Jobs.ShowCommand(context, "Show one job and its outcome"), new Commands.Jobs.CancelCommand(context), new Commands.Jobs.LogCommand(context)));
         root.Add(Noun("recovery-point", "What was backed up",
             new Commands.RecoveryPoints.ListCommand(context), new Commands.RecoveryPoints.ShowCommand(context, "Show one recovery point and what it holds"),
-            new Commands.RecoveryPoints.VerifyCommand(context), new Commands.RecoveryPoints.ForgetCommand(context)));
+            new Commands.RecoveryPoints.VerifyCommand(context), new Commands.RecoveryPoints.ForgetCommand(context), new Commands.RecoveryPoints.HoldCommand(context),
+            new Commands.RecoveryPoints.ReleaseCommand(context), new Commands.RecoveryPoints.LockCommand(context)));
+        root.Add(Noun("retention", "How long recovery points are kept: named rule sets, attached to machines",
+            new Commands.Retention.ListCommand(context), new Commands.Retention.ShowCommand(context), new Commands.Retention.SetCommand(context),
+            new Commands.Retention.DeleteCommand(context), new Commands.Retention.AttachCommand(context), new Commands.Retention.DetachCommand(context),
+            new Commands.Retention.SimulateCommand(context), new Commands.Retention.ApplyCommand(context)));
         root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
         root.Add(Noun("repository", "The store of all recovery points",
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context), new Commands.Repositories.RebuildIndexCommand(context)));

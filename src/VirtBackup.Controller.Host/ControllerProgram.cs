@@ -51,6 +51,7 @@ internal static class ControllerProgram
             Store = store,
             Repository = repository,
             CatalogDatabase = catalog,
+            Boot = ReadBoot(),
             Entropy = SystemEntropy.Instance,
             Time = TimeProvider.System,
             Loggers = loggers,
@@ -63,6 +64,19 @@ internal static class ControllerProgram
         await using var application = builder.Build();
         application.MapController();
         await ServeAsync(application, role, certificate, loggers.CreateLogger("VirtBackup.Controller.Host"));
+    }
+
+    /// <summary>The kernel names each boot; where it does not, nothing is known of the time while the controller was stopped.</summary>
+    private static string ReadBoot()
+    {
+        try
+        {
+            return File.ReadAllText("/proc/sys/kernel/random/boot_id").Trim();
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            return "";
+        }
     }
 
     private static EscrowKeys ReadEscrow(ControllerHome home)

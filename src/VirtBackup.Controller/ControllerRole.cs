@@ -3,11 +3,13 @@ using VirtBackup.Catalog;
 using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Store;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Identity;
 using VirtBackup.Repository;
+using VirtBackup.Repository.Points;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Controller;
@@ -29,6 +31,9 @@ public sealed record ControllerParts
     /// <summary>Opened with <see cref="CatalogSchema.Migrations"/>.</summary>
     public required IDatabase CatalogDatabase { get; init; }
 
+    /// <summary>Names the host's boot, within which <see cref="Time"/>'s timestamps go on; empty: unknown.</summary>
+    public string Boot { get; init; } = "";
+
     public required IEntropy Entropy { get; init; }
 
     public required TimeProvider Time { get; init; }
@@ -47,6 +52,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly SessionRegistry _sessions;
     private readonly PointDescriber _describer;
     private readonly VerifyService _verifications;
+    private readonly TrustedClock _clock;
+    private readonly PointCustody _custody;
+    private readonly RetentionRun _retentionRun;
+    private readonly RetentionService _retention;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -72,11 +81,23 @@ public sealed partial class ControllerRole : IAsyncDisposable
             parts.Authority, tokens, Catalog.Agents, Connections, Revoked, parts.Store, time, loggers.CreateLogger<EnrollmentService>());
         _verifications = new VerifyService(parts.Repository, parts.Store, _keyholder, Catalog, Jobs, time, loggers.CreateLogger<VerifyService>());
         var references = new References(Catalog);
-        var starter = new JobStarter(references, Catalog, Jobs, _verifications, entropy, time);
+        _clock = new TrustedClock(Catalog.Time, parts.Boot, time, loggers.CreateLogger<TrustedClock>());
+        var locks = new PointLocks(parts.Store);
+        _custody = new PointCustody(parts.Repository, locks, Catalog, _clock, entropy);
+        var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
+        _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
+        _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
+        var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
+        var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, entropy, time);
         Admin = new AdminEndpoint(
-            parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, time);
+            parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, _clock, time);
+        Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         Jobs.AttemptEnded = Store.EndJobAsync;
-        Jobs.OwnJobCancelled = _verifications.Cancel;
+        Jobs.OwnJobCancelled = job =>
+        {
+            _verifications.Cancel(job);
+            _retention.Cancel(job);
+        };
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
 
@@ -100,6 +121,14 @@ public sealed partial class ControllerRole : IAsyncDisposable
 
     public AdminEndpoint Admin { get; }
 
+    public RetentionEndpoint Retention { get; }
+
+    /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
+    public PointCustody Custody => _custody;
+
+    /// <summary>By which whatever deletes judges.</summary>
+    public ITrustedClock Clock => _clock;
+
     /// <summary>Brings memory and catalog up to what is stored. Before the first call.</summary>
     public async ValueTask StartAsync(CancellationToken cancellationToken)
     {
@@ -116,6 +145,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
         {
             LogProjected(outcome.Added, outcome.Removed, outcome.Changed);
         }
+        var newest = await Catalog.Points.ListAsync(null, includeForgotten: true, after: null, 1, cancellationToken);
+        await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
         await Jobs.LoadAsync(cancellationToken);
     }
 
@@ -123,7 +154,11 @@ public sealed partial class ControllerRole : IAsyncDisposable
     public async Task RunAsync(CancellationToken cancellationToken)
     {
         using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        Task[] loops = [_sessions.RunAsync(scope.Token), _verifications.RunAsync(scope.Token)];
+        Task[] loops =
+        [
+            _sessions.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
+            _retention.RunHourlyAsync(scope.Token),
+        ];
         try
         {
             await await Task.WhenAny(loops);
@@ -140,6 +175,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
     {
         await _sessions.DisposeAsync();
         _verifications.Dispose();
+        _retention.Dispose();
+        _retentionRun.Dispose();
+        _custody.Dispose();
+        _clock.Dispose();
         Jobs.Dispose();
         _keyholder.Dispose();
     }

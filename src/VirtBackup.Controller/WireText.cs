@@ -27,6 +27,12 @@ internal static class WireText
 
     public static Timestamp? ToTimestamp(long? milliseconds) => milliseconds is { } value ? ToTimestamp(value) : null;
 
+    /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: it is missing, or lies outside of 1970 to 9999.</exception>
+    public static long ToMs(Timestamp? timestamp, string what) =>
+        timestamp is { Seconds: >= 0 and <= 253_402_300_799, Nanos: >= 0 and < 1_000_000_000 }
+            ? (timestamp.Seconds * 1000) + (timestamp.Nanos / 1_000_000)
+            : throw new FaultException(FaultReason.InvalidArgument, $"The {what} is missing or no time between 1970 and 9999.");
+
     public static long NowMs(this TimeProvider time) => time.GetUtcNow().ToUnixTimeMilliseconds();
 
     /// <summary>The range of ids that start with these hexadecimal digits; null: not 1 to 32 of them.</summary>

@@ -24,10 +24,22 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("agent list", "agents.0.name=host-1 agents.0.connected=true agents.0.hypervisor_kind=qemu", "host-1   connected")]
     [InlineData("agent revoke host-1", "name=host-1 revoked=true", "Agent 'host-1' is revoked")]
     [InlineData("vm list", "virtual_machines.0.name=web1 virtual_machines.0.disks.1.skip_reason=excluded", "web1   host-1   running       2   3.0 GiB")]
-    [InlineData("vm show web1", "virtual_machine.name=web1 recent_jobs.0.kind=backup", "no: excluded")]
-    [InlineData("recovery-point list", "recovery_points.0.sequence=1 recovery_points.1.sequence=0 recovery_points.0.consistency=filesystem", "ab12cd34ef56   web1     1")]
-    [InlineData("recovery-point show web1@latest", "vm=web1 stored_bytes=419430400 streams.0.name=vda", "web1@1")]
+    [InlineData("vm show web1", "virtual_machine.name=web1 virtual_machine.retention.rule_set=gold recent_jobs.0.kind=backup", "gold: daily 7, within 48 h")]
+    [InlineData("recovery-point list", "recovery_points.0.sequence=1 recovery_points.1.sequence=0 recovery_points.0.consistency=filesystem recovery_points.0.retention.kept_by.1=latest", "ab12cd34ef56   web1     1")]
+    [InlineData("recovery-point show web1@latest", "vm=web1 stored_bytes=419430400 streams.0.name=vda retention.verified=true retention.lock_time=2031-05-04T12:00:00.000Z", "2031-05-11 12:00:00")]
     [InlineData("recovery-point forget web1@1 --undo", "forgotten=false", "is back")]
+    [InlineData("recovery-point hold web1@1 --reason court", "hold.placed_by=alice recovery_point.vm=web1", "recovery-point release ab12cd34ef560000000000000000000f --hold cc00cc00cc00")]
+    [InlineData("recovery-point release web1@1 --hold cc00", "retention.rule_set=gold", "goes as the rules say")]
+    [InlineData("recovery-point lock web1@1 --until 2031-05-04T12:00Z", "retention.lock_time=2031-05-04T12:00:00.000Z", "is locked until 2031-05-04 12:00:00")]
+    [InlineData("retention list", "rule_sets.0.name=gold rule_sets.0.rules.daily=7 rule_sets.1.is_default=true rule_sets.1.rules.text=everything", "gold       daily 7, within 48 h   -           1")]
+    [InlineData("retention show gold", "rule_set.rules.within_hours=48 virtual_machines.0=web1", "daily 7, within 48 h")]
+    [InlineData("retention set silver --daily 14 --within 2d", "name=silver rules.daily=14 rules.within_hours=48", "retention attach silver VM")]
+    [InlineData("retention delete silver", "deleted=silver", "is deleted")]
+    [InlineData("retention attach gold web1", "vm=web1 retention.rule_set=gold", "web1 is governed by: gold: daily 7, within 48 h.")]
+    [InlineData("retention detach web1", "retention.is_default=true", "usual (default): everything")]
+    [InlineData("retention simulate web1 --daily 7", "interval_minutes=1440 points_at_end=7 recovery_points.0.retention.expire_time=2031-05-11T12:00:00.000Z", "daily 1 of 7, latest")]
+    [InlineData("retention apply", "state=succeeded result.retention.points_kept=5 result.retention.expired.0.vm=web1", "no rule of 'gold' (daily 7) keeps it")]
+    [InlineData("controller confirm-time", "time=2031-05-04T12:00:00.000Z", "The time is confirmed")]
     [InlineData("job list --limit 1", "jobs.0.state=succeeded jobs.0.result.backup.vm=web1", "77aa55bb1122   backup   web1   succeeded   2031-05-04 12:00:00")]
     [InlineData("job show 77aa", "kind=backup duration_seconds=8 failure=null", "8.0s")]
     [InlineData("job log 77aa", "0.text=frozen_for_3_ms", "frozen for 3 ms")]
@@ -73,6 +85,35 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         Assert.Equal(1_572_864ul, request.Options.ReadBytesPerSecondMax);
         Assert.Equal("swap0", Assert.Single(request.Options.ExcludedDisks));
         Assert.Equal([0ul, 4096, 65536, 512], Assert.Single(request.Options.ChangedExtents).OffsetLength);
+    }
+
+    [Fact]
+    public async Task The_options_of_retention_reach_the_controller()
+    {
+        (await RunAsync("retention", "set", "gold", "--last", "1", "--hourly", "2", "--daily", "3", "--weekly", "4", "--monthly", "5", "--yearly", "6", "--within", "90m", "--default")).Succeeds();
+        var set = _controller.Admin.Request<SetRuleSetRequest>();
+        Assert.Equal(new RetentionRules { KeepLast = 1, KeepHourly = 2, KeepDaily = 3, KeepWeekly = 4, KeepMonthly = 5, KeepYearly = 6, KeepWithinHours = 2 }, set.Rules);
+        Assert.Equal(("gold", SetRuleSetRequest.Types.Default.Yes), (set.Name, set.Default));
+        (await RunAsync("retention", "simulate", "web1", "--rule-set", "gold", "--interval", "1h", "--for", "90d", "--verified")).Succeeds();
+        Assert.Equal(
+            new SimulateRetentionRequest { Vm = "web1", RuleSet = "gold", IntervalMinutes = 60, Days = 90, FurtherAreVerified = true }, _controller.Admin.Request<SimulateRetentionRequest>());
+        (await RunAsync("recovery-point", "lock", "web1@1", "--until", "2031-05-04")).Succeeds();
+        Assert.Equal("2031-05-04T00:00:00Z", _controller.Admin.Request<LockPointRequest>().Until.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture));
+    }
+
+    [Fact]
+    public async Task Refusals_of_retention_name_the_next_step()
+    {
+        (await RunAsync("retention", "show", "none")).Fails(5, "no rule set 'none'", "virtbackup retention list");
+        (await RunAsync("retention", "attach", "none", "web1")).Fails(5, "no rule set 'none'", "virtbackup retention list");
+        (await RunAsync("retention", "delete", "gold")).Fails(4, "detach it", "virtbackup retention show gold");
+        (await RunAsync("retention", "set", "gold")).Fails(2, "Say what the rule set keeps", "retention set --help");
+        (await RunAsync("retention", "set", "gold", "--daily", "7", "--everything")).Fails(2, "Say what the rule set keeps");
+        (await RunAsync("retention", "set", "gold", "--within", "soon")).Fails(2, "'soon' is not a span of time");
+        (await RunAsync("recovery-point", "lock", "web1@1")).Fails(2, "Say when the lock ends");
+        (await RunAsync("recovery-point", "lock", "web1@1", "--until", "tomorrow")).Fails(2, "'tomorrow' is not a time");
+        _controller.Admin.TimeIsUnconfirmed = true;
+        Assert.Contains("virtbackup controller confirm-time", (await RunAsync("controller", "status")).Succeeds().Output);
     }
 
     [Fact]
@@ -126,6 +167,9 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         Assert.Equal(["web1@latest", "web1@1"], (await CompleteAsync("virtbackup restore run web1@")).OrderDescending());
         Assert.Equal(["ab12cd34ef56"], await CompleteAsync("virtbackup recovery-point show ab"));
         Assert.Equal(["host-1"], await CompleteAsync("virtbackup agent revoke "));
+        Assert.Equal(["gold"], await CompleteAsync("virtbackup retention attach g"));
+        Assert.Equal(["web1"], await CompleteAsync("virtbackup retention attach gold w"));
+        Assert.Equal(["usual"], await CompleteAsync("virtbackup retention simulate web1 --rule-set u"));
         Assert.Equal(["run"], await CompleteAsync("virtbackup backup r"));
         Assert.Equal(["--full"], await CompleteAsync("virtbackup backup run web1 --fu"));
         Assert.Equal(["json"], await CompleteAsync("virtbackup vm list --output j"));

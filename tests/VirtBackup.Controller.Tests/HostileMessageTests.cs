@@ -39,6 +39,19 @@ public sealed class HostileMessageTests
         await SendAsync<CancelJobRequest>(messages, r => admin.CancelJobAsync(r, World.Token).AsTask());
         await SendAsync<GetJobLogRequest>(messages, r => admin.GetJobLogAsync(r, World.Token).AsTask());
         await SendAsync<WatchJobRequest>(messages, async r => await DrainAsync(admin.WatchJobAsync(r, World.Token), most: 1));
+        var retention = world.Role.Retention;
+        var alice = new Caller(Identity.PeerRole.Operator, "alice", Id16.Empty, Id16.Empty);
+        await SendAsync<SetRuleSetRequest>(messages, r => retention.SetRuleSetAsync(r, World.Token).AsTask());
+        await SendAsync<GetRuleSetRequest>(messages, r => retention.GetRuleSetAsync(r, World.Token).AsTask());
+        await SendAsync<AttachRuleSetRequest>(messages, r => retention.AttachRuleSetAsync(r, World.Token).AsTask());
+        await SendAsync<DetachRuleSetRequest>(messages, r => retention.DetachRuleSetAsync(r, World.Token).AsTask());
+        await SendAsync<HoldPointRequest>(messages, r => retention.HoldPointAsync(alice, r, World.Token).AsTask());
+        await SendAsync<ReleasePointRequest>(messages, r => retention.ReleasePointAsync(r, World.Token).AsTask());
+        await SendAsync<LockPointRequest>(messages, r => retention.LockPointAsync(r, World.Token).AsTask());
+        await SendAsync<SimulateRetentionRequest>(messages, r => retention.SimulateRetentionAsync(r, World.Token).AsTask());
+        await SendAsync<StartRetentionRequest>(messages, r => retention.StartRetentionAsync(r, World.Token).AsTask());
+        await SendAsync<ConfirmTimeRequest>(messages, r => retention.ConfirmTimeAsync(r, World.Token).AsTask());
+        await SendAsync<DeleteRuleSetRequest>(messages, r => retention.DeleteRuleSetAsync(r, World.Token).AsTask());
         Assert.Equal(1u, (await admin.GetStatusAsync(World.Token)).AgentsEnrolled);
         foreach (var assigned in world.Role.Jobs.GetAssignments(agent.Name).Jobs)
         {

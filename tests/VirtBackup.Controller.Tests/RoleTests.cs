@@ -67,6 +67,7 @@ public sealed class RoleTests : IAsyncLifetime
         using var channel = Open(IssueClient(PeerRole.Operator, "alice"));
         var status = await new AdminService.AdminServiceClient(channel).GetStatusAsync(new GetStatusRequest(), cancellationToken: World.Token);
         Assert.Equal(_world.Repository.Head.Uuid.ToString(), status.RepositoryId);
+        Assert.Empty((await new RetentionService.RetentionServiceClient(channel).ListRuleSetsAsync(new ListRuleSetsRequest(), cancellationToken: World.Token)).RuleSets);
         await RefusedAsync(StatusCode.PermissionDenied, () => new StoreService.StoreServiceClient(channel).BeginSessionAsync(new BeginSessionRequest()).ResponseAsync);
         using var connect = new AgentService.AgentServiceClient(channel).Connect(cancellationToken: World.Token);
         await RefusedAsync(StatusCode.PermissionDenied, () => connect.ResponseStream.MoveNext(World.Token));
@@ -78,6 +79,8 @@ public sealed class RoleTests : IAsyncLifetime
         var agent = await _world.EnrollAsync();
         using var channel = Open(agent.Certificate);
         await RefusedAsync(StatusCode.PermissionDenied, () => new AdminService.AdminServiceClient(channel).GetStatusAsync(new GetStatusRequest()).ResponseAsync);
+        var retention = new RetentionService.RetentionServiceClient(channel);
+        await RefusedAsync(StatusCode.PermissionDenied, () => retention.DetachRuleSetAsync(new DetachRuleSetRequest { Vm = agent.VmName }).ResponseAsync);
         using var watch = new AdminService.AdminServiceClient(channel).WatchJob(new WatchJobRequest { JobId = "x" }, cancellationToken: World.Token);
         await RefusedAsync(StatusCode.PermissionDenied, () => watch.ResponseStream.MoveNext(World.Token));
         var found = await new StoreService.StoreServiceClient(channel).FindRecoveryPointsAsync(

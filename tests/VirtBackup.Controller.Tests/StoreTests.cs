@@ -255,7 +255,7 @@ public sealed class StoreTests
             },
             World.Token);
 
-    private static async Task<Protocol.Admin.V1.Job> BackUpAsync(TestAgent agent, byte[] disk)
+    internal static async Task<Protocol.Admin.V1.Job> BackUpAsync(TestAgent agent, byte[] disk)
     {
         var job = await agent.World.StartBackupAsync(agent);
         var backup = new SealedBackup(agent, await BeginAsync(agent, job), Id16.Parse(job.PointId), 1, disk);

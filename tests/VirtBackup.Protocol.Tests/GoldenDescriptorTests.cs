@@ -17,7 +17,11 @@ public sealed class GoldenDescriptorTests
     {
         File =
         {
-            new[] { CommonReflection.Descriptor, AgentServiceReflection.Descriptor, StoreServiceReflection.Descriptor, AdminServiceReflection.Descriptor }
+            new[]
+                {
+                    CommonReflection.Descriptor, AgentServiceReflection.Descriptor, StoreServiceReflection.Descriptor, AdminServiceReflection.Descriptor,
+                    RetentionReflection.Descriptor, RetentionServiceReflection.Descriptor,
+                }
                 .Select(file => FileDescriptorProto.Parser.ParseFrom(file.SerializedData)),
         },
     };

@@ -10,5 +10,7 @@ internal static class ReferenceArguments
     public static Argument<string> Point() =>
         new("point") { Description = "Recovery point: its id, an unambiguous start of it (6 digits or more), VM@latest or VM@SEQUENCE" };
 
+    public static Argument<string> RuleSet() => new("rule-set") { Description = "Name of the rule set" };
+
     public static Argument<string> Job() => new("job") { Description = "Id of the job, or an unambiguous start of it" };
 }

@@ -9,7 +9,7 @@ using VirtBackup.Protocol.Admin.V1;
 namespace VirtBackup.Cli.Completion;
 
 /// <summary>
-/// Completes names that only the controller knows: machines, recovery points, agents, jobs. Asked while somebody types:
+/// Completes names that only the controller knows: machines, recovery points, agents, jobs, rule sets. Asked while somebody types:
 /// it answers within a second or not at all, and is silent about failures.
 /// </summary>
 internal sealed class DynamicValues(CliContext context)
@@ -40,12 +40,13 @@ internal sealed class DynamicValues(CliContext context)
 
     private void Attach(string name, List<Func<CompletionContext, IEnumerable<CompletionItem>>> sources)
     {
-        Func<AdminService.AdminServiceClient, CallBounds, Task<IEnumerable<string>>>? list = name switch
+        Func<ControllerConnection, CallBounds, Task<IEnumerable<string>>>? list = name switch
         {
             "vm" or "--vm" => ListMachinesAsync,
             "point" => ListPointsAsync,
             "agent" or "--agent" => ListAgentsAsync,
             "job" => ListJobsAsync,
+            "rule-set" or "--rule-set" => ListRuleSetsAsync,
             _ => null,
         };
         if (list is not null)
@@ -54,14 +55,14 @@ internal sealed class DynamicValues(CliContext context)
         }
     }
 
-    private IEnumerable<string> Ask(CompletionContext asked, Func<AdminService.AdminServiceClient, CallBounds, Task<IEnumerable<string>>> list)
+    private IEnumerable<string> Ask(CompletionContext asked, Func<ControllerConnection, CallBounds, Task<IEnumerable<string>>> list)
     {
         try
         {
             using var patience = new CancellationTokenSource(Patience, context.Time);
             using var controller = ControllerConnection.Open(CredentialFolder.Locate(asked.ParseResult.GetValue(GlobalOptions.Credentials), context), context.Time);
             var bounds = new CallBounds(context.Time.GetUtcNow().UtcDateTime + Patience, patience.Token);
-            return list(controller.Admin, bounds).WaitAsync(patience.Token).GetAwaiter().GetResult();
+            return list(controller, bounds).WaitAsync(patience.Token).GetAwaiter().GetResult();
         }
         catch (Exception failed) when (failed is CommandFault or FaultException or Grpc.Core.RpcException or OperationCanceledException or IOException or UnauthorizedAccessException)
         {
@@ -69,22 +70,25 @@ internal sealed class DynamicValues(CliContext context)
         }
     }
 
-    private static async Task<IEnumerable<string>> ListMachinesAsync(AdminService.AdminServiceClient admin, CallBounds bounds) =>
-        (await admin.ListVirtualMachinesAsync(new ListVirtualMachinesRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).VirtualMachines.Select(static machine => machine.Name);
+    private static async Task<IEnumerable<string>> ListMachinesAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Admin.ListVirtualMachinesAsync(new ListVirtualMachinesRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).VirtualMachines.Select(static machine => machine.Name);
 
-    private static async Task<IEnumerable<string>> ListPointsAsync(AdminService.AdminServiceClient admin, CallBounds bounds)
+    private static async Task<IEnumerable<string>> ListPointsAsync(ControllerConnection controller, CallBounds bounds)
     {
-        var points = (await admin.ListRecoveryPointsAsync(new ListRecoveryPointsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).RecoveryPoints;
+        var points = (await controller.Admin.ListRecoveryPointsAsync(new ListRecoveryPointsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).RecoveryPoints;
         return points.Select(static point => $"{point.VmName}@latest").Distinct()
             .Concat(points.Select(static point => $"{point.VmName}@{point.Sequence}"))
             .Concat(points.Select(static point => Units.ShortId(point.PointId)));
     }
 
-    private static async Task<IEnumerable<string>> ListAgentsAsync(AdminService.AdminServiceClient admin, CallBounds bounds) =>
-        (await admin.ListAgentsAsync(new ListAgentsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).Agents.Where(static agent => !agent.Revoked).Select(static agent => agent.Name);
+    private static async Task<IEnumerable<string>> ListAgentsAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Admin.ListAgentsAsync(new ListAgentsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).Agents.Where(static agent => !agent.Revoked).Select(static agent => agent.Name);
 
-    private static async Task<IEnumerable<string>> ListJobsAsync(AdminService.AdminServiceClient admin, CallBounds bounds) =>
-        (await admin.ListJobsAsync(new ListJobsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).Jobs.Select(static job => Units.ShortId(job.JobId));
+    private static async Task<IEnumerable<string>> ListJobsAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Admin.ListJobsAsync(new ListJobsRequest { PageSize = ListMax }, null, bounds.Deadline, bounds.Cancel)).Jobs.Select(static job => Units.ShortId(job.JobId));
+
+    private static async Task<IEnumerable<string>> ListRuleSetsAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Retention.ListRuleSetsAsync(new ListRuleSetsRequest(), null, bounds.Deadline, bounds.Cancel)).RuleSets.Select(static set => set.Name);
 
     private readonly record struct CallBounds(DateTime Deadline, CancellationToken Cancel);
 }

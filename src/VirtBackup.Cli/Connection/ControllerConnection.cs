@@ -50,6 +50,7 @@ internal sealed class ControllerConnection : IDisposable
             MaxReceiveMessageSize = 64 << 20,
         });
         Admin = new AdminService.AdminServiceClient(_channel);
+        Retention = new RetentionService.RetentionServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -58,6 +59,8 @@ internal sealed class ControllerConnection : IDisposable
     public TimeProvider Time { get; }
 
     public AdminService.AdminServiceClient Admin { get; }
+
+    public RetentionService.RetentionServiceClient Retention { get; }
 
     private string Peer => $"The controller at {Address}";
 

@@ -7,4 +7,5 @@ internal static class NextSteps
     public const string ListAgents = "virtbackup agent list";
     public const string ListPoints = "virtbackup recovery-point list";
     public const string ListJobs = "virtbackup job list";
+    public const string ListRuleSets = "virtbackup retention list";
 }

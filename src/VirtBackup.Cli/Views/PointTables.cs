@@ -14,7 +14,7 @@ internal static class PointTables
             return;
         }
         var forgotten = points.Any(static point => point.Forgotten);
-        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
+        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", "?GOES", "?KEPT BY", "?RULE SET", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
         foreach (var point in points)
         {
             table.AddRow(
@@ -22,6 +22,7 @@ internal static class PointTables
                 TextLayout.Cell(Units.ShortId(point.PointId)), TextLayout.Cell(point.Vm), TextLayout.Cell(Units.Count(point.Sequence)),
                 TextLayout.Cell(Units.Time(point.CreateTime)), TextLayout.Cell(point.Consistency), TextLayout.Cell(Units.Bytes(point.LogicalBytes)),
                 TextLayout.Cell(Units.Bytes(point.ReadBytes)), TextLayout.Cell(Units.Bytes(point.StoredBytes)),
+                RetentionTables.ExpiryOf(point.Retention), TextLayout.Cell(RetentionTables.KeptByOf(point.Retention)), TextLayout.Cell(point.Retention?.RuleSet ?? "-"),
                 .. forgotten ? [TextLayout.Cell(point.Forgotten ? "forgotten" : "kept", point.Forgotten ? TextLayout.Faint : default(Style?))] : Array.Empty<Text>(),
             ]);
         }
@@ -44,6 +45,34 @@ internal static class PointTables
             ("Base", TextLayout.Optional(point.BasePointId)),
             ("Agent", TextLayout.Optional(point.Agent)),
             ("Hypervisor", TextLayout.Optional(point.HypervisorKind)));
+        if (point.Retention is { } retention)
+        {
+            WriteRetention(console, retention);
+        }
         ResultTables.WriteStreams(console, point);
+    }
+
+    private static void WriteRetention(IAnsiConsole console, PointRetentionView retention)
+    {
+        TextLayout.Title(console, "Retention");
+        TextLayout.Facts(
+            console,
+            ("Rule set", TextLayout.Cell(retention.RuleSet ?? "none: everything is kept")),
+            ("Kept by", TextLayout.Cell(RetentionTables.KeptByOf(retention))),
+            ("Goes", RetentionTables.ExpiryOf(retention)),
+            ("Locked until", retention.LockTime is { } time ? TextLayout.Cell(Units.Time(time)) : null),
+            ("Verified", TextLayout.Cell(retention.Verified ? "yes" : "no", retention.Verified ? TextLayout.Good : default(Style?))));
+        if (retention.Holds.Count > 0)
+        {
+            console.WriteLine();
+            var table = new ColumnTable("HOLD", "REASON", "PLACED BY", "?SINCE");
+            foreach (var hold in retention.Holds)
+            {
+                table.AddRow(
+                    TextLayout.Cell(Units.ShortId(hold.HoldId)), TextLayout.Cell(hold.Reason), TextLayout.Cell(hold.BySystem ? $"{hold.PlacedBy} (system)" : hold.PlacedBy),
+                    TextLayout.Cell(Units.Time(hold.PlaceTime)));
+            }
+            table.Write(console);
+        }
     }
 }

@@ -28,6 +28,9 @@ internal static class ResultTables
             case { Verify: { } verify }:
                 WriteVerify(console, verify);
                 break;
+            case { Retention: { } retention }:
+                RetentionTables.WriteResult(console, retention);
+                break;
         }
     }
 

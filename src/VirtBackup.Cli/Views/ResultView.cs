@@ -57,7 +57,7 @@ internal sealed record VerifyResultView(ulong Objects, ulong Bytes, ulong Record
 
 /// <summary>What a job came to; exactly one member is not null.</summary>
 internal sealed record ResultView(
-    PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify)
+    PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify, RetentionResultView? Retention = null)
 {
     public static ResultView? Of(JobResult? result) => result?.ResultCase switch
     {
@@ -66,6 +66,7 @@ internal sealed record ResultView(
         JobResult.ResultOneofCase.BackupPlan => new(null, null, BackupPlanView.Of(result.BackupPlan), null, null),
         JobResult.ResultOneofCase.RestoreCheck => new(null, null, null, RestoreCheckView.Of(result.RestoreCheck), null),
         JobResult.ResultOneofCase.Verify => new(null, null, null, null, VerifyResultView.Of(result.Verify)),
+        JobResult.ResultOneofCase.Retention => new(null, null, null, null, null, RetentionResultView.Of(result.Retention)),
         _ => null,
     };
 }

@@ -4,6 +4,7 @@ using Google.Protobuf.WellKnownTypes;
 using VirtBackup.Catalog;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Retention;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Repository;
@@ -13,7 +14,8 @@ namespace VirtBackup.Controller.Admin;
 /// <summary>What operators' tools can ask for. Safe for concurrent use.</summary>
 public sealed class AdminEndpoint(
     ControllerIdentity identity, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, References references, JobStarter starter,
-    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, TimeProvider time)
+    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, ITrustedClock clock,
+    TimeProvider time)
 {
     private const int RecentJobs = 20;
 
@@ -23,6 +25,7 @@ public sealed class AdminEndpoint(
     {
         var statistics = await repository.GetStatisticsAsync(cancellationToken);
         var free = await store.GetFreeBytesAsync(cancellationToken);
+        var trusted = await clock.ReadAsync(cancellationToken);
         return new GetStatusResponse
         {
             Version = identity.Version,
@@ -40,6 +43,8 @@ public sealed class AdminEndpoint(
             Chunks = (ulong)statistics.Chunks,
             Packs = (ulong)statistics.Packs,
             StartTime = Timestamp.FromDateTimeOffset(_started),
+            TrustedTime = WireText.ToTimestamp(trusted.NowMs),
+            TimeUnconfirmed = !trusted.MayExpire,
         };
     }
 
@@ -109,6 +114,7 @@ public sealed class AdminEndpoint(
         var rows = await catalog.Points.ListAsync(vm, request.IncludeForgotten, after, size + 1, cancellationToken);
         var response = new ListRecoveryPointsResponse();
         response.RecoveryPoints.Add(rows.Take(size).Select(AdminMessages.ToMessage));
+        await outlook.DescribeAsync(response.RecoveryPoints, cancellationToken);
         response.NextPageToken = rows.Count > size ? Paging.ToToken(ToText(rows[size - 1].CreatedMs), rows[size - 1].PointId.ToString()) : "";
         return response;
     }
@@ -116,10 +122,12 @@ public sealed class AdminEndpoint(
     public async ValueTask<GetRecoveryPointResponse> GetRecoveryPointAsync(GetRecoveryPointRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        return new GetRecoveryPointResponse { RecoveryPoint = AdminMessages.ToMessage(await references.FindPointAsync(request.Point, cancellationToken)) };
+        var point = AdminMessages.ToMessage(await references.FindPointAsync(request.Point, cancellationToken));
+        await outlook.DescribeAsync([point], cancellationToken);
+        return new GetRecoveryPointResponse { RecoveryPoint = point };
     }
 
-    /// <summary>Forgets a point, or brings it back. The repository changes first; the catalog follows.</summary>
+    /// <summary>Forgets a point, or brings it back.</summary>
     public async ValueTask<ForgetRecoveryPointResponse> ForgetRecoveryPointAsync(ForgetRecoveryPointRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
@@ -128,13 +136,12 @@ public sealed class AdminEndpoint(
         {
             if (request.Undo)
             {
-                await repository.RecallAsync(row.VmId, row.PointId, cancellationToken);
+                await custody.RecallAsync(row, cancellationToken);
             }
             else
             {
-                await repository.ForgetAsync(row.PointId, cancellationToken);
+                await custody.ForgetAsync(row, cancellationToken);
             }
-            await catalog.Points.SetForgottenAsync(row.PointId, !request.Undo, CancellationToken.None);
         }
         return new ForgetRecoveryPointResponse { RecoveryPoint = AdminMessages.ToMessage(row with { Forgotten = !request.Undo }) };
     }
@@ -206,7 +213,9 @@ public sealed class AdminEndpoint(
     private async ValueTask<VirtualMachine> ToMessageAsync(MachineRow row, CancellationToken cancellationToken)
     {
         var (count, newestMs) = await catalog.Points.SummariseAsync(row.VmId, cancellationToken);
-        return AdminMessages.ToMessage(row, count, newestMs);
+        var machine = AdminMessages.ToMessage(row, count, newestMs);
+        machine.Retention = await outlook.DescribeMachineAsync(row.VmId, cancellationToken);
+        return machine;
     }
 
     private async ValueTask<Job> ToMessageAsync(JobRow stored, CancellationToken cancellationToken)

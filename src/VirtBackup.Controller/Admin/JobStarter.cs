@@ -4,11 +4,13 @@ using VirtBackup.Controller.Control;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
+using RetentionService = VirtBackup.Controller.Retention.RetentionService;
 
 namespace VirtBackup.Controller.Admin;
 
 /// <summary>Makes jobs from operators' requests. Safe for concurrent use.</summary>
-public sealed class JobStarter(References references, CatalogDatabase catalog, JobService jobs, VerifyService verifications, IEntropy entropy, TimeProvider time)
+public sealed class JobStarter(
+    References references, CatalogDatabase catalog, JobService jobs, VerifyService verifications, RetentionService retention, IEntropy entropy, TimeProvider time)
 {
     private const int ExcludedDisksMax = 1024;
     private const int RequestIdCharsMax = 128;
@@ -51,6 +53,16 @@ public sealed class JobStarter(References references, CatalogDatabase catalog, J
         var job = await CreateAsync(
             New(JobKind.Verify, "", point?.VmId ?? Id16.Empty, point?.VmName ?? "", point?.PointId ?? Id16.Empty, request.ToByteArray(), ""), cancellationToken);
         await verifications.StartAsync(job, cancellationToken);
+        return job;
+    }
+
+    public async ValueTask<JobRow> StartRetentionAsync(StartRetentionRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var vmId = request.Vm.Length == 0 ? Id16.Empty : await references.FindMachineIdAsync(request.Vm, cancellationToken);
+        var name = vmId.IsEmpty ? "" : await references.NameMachineAsync(vmId, cancellationToken);
+        var job = await CreateAsync(New(JobKind.Retention, "", vmId, name, Id16.Empty, request.ToByteArray(), ""), cancellationToken);
+        await retention.StartAsync(job, cancellationToken);
         return job;
     }
 

@@ -36,6 +36,12 @@ public sealed class References(CatalogDatabase catalog)
             : throw new FaultException(FaultReason.NotFound, $"There is no virtual machine '{reference}'.");
     }
 
+    /// <summary>What people call the machine: also one that no agent reports any more; at worst its id.</summary>
+    public async ValueTask<string> NameMachineAsync(Id16 vmId, CancellationToken cancellationToken) =>
+        (await catalog.Machines.FindAsync(vmId, cancellationToken))?.Name
+        ?? (await catalog.Points.ListAsync(vmId, true, null, 1, cancellationToken)).FirstOrDefault()?.VmName
+        ?? vmId.ToString();
+
     /// <inheritdoc cref="FindMachineAsync"/>
     public async ValueTask<PointRow> FindPointAsync(string reference, CancellationToken cancellationToken)
     {

@@ -104,6 +104,10 @@ public sealed partial class VerifyService(
         var latest = new LatestProgress();
         using var reporting = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var reporter = ReportAsync(job.JobId, latest, reporting.Token);
+        // What is committed meanwhile may or may not have been looked at.
+        var looked = job.PointId.IsEmpty
+            ? (await repository.ListPointsAsync(null, cancellationToken)).Select(static info => info.Point).ToList()
+            : [job.PointId];
         VerificationReport report;
         try
         {
@@ -118,7 +122,21 @@ public sealed partial class VerifyService(
             await reporting.CancelAsync();
             await reporter;
         }
+        await NoteAsync(job, looked, report, cancellationToken);
         return await ToResultAsync(report, cancellationToken);
+    }
+
+    /// <summary>
+    /// Notes which points are sound: retention keeps the last one. A damage that names no point could be any point's, so
+    /// then only what is named is noted, as damaged.
+    /// </summary>
+    private ValueTask NoteAsync(JobRow job, List<Id16> looked, VerificationReport report, CancellationToken cancellationToken)
+    {
+        var damaged = report.Damages.SelectMany(static damage => damage.Affected).Select(static range => range.Point).ToHashSet();
+        var found = report.IsSound ? looked.ConvertAll(static point => (point, true))
+            : !job.PointId.IsEmpty ? looked.ConvertAll(static point => (point, false))
+            : looked.FindAll(damaged.Contains).ConvertAll(static point => (point, false));
+        return catalog.Checks.SaveAsync(found, time.NowMs(), cancellationToken);
     }
 
     private async Task ReportAsync(Id16 jobId, LatestProgress latest, CancellationToken cancellationToken)

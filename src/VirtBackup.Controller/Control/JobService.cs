@@ -108,6 +108,9 @@ public sealed partial class JobService(
     public IAsyncEnumerable<JobRow> WatchAsync(Id16 jobId, CancellationToken cancellationToken) =>
         _feed.WatchAsync(jobId, token => GetAsync(jobId, token), cancellationToken);
 
+    /// <summary>Recovery points that jobs read or make now.</summary>
+    public IEnumerable<Id16> PointsInUse => _active.Values.Where(static job => !job.PointId.IsEmpty).Select(static job => job.PointId);
+
     /// <summary>Whether the agent has a job for this machine that is not over.</summary>
     public bool HasJobFor(string agent, Id16 vmId) => _active.Values.Any(job => job.Agent == agent && job.VmId == vmId);
 
@@ -193,6 +196,18 @@ public sealed partial class JobService(
             if (_active.TryGetValue(jobId, out var before))
             {
                 await ChangeAsync(before, before with { State = JobPhase.Running, StartedMs = before.StartedMs ?? time.NowMs(), Progress = progress }, [], cancellationToken);
+            }
+        }
+    }
+
+    /// <summary>A line in the log of a job that the controller runs itself.</summary>
+    public async ValueTask NoteAsync(Id16 jobId, string text, CancellationToken cancellationToken)
+    {
+        using (await EnterAsync(cancellationToken))
+        {
+            if (_active.TryGetValue(jobId, out var job))
+            {
+                await ChangeAsync(job, job, [new JobLogLine(time.NowMs(), text)], cancellationToken);
             }
         }
     }

@@ -18,6 +18,7 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
     private const string Agent = "/virtbackup.agent.v1.AgentService/";
     private const string Store = "/virtbackup.store.v1.StoreService/";
     private const string Admin = "/virtbackup.admin.v1.AdminService/";
+    private const string Retention = "/virtbackup.admin.v1.RetentionService/";
 
     /// <summary>Calls by service or full name, and the one role that may make them; null: anybody.</summary>
     private static readonly FrozenDictionary<string, PeerRole?> Roles = new Dictionary<string, PeerRole?>
@@ -28,6 +29,7 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
         [Agent + "ReadTaskOptions"] = PeerRole.Agent,
         [Store] = PeerRole.Agent,
         [Admin] = PeerRole.Operator,
+        [Retention] = PeerRole.Operator,
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
     /// <summary>The caller that was let in.</summary>

@@ -24,10 +24,12 @@ public static class ControllerGrpc
         services.AddSingleton(role.Enrollment);
         services.AddSingleton(role.Store);
         services.AddSingleton(role.Admin);
+        services.AddSingleton(role.Retention);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
         services.AddSingleton<AdminGrpcService>();
+        services.AddSingleton<RetentionGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
@@ -49,5 +51,6 @@ public static class ControllerGrpc
         routes.MapGrpcService<AgentGrpcService>();
         routes.MapGrpcService<StoreGrpcService>();
         routes.MapGrpcService<AdminGrpcService>();
+        routes.MapGrpcService<RetentionGrpcService>();
     }
 }

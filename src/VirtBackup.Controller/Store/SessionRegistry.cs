@@ -37,6 +37,10 @@ public sealed partial class SessionRegistry(
     public (Id16 Scope, ushort Generation) Scope =>
         repository.Head.Scopes is [var scope, ..] ? (Id16.Parse(scope.Id), scope.Generation) : (repository.Head.Uuid, (ushort)1);
 
+    /// <summary>Manifests of the points on which open sessions of this machine build: with one of them gone, the backup could not be committed.</summary>
+    public IReadOnlySet<Id32> BasesInUse(Id16 vm) =>
+        _sessions.Values.Where(session => session.Expectation.Vm == vm && !session.Expectation.BaseManifest.IsZero).Select(static session => session.Expectation.BaseManifest).ToHashSet();
+
     /// <summary>Opens a session, or resumes one. The same request id gives the session that it opened.</summary>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.SessionExpired"/>: the session to resume is over; <see cref="FaultReason.Denied"/>,

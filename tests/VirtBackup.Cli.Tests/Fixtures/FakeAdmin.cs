@@ -29,20 +29,22 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
 
     public VerifyResult Verification { get; set; } = new() { Objects = 3, Bytes = 4096, Records = 7 };
 
+    public bool TimeIsUnconfirmed { get; set; }
+
     public (ErrorReason Reason, string Message)? Failure { get; set; }
 
     public static Agent Agent => new() { Name = "host-1", Connected = true, Version = "1.2.3", HostName = "host", HypervisorKind = "qemu", EnrollTime = Noon, LastSeenTime = Noon, CertificateExpireTime = Noon, VirtualMachines = 1 };
 
     public static VirtualMachine Machine => new()
     {
-        VmId = VmId, Name = "web1", Agent = "host-1", Running = true, Present = true, RecoveryPoints = 1, LastPointTime = Noon,
+        VmId = VmId, Name = "web1", Agent = "host-1", Running = true, Present = true, RecoveryPoints = 1, LastPointTime = Noon, Retention = FakeRetention.Machine,
         Disks = { new Disk { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, Format = "qcow2" }, new Disk { DiskId = "d2", Name = "swap0", LengthBytes = 1 << 20, SkipReason = "excluded" } },
     };
 
     public static RecoveryPoint Point => new()
     {
         PointId = PointId, VmId = VmId, VmName = "web1", CreateTime = Noon, Sequence = 1, Consistency = Consistency.Filesystem, LogicalBytes = 3UL << 30,
-        ReadBytes = 1 << 30, StoredBytes = 400 << 20, HypervisorKind = "qemu", Agent = "host-1", Streams = { new PointStream { StreamId = "s1", Name = "vda", Kind = "disk", LengthBytes = 3UL << 30, ReadBytes = 1 << 30 } },
+        ReadBytes = 1 << 30, StoredBytes = 400 << 20, HypervisorKind = "qemu", Agent = "host-1", Retention = FakeRetention.Point, Streams = { new PointStream { StreamId = "s1", Name = "vda", Kind = "disk", LengthBytes = 3UL << 30, ReadBytes = 1 << 30 } },
     };
 
     public T Request<T>() => Requests.OfType<T>().Last();
@@ -50,7 +52,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     public override Task<GetStatusResponse> GetStatus(GetStatusRequest request, ServerCallContext context) => Answer(request, new GetStatusResponse
     {
         Version = "1.2.3", RepositoryId = VmId, RepositoryLocation = "/srv/backup", StoredBytes = 5 << 20, AgentsConnected = 1, AgentsEnrolled = 2, VirtualMachines = 1,
-        RecoveryPoints = 1, Chunks = 40, Packs = 2, Generation = 9, StartTime = Noon,
+        RecoveryPoints = 1, Chunks = 40, Packs = 2, Generation = 9, StartTime = Noon, TrustedTime = Noon, TimeUnconfirmed = TimeIsUnconfirmed,
     });
 
     public override Task<CreateJoinTokenResponse> CreateJoinToken(CreateJoinTokenRequest request, ServerCallContext context) =>
@@ -120,7 +122,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
 
     private string _kind = "backup";
 
-    private Task<T> Answer<T>(object request, T response)
+    internal Task<T> Answer<T>(object request, T response)
     {
         lock (Requests)
         {
@@ -129,7 +131,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         return Task.FromResult(response);
     }
 
-    private Job Started(string kind, VirtualMachine machine)
+    internal Job Started(string kind, VirtualMachine machine)
     {
         _kind = kind;
         return new Job
@@ -160,6 +162,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         "backup" => new JobResult { Backup = Point },
         "restore" => new JobResult { Restore = new RestoreResult { VmId = VmId, Name = "web1-restored", Running = true, BytesWritten = 1 << 30, Details = { new NamedValue { Name = "pid", Value = "4711" } } } },
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
+        "retention" => new JobResult { Retention = FakeRetention.Result },
         "restore-check" => new JobResult { RestoreCheck = new RestoreCheck { Findings = { new RestoreFinding { Item = "memory", Severity = RestoreFinding.Types.Severity.Fits, Message = "enough" } } } },
         _ => new JobResult { Verify = Verification },
     };

@@ -20,6 +20,9 @@ internal sealed class StatusCommand(CliContext context) : RemoteCommand("status"
             ("Virtual machines", TextLayout.Cell(Units.Count(view.VirtualMachines))),
             ("Recovery points", TextLayout.Cell(Units.Count(view.RecoveryPoints))),
             ("Jobs running", TextLayout.Cell(Units.Count(view.JobsRunning))),
+            ("Time", view.TimeUnconfirmed
+                ? TextLayout.Cell($"not confirmed since {Units.Time(view.TrustedTime)}: nothing expires until you run 'virtbackup controller confirm-time'", TextLayout.Bad)
+                : null),
             ("Repository", TextLayout.Cell(view.RepositoryLocation)),
             ("Stored", TextLayout.Cell(Units.Bytes(view.StoredBytes))),
             ("Free", view.FreeBytes is { } free ? TextLayout.Cell(Units.Bytes(free)) : null)));

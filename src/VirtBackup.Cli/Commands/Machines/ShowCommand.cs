@@ -31,7 +31,8 @@ internal sealed class ShowCommand : RemoteCommand
                 ("State", TextLayout.Cell(machine.State)),
                 ("Problem", TextLayout.Optional(machine.Problem, TextLayout.Bad)),
                 ("Recovery points", TextLayout.Cell(Units.Count(machine.RecoveryPoints))),
-                ("Last point", TextLayout.Cell(Units.Time(machine.LastPointTime))));
+                ("Last point", TextLayout.Cell(Units.Time(machine.LastPointTime))),
+                ("Retention", TextLayout.Cell(machine.Retention.Text)));
             console.WriteLine();
             var disks = TextLayout.Columns("DISK", ">SIZE", "FORMAT", "BACKED UP");
             foreach (var disk in machine.Disks)

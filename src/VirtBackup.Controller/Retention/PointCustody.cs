@@ -1,0 +1,141 @@
+using VirtBackup.Catalog;
+using VirtBackup.Core;
+using VirtBackup.Repository;
+using VirtBackup.Repository.Points;
+
+namespace VirtBackup.Controller.Retention;
+
+/// <summary>
+/// The one way in which recovery points are held, locked, forgotten and brought back: one change at a time, so that a hold
+/// or lock that somebody was promised is never overtaken. Safe for concurrent use.
+/// </summary>
+public sealed class PointCustody(
+    BackupRepository repository, PointLocks locks, CatalogDatabase catalog, ITrustedClock clock, IEntropy entropy) : IDisposable
+{
+    public const int ReasonCharsMax = 256;
+
+    /// <summary>How far ahead a lock may end: what is typed wrong cannot be taken back.</summary>
+    public static readonly TimeSpan LockMax = TimeSpan.FromDays(3650);
+
+    private readonly SemaphoreSlim _changing = new(1, 1);
+
+    /// <summary>Places a hold.</summary>
+    /// <param name="placedBy">An operator's name, or the part of the system.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.InvalidArgument"/>: no reason, or a long one; <see cref="FaultReason.FailedPrecondition"/>: the point is forgotten.
+    /// </exception>
+    public async ValueTask<HoldRow> HoldAsync(PointRow point, string reason, string placedBy, bool bySystem, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(point);
+        if (string.IsNullOrWhiteSpace(reason))
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "A hold has a reason, so that others know when to release it.");
+        }
+        _ = WireText.Bounded(reason, ReasonCharsMax, "reason of the hold");
+        using (await EnterAsync(cancellationToken))
+        {
+            await RequireListedAsync(point, cancellationToken);
+            var now = await clock.ReadAsync(cancellationToken);
+            var hold = new HoldRow(Id16.Create(entropy), point.PointId, reason, placedBy, bySystem, now.NowMs);
+            await catalog.Holds.AddAsync(hold, cancellationToken);
+            return hold;
+        }
+    }
+
+    /// <summary>Releases the hold whose id starts so; with an empty text the only one.</summary>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.NotFound"/>: there is none; <see cref="FaultReason.FailedPrecondition"/>: more than one is meant.
+    /// </exception>
+    public async ValueTask ReleaseAsync(PointRow point, string holdId, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(point);
+        using (await EnterAsync(cancellationToken))
+        {
+            var holds = (await catalog.Holds.ListAsync(point.PointId, cancellationToken)).FindAll(hold => hold.HoldId.ToString().StartsWith(holdId, StringComparison.Ordinal));
+            if (holds.Count == 0)
+            {
+                throw new FaultException(FaultReason.NotFound, $"The recovery point {point.PointId} has no {(holdId.Length == 0 ? "hold" : $"hold '{holdId}'")}.");
+            }
+            if (holds.Count > 1)
+            {
+                var all = string.Join("; ", holds.Select(static hold => $"{hold.HoldId} ({hold.Reason})"));
+                throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point.PointId} has more than one hold, so say which: {all}.");
+            }
+            await catalog.Holds.RemoveAsync(point.PointId, holds[0].HoldId, cancellationToken);
+        }
+    }
+
+    /// <summary>Locks the point, or makes its lock longer. There is no way back.</summary>
+    /// <param name="untilMs">Unix milliseconds.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.InvalidArgument"/>: over already, or more than <see cref="LockMax"/> ahead;
+    /// <see cref="FaultReason.FailedPrecondition"/>: locked for longer already, or forgotten.
+    /// </exception>
+    public async ValueTask LockAsync(PointRow point, long untilMs, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(point);
+        using (await EnterAsync(cancellationToken))
+        {
+            await RequireListedAsync(point, cancellationToken);
+            var now = await clock.ReadAsync(cancellationToken);
+            if (untilMs <= now.NowMs || untilMs - now.NowMs > LockMax.TotalMilliseconds)
+            {
+                throw new FaultException(
+                    FaultReason.InvalidArgument, $"A lock ends after now ({DateTimeOffset.FromUnixTimeMilliseconds(now.NowMs):yyyy-MM-dd HH:mm} UTC) and at most {LockMax.TotalDays:0} days later.");
+            }
+            await locks.LengthenAsync(point.PointId, untilMs, cancellationToken);
+        }
+    }
+
+    /// <summary>Takes the point out of the list. The repository changes first; the catalog follows.</summary>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.FailedPrecondition"/>: somebody holds it; <see cref="FaultReason.RetentionLocked"/>; what the repository says.
+    /// </exception>
+    public async ValueTask ForgetAsync(PointRow point, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(point);
+        using (await EnterAsync(cancellationToken))
+        {
+            if ((await catalog.Holds.ListAsync(point.PointId, cancellationToken)).FirstOrDefault() is { } hold)
+            {
+                throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point.PointId} is held by {hold.PlacedBy}: {hold.Reason}. Release it first.");
+            }
+            var now = await clock.ReadAsync(cancellationToken);
+            await locks.RequireUnlockedAsync(point.PointId, now.NowMs, cancellationToken);
+            await repository.ForgetAsync(point.PointId, cancellationToken);
+            await catalog.Points.SetForgottenAsync(point.PointId, true, CancellationToken.None);
+        }
+    }
+
+    /// <summary>Brings the point back. The repository changes first; the catalog follows.</summary>
+    public async ValueTask RecallAsync(PointRow point, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(point);
+        using (await EnterAsync(cancellationToken))
+        {
+            await repository.RecallAsync(point.VmId, point.PointId, cancellationToken);
+            await catalog.Points.SetForgottenAsync(point.PointId, false, CancellationToken.None);
+        }
+    }
+
+    public void Dispose() => _changing.Dispose();
+
+    private async ValueTask RequireListedAsync(PointRow point, CancellationToken cancellationToken)
+    {
+        if (await catalog.Points.FindAsync(point.PointId, cancellationToken) is not { Forgotten: false })
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point.PointId} is forgotten: bring it back first (recovery-point forget --undo).");
+        }
+    }
+
+    private async ValueTask<Leaving> EnterAsync(CancellationToken cancellationToken)
+    {
+        await _changing.WaitAsync(cancellationToken);
+        return new Leaving(_changing);
+    }
+
+    private readonly struct Leaving(SemaphoreSlim gate) : IDisposable
+    {
+        public void Dispose() => gate.Release();
+    }
+}
