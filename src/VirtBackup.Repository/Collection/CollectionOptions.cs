@@ -1,3 +1,4 @@
+using VirtBackup.Core;
 using VirtBackup.Repository.Auditing;
 
 namespace VirtBackup.Repository.Collection;
@@ -7,6 +8,9 @@ public sealed record CollectionOptions
 {
     /// <summary>The times that protect from deleting too early.</summary>
     public CollectionSafety Safety { get; init; } = CollectionSafety.Default;
+
+    /// <summary>The time that decides what is old enough; null: the repository's clock.</summary>
+    public ITrustedClock? Time { get; init; }
 
     /// <summary>Counts what a run would do at this moment and changes nothing.</summary>
     public bool IsDryRun { get; init; }

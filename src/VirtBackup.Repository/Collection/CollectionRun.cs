@@ -34,9 +34,26 @@ internal sealed class CollectionRun
 
     public bool IsDryRun => Options.IsDryRun;
 
-    public long NowMs => Clock.GetUtcNow().ToUnixTimeMilliseconds();
+    /// <summary>The time at the begin of the stage, Unix milliseconds.</summary>
+    public long NowMs { get; private set; }
 
     public long Before(TimeSpan time) => NowMs - (long)time.TotalMilliseconds;
+
+    /// <summary>Reads the time for the next stage.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: it is not certain.</exception>
+    public async ValueTask ReadTimeAsync(CancellationToken cancellationToken)
+    {
+        if (Options.Time is not { } trusted)
+        {
+            NowMs = Clock.GetUtcNow().ToUnixTimeMilliseconds();
+            return;
+        }
+        var (nowMs, mayExpire) = await trusted.ReadAsync(cancellationToken);
+        NowMs = mayExpire
+            ? nowMs
+            : throw new FaultException(
+                FaultReason.FailedPrecondition, "The clock has jumped, so nothing is deleted until the time is confirmed: virtbackup controller confirm-time.");
+    }
 
     /// <summary>Neither claimed by an open session nor as young as the oldest of them.</summary>
     public bool IsUnclaimed(long number, long createdMs) => createdMs < Claims.OldestSessionMs && !Claims.IsPinned(number);

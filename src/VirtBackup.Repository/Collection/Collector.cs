@@ -18,6 +18,7 @@ internal static class Collector
         {
             throw new FaultException(FaultReason.InvalidArgument, "The share of dead bytes is 1 to 100 percent, and a rate is at least 1 byte per second.");
         }
+        await run.ReadTimeAsync(cancellationToken);
         var before = await run.Index.ReadAsync(CollectionRow.Read, cancellationToken);
         var row = new CollectionRow(before.Stage == CollectionStage.None ? before.Cycle + 1 : before.Cycle, CollectionStage.Plan, run.NowMs, before.FinishedMs);
         run.Report = run.Report with { Cycle = row.Cycle, IsDryRun = run.IsDryRun };
@@ -49,6 +50,7 @@ internal static class Collector
     private static async ValueTask EnterAsync(CollectionRun run, CollectionRow row, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
+        await run.ReadTimeAsync(cancellationToken);
         if (!run.IsDryRun)
         {
             await run.Index.WriteAsync(

@@ -22,7 +22,7 @@ internal static class PurgeStage
                 using var changing = await run.ChangingPoints.CloseAsync(cancellationToken);
                 try
                 {
-                    await run.Points.PurgeAsync(info.Point, cancellationToken);
+                    await run.Points.PurgeAsync(info.Point, run.NowMs, cancellationToken);
                 }
                 catch (FaultException locked) when (locked.Reason == FaultReason.RetentionLocked)
                 {

@@ -27,7 +27,7 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         var info = await index.ReadAsync(connection => PointTable.Find(connection, point), cancellationToken)
             ?? throw new FaultException(FaultReason.NotFound, $"There is no recovery point {point} in the repository.");
         await owner.RequireAsync(cancellationToken);
-        await RequireUnlockedAsync(point, cancellationToken);
+        await RequireUnlockedAsync(point, clock.GetUtcNow().ToUnixTimeMilliseconds(), cancellationToken);
         var key = ObjectKeys.Manifest(info.Vm, point);
         await MoveAsync(key, TrashKey(info.Vm, point), cancellationToken);
         // Its roots stay counted until it is purged.
@@ -63,20 +63,23 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
     /// Lets go of a forgotten point for good: its manifest first, then its row and the counts of its roots. A crash between
     /// the two is made up for at the next start. Nothing happens when the point is forgotten no longer.
     /// </summary>
+    /// <param name="point">The point.</param>
+    /// <param name="nowMs">By which locks are judged, Unix milliseconds.</param>
+    /// <param name="cancellationToken">Stops before the manifest goes.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.RetentionLocked"/>; <see cref="FaultReason.Fenced"/>.</exception>
-    public async ValueTask PurgeAsync(Id16 point, CancellationToken cancellationToken)
+    public async ValueTask PurgeAsync(Id16 point, long nowMs, CancellationToken cancellationToken)
     {
         if (await index.ReadAsync(connection => PointTable.FindForgotten(connection, point), cancellationToken) is not { Info: var info })
         {
             return;
         }
-        await RequireUnlockedAsync(point, cancellationToken);
+        await RequireUnlockedAsync(point, nowMs, cancellationToken);
         await owner.RequireAsync(cancellationToken);
         await store.DeleteAsync(TrashKey(info.Vm, point), cancellationToken);
         await index.WriteAsync(connection => PointTable.Remove(connection, point), CancellationToken.None);
     }
 
-    private async ValueTask RequireUnlockedAsync(Id16 point, CancellationToken cancellationToken)
+    private async ValueTask RequireUnlockedAsync(Id16 point, long nowMs, CancellationToken cancellationToken)
     {
         var until = -1L;
         await foreach (var info in store.ListAsync($"{ObjectKeys.LocksPrefix}{point}/", cancellationToken))
@@ -86,7 +89,7 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
                 until = Math.Max(until, found);
             }
         }
-        if (until > clock.GetUtcNow().ToUnixTimeMilliseconds())
+        if (until > nowMs)
         {
             throw new FaultException(
                 FaultReason.RetentionLocked,
