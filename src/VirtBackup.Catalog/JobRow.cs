@@ -13,8 +13,11 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Verify = 5,
 
-    /// <summary>Runs in the controller; the others run on an agent.</summary>
+    /// <summary>Runs in the controller.</summary>
     Retention = 6,
+
+    /// <summary>Runs in the controller; all but these three run on an agent.</summary>
+    Collection = 7,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
 using VirtBackup.Controller.Admin;
+using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Retention;
@@ -56,6 +57,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly PointCustody _custody;
     private readonly RetentionRun _retentionRun;
     private readonly RetentionService _retention;
+    private readonly CollectionService _collections;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -87,8 +89,9 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
+        _collections = new CollectionService(parts.Repository, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
-        var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, entropy, time);
+        var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, _clock, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
@@ -97,6 +100,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         {
             _verifications.Cancel(job);
             _retention.Cancel(job);
+            _collections.Cancel(job);
         };
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
@@ -157,7 +161,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Task[] loops =
         [
             _sessions.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
-            _retention.RunHourlyAsync(scope.Token),
+            _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
         ];
         try
         {
@@ -176,6 +180,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         await _sessions.DisposeAsync();
         _verifications.Dispose();
         _retention.Dispose();
+        _collections.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

@@ -64,6 +64,16 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task What_a_collection_left_alone_is_told()
+    {
+        var outcome = await RunAsync("repository", "gc", "--dry-run", "--audit", "--rate-limit", "50MiB");
+        Assert.NotEqual(0, outcome.ExitCode);
+        Assert.Contains("The pack p is damaged.", outcome.Output, StringComparison.Ordinal);
+        var request = _controller.Admin.Request<StartCollectionRequest>();
+        Assert.Equal((true, true, 50UL << 20), (request.DryRun, request.Audit, request.ReadBytesPerSecondMax));
+    }
+
+    [Fact]
     public async Task A_token_stands_alone_on_standard_output()
     {
         var made = (await RunAsync("agent", "token", "--name", "host-1", "--lifetime", "2h")).Succeeds();
@@ -180,6 +190,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("virtbackup restore run web1@l", "virtbackup restore run web1@latest")]
     [InlineData("virtbackup backup run w", "virtbackup backup run web1")]
     [InlineData("virtbackup repository rebu", "virtbackup repository rebuild-index")]
+    [InlineData("virtbackup repository g", "virtbackup repository gc")]
     public async Task Bash_completes_on_tab(string typed, string completed)
     {
         UseStandardCredentials();

@@ -45,4 +45,23 @@ public sealed class RetentionTests
         (await installation.RunAsync("recovery-point", "forget", points[3], "--undo")).EnsureSuccess();
         (await installation.RunAsync("recovery-point", "verify", points[3])).EnsureSuccess();
     }
+
+    [Fact]
+    public async Task A_collection_keeps_what_can_be_brought_back()
+    {
+        using var disks = new LabDirectory();
+        var image = await Disks.WriteRandomAsync(disks.File("disk.raw"), 3 << 20);
+        var (installation, _) = await Installation.StartAsync((_, agent) => agent.Add("m", Guid.NewGuid(), new InstalledImage(image, LabDiskFormat.Raw, "disk")));
+        await using var _ = installation;
+        await installation.WaitForMachineAsync("m");
+        var point = Outcomes.PointOf(await installation.BackUpAsync("m"));
+        (await installation.RunAsync("recovery-point", "forget", point)).EnsureSuccess();
+        foreach (var arguments in new string[][] { ["--dry-run"], ["--audit"], [] })
+        {
+            var result = (await installation.RunAsync(["repository", "gc", .. arguments])).EnsureSuccess().Json.GetProperty("result").GetProperty("collection");
+            Assert.Equal((0, 1), (result.GetProperty("points_purged").GetInt32(), result.GetProperty("points_recallable").GetInt32()));
+        }
+        (await installation.RunAsync("recovery-point", "forget", point, "--undo")).EnsureSuccess();
+        (await installation.RunAsync("repository", "verify", "--full")).EnsureSuccess();
+    }
 }

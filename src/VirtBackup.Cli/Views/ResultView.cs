@@ -57,7 +57,8 @@ internal sealed record VerifyResultView(ulong Objects, ulong Bytes, ulong Record
 
 /// <summary>What a job came to; exactly one member is not null.</summary>
 internal sealed record ResultView(
-    PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify, RetentionResultView? Retention = null)
+    PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify, RetentionResultView? Retention = null,
+    CollectionView? Collection = null)
 {
     public static ResultView? Of(JobResult? result) => result?.ResultCase switch
     {
@@ -67,6 +68,7 @@ internal sealed record ResultView(
         JobResult.ResultOneofCase.RestoreCheck => new(null, null, null, RestoreCheckView.Of(result.RestoreCheck), null),
         JobResult.ResultOneofCase.Verify => new(null, null, null, null, VerifyResultView.Of(result.Verify)),
         JobResult.ResultOneofCase.Retention => new(null, null, null, null, null, RetentionResultView.Of(result.Retention)),
+        JobResult.ResultOneofCase.Collection => new(null, null, null, null, null, null, CollectionView.Of(result.Collection)),
         _ => null,
     };
 }

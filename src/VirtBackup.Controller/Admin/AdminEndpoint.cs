@@ -158,6 +158,9 @@ public sealed class AdminEndpoint(
     public async ValueTask<StartRestoreCheckResponse> StartRestoreCheckAsync(StartRestoreCheckRequest request, CancellationToken cancellationToken) =>
         new() { Job = await ToMessageAsync(await starter.StartRestoreCheckAsync(request, cancellationToken), cancellationToken) };
 
+    public async ValueTask<StartCollectionResponse> StartCollectionAsync(StartCollectionRequest request, CancellationToken cancellationToken) =>
+        new() { Job = await ToMessageAsync(await starter.StartCollectionAsync(request, cancellationToken), cancellationToken) };
+
     public async ValueTask<StartVerifyResponse> StartVerifyAsync(StartVerifyRequest request, CancellationToken cancellationToken) =>
         new() { Job = await ToMessageAsync(await starter.StartVerifyAsync(request, cancellationToken), cancellationToken) };
 

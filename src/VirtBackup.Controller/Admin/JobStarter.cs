@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
@@ -10,7 +11,7 @@ namespace VirtBackup.Controller.Admin;
 
 /// <summary>Makes jobs from operators' requests. Safe for concurrent use.</summary>
 public sealed class JobStarter(
-    References references, CatalogDatabase catalog, JobService jobs, VerifyService verifications, RetentionService retention, IEntropy entropy, TimeProvider time)
+    References references, CatalogDatabase catalog, JobService jobs, VerifyService verifications, RetentionService retention, CollectionService collections, IEntropy entropy, TimeProvider time)
 {
     private const int ExcludedDisksMax = 1024;
     private const int RequestIdCharsMax = 128;
@@ -63,6 +64,14 @@ public sealed class JobStarter(
         var name = vmId.IsEmpty ? "" : await references.NameMachineAsync(vmId, cancellationToken);
         var job = await CreateAsync(New(JobKind.Retention, "", vmId, name, Id16.Empty, request.ToByteArray(), ""), cancellationToken);
         await retention.StartAsync(job, cancellationToken);
+        return job;
+    }
+
+    public async ValueTask<JobRow> StartCollectionAsync(StartCollectionRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var job = await CreateAsync(New(JobKind.Collection, "", Id16.Empty, "", Id16.Empty, request.ToByteArray(), ""), cancellationToken);
+        await collections.StartAsync(job, cancellationToken);
         return job;
     }
 

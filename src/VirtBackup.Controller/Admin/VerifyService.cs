@@ -1,5 +1,3 @@
-using System.Collections.Concurrent;
-using System.Threading.Channels;
 using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
@@ -15,107 +13,55 @@ using Progress = VirtBackup.Protocol.Common.V1.Progress;
 namespace VirtBackup.Controller.Admin;
 
 /// <summary>Runs verification jobs in the controller, one after the other. Safe for concurrent use.</summary>
-public sealed partial class VerifyService(
-    BackupRepository repository, IObjectStore store, Keyholder keyholder, CatalogDatabase catalog, JobService jobs, TimeProvider time, ILogger<VerifyService> logger)
-    : IDisposable
+public sealed class VerifyService : IDisposable
 {
-    private const int QueueMax = 64;
-
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromSeconds(1);
 
-    private readonly Channel<JobRow> _queue = Channel.CreateBounded<JobRow>(QueueMax);
-    private readonly ConcurrentDictionary<Id16, CancellationTokenSource> _cancellations = new();
+    private readonly BackupRepository _repository;
+    private readonly IObjectStore _store;
+    private readonly Keyholder _keyholder;
+    private readonly CatalogDatabase _catalog;
+    private readonly JobService _jobs;
+    private readonly TimeProvider _time;
+    private readonly OwnJobs _queue;
 
-    /// <summary>Queues a job that was stored before.</summary>
-    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: too many wait already.</exception>
-    public async ValueTask StartAsync(JobRow job, CancellationToken cancellationToken)
+    public VerifyService(
+        BackupRepository repository, IObjectStore store, Keyholder keyholder, CatalogDatabase catalog, JobService jobs, TimeProvider time, ILogger<VerifyService> logger)
     {
-        ArgumentNullException.ThrowIfNull(job);
-        var source = new CancellationTokenSource();
-        _cancellations[job.JobId] = source;
-        if (!_queue.Writer.TryWrite(job))
-        {
-            _cancellations.TryRemove(job.JobId, out _);
-            source.Dispose();
-            var message = $"{QueueMax} verifications wait already: wait until some are over.";
-            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], message, FaultReason.FailedPrecondition, cancellationToken);
-            throw new FaultException(FaultReason.FailedPrecondition, message);
-        }
+        (_repository, _store, _keyholder, _catalog, _jobs, _time) = (repository, store, keyholder, catalog, jobs, time);
+        _queue = new OwnJobs(async (job, cancellationToken) => await VerifyAsync(job, cancellationToken), "verification", jobs, logger);
     }
 
-    public void Cancel(Id16 jobId)
-    {
-        if (_cancellations.TryGetValue(jobId, out var source))
-        {
-            source.Cancel();
-        }
-    }
+    /// <inheritdoc cref="OwnJobs.StartAsync"/>
+    public ValueTask StartAsync(JobRow job, CancellationToken cancellationToken) => _queue.StartAsync(job, cancellationToken);
+
+    public void Cancel(Id16 jobId) => _queue.Cancel(jobId);
 
     /// <summary>Works on the queue until cancelled.</summary>
-    public async Task RunAsync(CancellationToken cancellationToken)
-    {
-        await Task.Yield();
-        await foreach (var job in _queue.Reader.ReadAllAsync(cancellationToken))
-        {
-            var source = _cancellations[job.JobId];
-            using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, source.Token);
-            await RunAsync(job, scope.Token, cancellationToken);
-            _cancellations.TryRemove(job.JobId, out _);
-            source.Dispose();
-        }
-    }
+    public Task RunAsync(CancellationToken cancellationToken) => _queue.RunAsync(cancellationToken);
 
-    public void Dispose()
-    {
-        foreach (var source in _cancellations.Values)
-        {
-            source.Dispose();
-        }
-    }
-
-    private async ValueTask RunAsync(JobRow job, CancellationToken cancellationToken, CancellationToken stopping)
-    {
-        try
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            var result = await VerifyAsync(job, cancellationToken);
-            await jobs.FinishAsync(job.JobId, JobPhase.Succeeded, result.ToByteArray(), "", FaultReason.Unspecified, stopping);
-        }
-        catch (OperationCanceledException) when (!stopping.IsCancellationRequested)
-        {
-            await jobs.FinishAsync(job.JobId, JobPhase.Cancelled, [], "", FaultReason.Unspecified, stopping);
-        }
-        catch (FaultException fault)
-        {
-            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], fault.Message, fault.Reason, stopping);
-        }
-        catch (Exception failure) when (failure is not OperationCanceledException)
-        {
-            LogFailed(failure, job.JobId);
-            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], "The verification failed unexpectedly: see the controller's log.", FaultReason.Unspecified, stopping);
-        }
-    }
+    public void Dispose() => _queue.Dispose();
 
     private async ValueTask<VerifyResult> VerifyAsync(JobRow job, CancellationToken cancellationToken)
     {
-        await jobs.ProgressAsync(job.JobId, new Progress { Phase = "verifying" }.ToByteArray(), cancellationToken);
+        await _jobs.ProgressAsync(job.JobId, new Progress { Phase = "verifying" }.ToByteArray(), cancellationToken);
         var full = StartVerifyRequest.Parser.ParseFrom(job.Options).Full;
-        using var opener = full ? new EscrowedChunkOpener(keyholder, repository.Head) : null;
+        using var opener = full ? new EscrowedChunkOpener(_keyholder, _repository.Head) : null;
         var latest = new LatestProgress();
         using var reporting = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var reporter = ReportAsync(job.JobId, latest, reporting.Token);
         // What is committed meanwhile may or may not have been looked at.
         var looked = job.PointId.IsEmpty
-            ? (await repository.ListPointsAsync(null, cancellationToken)).Select(static info => info.Point).ToList()
+            ? (await _repository.ListPointsAsync(null, cancellationToken)).Select(static info => info.Point).ToList()
             : [job.PointId];
         VerificationReport report;
         try
         {
             var options = new VerificationOptions
             {
-                Point = job.PointId.IsEmpty ? null : job.PointId, Signatures = new KeptSignatures(store), Opener = opener, Progress = latest,
+                Point = job.PointId.IsEmpty ? null : job.PointId, Signatures = new KeptSignatures(_store), Opener = opener, Progress = latest,
             };
-            report = await repository.VerifyAsync(options, cancellationToken);
+            report = await _repository.VerifyAsync(options, cancellationToken);
         }
         finally
         {
@@ -136,7 +82,7 @@ public sealed partial class VerifyService(
         var found = report.IsSound ? looked.ConvertAll(static point => (point, true))
             : !job.PointId.IsEmpty ? looked.ConvertAll(static point => (point, false))
             : looked.FindAll(damaged.Contains).ConvertAll(static point => (point, false));
-        return catalog.Checks.SaveAsync(found, time.NowMs(), cancellationToken);
+        return _catalog.Checks.SaveAsync(found, _time.NowMs(), cancellationToken);
     }
 
     private async Task ReportAsync(Id16 jobId, LatestProgress latest, CancellationToken cancellationToken)
@@ -146,13 +92,13 @@ public sealed partial class VerifyService(
         {
             while (true)
             {
-                await Task.Delay(ProgressInterval, time, cancellationToken);
+                await Task.Delay(ProgressInterval, _time, cancellationToken);
                 var now = latest.Value;
                 var progress = new Progress
                 {
                     Phase = now.Points == 0 ? "verifying packs" : "verifying recovery points", BytesTotal = (ulong)now.BytesTotal, BytesDone = (ulong)now.Bytes, ChunksKnown = (ulong)now.Chunks,
                 };
-                await jobs.ProgressAsync(jobId, progress.ToByteArray(), cancellationToken);
+                await _jobs.ProgressAsync(jobId, progress.ToByteArray(), cancellationToken);
             }
         }
         catch (OperationCanceledException)
@@ -178,7 +124,7 @@ public sealed partial class VerifyService(
             {
                 if (!names.TryGetValue(range.Point, out var point))
                 {
-                    names.Add(range.Point, point = await catalog.Points.FindAsync(range.Point, cancellationToken));
+                    names.Add(range.Point, point = await _catalog.Points.FindAsync(range.Point, cancellationToken));
                 }
                 message.Ranges.Add(new DamagedRange
                 {
@@ -193,9 +139,6 @@ public sealed partial class VerifyService(
         }
         return result;
     }
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "Verification job {JobId} failed.")]
-    private partial void LogFailed(Exception failure, Id16 jobId);
 
     private sealed class LatestProgress : IProgress<VerificationProgress>
     {

@@ -46,6 +46,9 @@ public sealed class AdminGrpcService(AdminEndpoint endpoint) : AdminService.Admi
     public override async Task<StartRestoreCheckResponse> StartRestoreCheck(StartRestoreCheckRequest request, ServerCallContext context) =>
         await endpoint.StartRestoreCheckAsync(request, context.CancellationToken);
 
+    public override async Task<StartCollectionResponse> StartCollection(StartCollectionRequest request, ServerCallContext context) =>
+        await endpoint.StartCollectionAsync(request, context.CancellationToken);
+
     public override async Task<StartVerifyResponse> StartVerify(StartVerifyRequest request, ServerCallContext context) =>
         await endpoint.StartVerifyAsync(request, context.CancellationToken);
 

@@ -92,6 +92,9 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     public override Task<StartRestoreCheckResponse> StartRestoreCheck(StartRestoreCheckRequest request, ServerCallContext context) =>
         Answer(request, new StartRestoreCheckResponse { Job = Started("restore-check", Machine) });
 
+    public override Task<StartCollectionResponse> StartCollection(StartCollectionRequest request, ServerCallContext context) =>
+        Answer(request, new StartCollectionResponse { Job = Started("collection", Machine) });
+
     public override Task<StartVerifyResponse> StartVerify(StartVerifyRequest request, ServerCallContext context) => Answer(request, new StartVerifyResponse { Job = Started("verify", Machine) });
 
     public override Task<ListJobsResponse> ListJobs(ListJobsRequest request, ServerCallContext context) => Answer(request, new ListJobsResponse { Jobs = { JobOf("backup"), JobOf("verify") } });
@@ -163,6 +166,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         "restore" => new JobResult { Restore = new RestoreResult { VmId = VmId, Name = "web1-restored", Running = true, BytesWritten = 1 << 30, Details = { new NamedValue { Name = "pid", Value = "4711" } } } },
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
         "retention" => new JobResult { Retention = FakeRetention.Result },
+        "collection" => new JobResult { Collection = new CollectionResult { Cycle = 3, PointsPurged = 2, RecordsRemoved = 70, BytesFreed = 5 << 20, PacksDeleted = 4, Problems = { "The pack p is damaged." } } },
         "restore-check" => new JobResult { RestoreCheck = new RestoreCheck { Findings = { new RestoreFinding { Item = "memory", Severity = RestoreFinding.Types.Severity.Fits, Message = "enough" } } } },
         _ => new JobResult { Verify = Verification },
     };
