@@ -208,9 +208,9 @@ public sealed class BackupRepository : IAsyncDisposable
     public async ValueTask<IReadOnlyList<RecoveryPointInfo>> ListPointsAsync(Id16? vm, CancellationToken cancellationToken) =>
         await _index.ReadAsync(connection => PointTable.List(connection, vm), cancellationToken);
 
-    /// <summary>The machine's point with the highest sequence, or null.</summary>
-    public ValueTask<RecoveryPointInfo?> FindTipAsync(Id16 vm, CancellationToken cancellationToken) =>
-        _index.ReadAsync(connection => PointTable.FindTip(connection, vm), cancellationToken);
+    /// <summary>The machine's point with the highest sequence, of one lineage or of all; or null.</summary>
+    public ValueTask<RecoveryPointInfo?> FindTipAsync(Id16 vm, Id16? lineage, CancellationToken cancellationToken) =>
+        _index.ReadAsync(connection => PointTable.FindTip(connection, vm, lineage), cancellationToken);
 
     /// <summary>Opens a committed point for reading.</summary>
     /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.Corrupt"/>: its manifest is damaged.</exception>

@@ -27,7 +27,7 @@ public sealed class CommitTests
         Assert.True(result.StoredBytes > point.Chunks.Sum(record => record.Length));
         Assert.Equal([1], await World.ProbeAsync(world.Repository, RecordKind.Map, World.Scope, point.Root.ToArray()));
         await world.AssertReadableAsync(point);
-        Assert.Equal(point.Id, (await world.Repository.FindTipAsync(point.Machine.Vm, Token))!.Point);
+        Assert.Equal(point.Id, (await world.Repository.FindTipAsync(point.Machine.Vm, null, Token))!.Point);
     }
 
     [Fact]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Loses power before every operation of the store during backups and proves that nothing acknowledged is lost.
+# Loses power before every operation of the store and beside every transaction during backups and proves that nothing acknowledged is lost.
 #
 # usage: tests/proofs/crash-points.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides everything; chance without it, and printed

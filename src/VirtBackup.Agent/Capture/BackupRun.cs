@@ -26,7 +26,6 @@ public sealed record BackupContext(
 /// </summary>
 public sealed class BackupRun
 {
-    private static readonly MapShape Shape = MapShape.Default;
     private static readonly TimeSpan ReleaseMax = TimeSpan.FromMinutes(5);
 
     private readonly BackupContext _context;
@@ -217,8 +216,9 @@ public sealed class BackupRun
 
     private DiskRun Open(ICapturedDisk disk, StoreSession session, SettledBase settled)
     {
-        var geometry = new MapGeometry(Shape, disk.Disk.LengthBytes);
-        var known = settled.Base?.Disks.FirstOrDefault(candidate => candidate.Disk == disk.Disk.Id && candidate.LengthBytes == disk.Disk.LengthBytes && candidate.Shape == Shape);
+        var shape = _context.Tools.Shape;
+        var geometry = new MapGeometry(shape, disk.Disk.LengthBytes);
+        var known = settled.Base?.Disks.FirstOrDefault(candidate => candidate.Disk == disk.Disk.Id && candidate.LengthBytes == disk.Disk.LengthBytes && candidate.Shape == shape);
         if (disk.ChangedOnly && known is null)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"Disk {disk.Disk.Name} offers changed blocks only, but its base is not known to this agent. Run the backup with --full.");

@@ -226,5 +226,8 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
 /// <param name="JobEnded">Called behind every job, when it holds nothing any more; from any thread.</param>
 public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Workers, long ReadBytesPerSecondMax = 0, Action? JobEnded = null)
 {
+    /// <summary>How disks are cut.</summary>
+    public MapShape Shape { get; init; } = MapShape.Default;
+
     internal ReadRateLimit SharedRate { get; } = new(ReadBytesPerSecondMax, Time);
 }

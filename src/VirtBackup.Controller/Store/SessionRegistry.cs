@@ -172,8 +172,9 @@ public sealed partial class SessionRegistry(
     {
         var agent = await catalog.Agents.FindAsync(caller.Name, cancellationToken)
             ?? throw new FaultException(FaultReason.Denied, $"The agent '{caller.Name}' is not enrolled.");
-        var tip = await repository.FindTipAsync(job.VmId, cancellationToken);
         var basePoint = await FindBaseAsync(job, request.BasePointId, cancellationToken);
+        // A machine has several lineages when points were brought back after all had been forgotten: a base keeps to its own.
+        var tip = await repository.FindTipAsync(job.VmId, basePoint?.Lineage, cancellationToken);
         var (scope, generation) = Scope;
         var expectation = new CommitExpectation
         {

@@ -111,10 +111,16 @@ internal static class PointTable
         return points;
     }
 
-    public static RecoveryPointInfo? FindTip(ISqlConnection connection, Id16 vm)
+    public static RecoveryPointInfo? FindTip(ISqlConnection connection, Id16 vm, Id16? lineage)
     {
-        using var statement = connection.Prepare($"SELECT {Columns} FROM point WHERE vm = ?1 AND forgotten_ms = 0 ORDER BY sequence DESC, point LIMIT 1");
-        return statement.Bind(1, vm).Step() ? Read(statement) : null;
+        var condition = lineage is null ? "" : "AND lineage = ?2";
+        using var statement = connection.Prepare($"SELECT {Columns} FROM point WHERE vm = ?1 AND forgotten_ms = 0 {condition} ORDER BY sequence DESC, point LIMIT 1");
+        statement.Bind(1, vm);
+        if (lineage is { } only)
+        {
+            statement.Bind(2, only);
+        }
+        return statement.Step() ? Read(statement) : null;
     }
 
     /// <summary>Removes a point, visible or forgotten, and releases its roots.</summary>

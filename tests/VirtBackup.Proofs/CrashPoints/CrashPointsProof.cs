@@ -4,8 +4,9 @@ using VirtBackup.Testing.Proofs;
 namespace VirtBackup.Proofs.CrashPoints;
 
 /// <summary>
-/// Whatever operation of the store the controller's machine loses its power before, and whichever of its databases is
-/// lost too: what was acknowledged is there, what is visible is whole, and the next backup and restore work.
+/// Whatever operation of the store or transaction the controller's machine loses its power before or behind, and whichever
+/// of its databases is lost too: what was acknowledged is there, what is visible is whole, and the next backup and restore
+/// work.
 /// </summary>
 internal sealed class CrashPointsProof : IProof
 {
@@ -22,7 +23,7 @@ internal sealed class CrashPointsProof : IProof
 
     public TimeSpan ShortLimit => TimeSpan.FromSeconds(35);
 
-    public string Figures => $"{_crashes} crash points, {_operations} store operations";
+    public string Figures => $"{_crashes} crash points, {_operations} operations";
 
     public Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
     {

@@ -24,6 +24,7 @@ internal sealed class CrashRun : IAsyncDisposable
     private readonly Site _site;
     private readonly Host _host;
     private readonly FakeHypervisor _machine;
+    private readonly ProvenObjects _proven = new();
     private SimulatedStore _store;
     private Power _power;
 
@@ -34,7 +35,7 @@ internal sealed class CrashRun : IAsyncDisposable
         _random = options.RandomOf(trial, 0);
         var entropy = new SeededEntropy(_random.Next());
         _site = new Site(entropy, thread.Clock, _random.Next(300, 1200) << 10);
-        _host = new Host(_site, entropy, thread.Clock, acknowledgeEarly: _defect == "ack-before-durable");
+        _host = new Host(_site, entropy, thread.Clock, new HostOptions { AcknowledgeEarly = _defect == "ack-before-durable" });
         // Some machines need a map with more than one leaf.
         var length = _random.Next(3) == 0 ? (16 << 20) + _random.Next(2 << 20) : _random.Next(1, 3 << 20);
         _machine = _host.AddMachine(DiskContent.Create(_random, length, _random.Next(2, 7)), DiskContent.Create(_random, 700_001, 2));
@@ -42,7 +43,7 @@ internal sealed class CrashRun : IAsyncDisposable
         _store = new SimulatedStore();
     }
 
-    /// <summary>Operations of all lives of the store.</summary>
+    /// <summary>Operations of store and databases in all lives.</summary>
     public long Operations { get; private set; }
 
     /// <returns>The first operation after the installation, and the one after the last.</returns>
@@ -53,7 +54,7 @@ internal sealed class CrashRun : IAsyncDisposable
         _store = _store.Kill(OptionsOf(_power));
         await _site.BootAsync(_store, _power, false, false);
         await _host.EnrollAsync();
-        var first = _store.Operations;
+        var first = _power.Operations;
         _power.FailsAt = _plan?.At;
         await BackUpAsync();
         Change();
@@ -61,7 +62,7 @@ internal sealed class CrashRun : IAsyncDisposable
         Change();
         // Also what was written while the power was off reaches the next point.
         var last = await BackUpAsync();
-        var end = _store.Operations;
+        var end = _power.Operations;
         if (_plan is not null && _power.FailsAt is not null)
         {
             throw new RefutedException($"The run ended before operation {_plan.At}: trials are not repeatable.");
@@ -77,12 +78,13 @@ internal sealed class CrashRun : IAsyncDisposable
         {
             throw new RefutedException($"Point {last} cannot be restored: {failure.Message}");
         }
-        Operations += _store.Operations;
+        Operations += _power.Operations;
         return (first, end);
     }
 
     public async ValueTask DisposeAsync()
     {
+        _proven.Dispose();
         _host.Dispose();
         await _site.DisposeAsync();
     }
@@ -93,6 +95,7 @@ internal sealed class CrashRun : IAsyncDisposable
         while (true)
         {
             using var stop = new CancellationTokenSource();
+            var sessions = _host.Acknowledged.Sessions;
             var running = _host.BackUpAsync(_machine, stop.Token);
             await Task.WhenAny(running, _power.WentOff);
             if (!_power.IsOff)
@@ -102,11 +105,17 @@ internal sealed class CrashRun : IAsyncDisposable
             if (_plan!.AgentGoesOn)
             {
                 await RebootAsync();
+                await Task.WhenAny(running);
+                // A run gives up when it cannot even begin; once it has a session it has to end well.
+                if (_host.Acknowledged.Sessions == sessions && IsCutShort(running.Exception?.InnerException))
+                {
+                    continue;
+                }
                 return await running;
             }
             await stop.CancelAsync();
             await Task.WhenAny(running);
-            if (running.IsFaulted && running.Exception.InnerException is not FaultException)
+            if (running.IsFaulted && running.Exception.InnerException is not (FaultException or SimulatedCrashException))
             {
                 throw running.Exception.InnerException!;
             }
@@ -118,6 +127,8 @@ internal sealed class CrashRun : IAsyncDisposable
             }
         }
     }
+
+    private static bool IsCutShort(Exception? failure) => failure is SimulatedCrashException or FaultException { Reason: FaultReason.Unavailable };
 
     private async Task RebootAsync()
     {
@@ -148,7 +159,7 @@ internal sealed class CrashRun : IAsyncDisposable
     /// <summary>The power returns: what the store holds now must be sound before anybody repairs anything.</summary>
     private async Task TurnOnAsync(long? failsAt)
     {
-        Operations += _store.Operations;
+        Operations += _power.Operations;
         _power = new Power();
         _store = _plan!.Survivor(_store, OptionsOf(_power));
         _power.FailsAt = failsAt;
@@ -161,7 +172,7 @@ internal sealed class CrashRun : IAsyncDisposable
         census.RequireAcknowledged(_host.Acknowledged);
         foreach (var (point, manifest) in census.Points)
         {
-            census.RequirePoint(manifest, _site.Escrow, _host.Sources[point].Disks);
+            census.RequirePoint(manifest, _site.Escrow, _host.Sources[point].Disks, _proven);
         }
     }
 

@@ -106,9 +106,10 @@ internal sealed class FlipRun : IAsyncDisposable
 
     private async Task RequireSoundAsync()
     {
+        using var proven = new ProvenObjects();
         foreach (var (point, manifest) in _census.Points)
         {
-            _census.RequirePoint(manifest, _site.Escrow, _host.Sources[point].Disks);
+            _census.RequirePoint(manifest, _site.Escrow, _host.Sources[point].Disks, proven);
         }
         foreach (var withKeys in new[] { false, true })
         {

@@ -17,6 +17,9 @@ internal sealed class Acknowledged
     /// <summary>Key objects that were taken.</summary>
     public List<byte[]> Keys { get; } = [];
 
+    /// <summary>Sessions that were opened or resumed.</summary>
+    public long Sessions { get; set; }
+
     /// <summary>Bytes that travelled, whether or not they were acknowledged.</summary>
     public long BytesSent { get; private set; }
 

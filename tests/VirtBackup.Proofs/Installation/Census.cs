@@ -37,6 +37,12 @@ internal sealed class Census
 
     public Dictionary<Id16, Manifest> Points { get; } = [];
 
+    /// <summary>Points that can be brought back: their manifests lie in the trash, and not at their own keys.</summary>
+    public Dictionary<Id16, Manifest> Forgotten { get; } = [];
+
+    /// <summary>Objects on their way out.</summary>
+    public List<string> Trash { get; } = [];
+
     public Dictionary<string, List<StoredRecord>> Packs { get; } = new(StringComparer.Ordinal);
 
     /// <exception cref="RefutedException">An object is not sound.</exception>
@@ -57,6 +63,10 @@ internal sealed class Census
             {
                 throw new RefutedException($"The object {key} is not sound: {fault.Message}");
             }
+        }
+        foreach (var point in census.Points.Keys)
+        {
+            census.Forgotten.Remove(point);
         }
         return census;
     }
@@ -82,15 +92,16 @@ internal sealed class Census
     /// <param name="manifest">One of <see cref="Points"/>.</param>
     /// <param name="escrow">The keys.</param>
     /// <param name="source">The disks as they were.</param>
+    /// <param name="proven">What other censuses have found already.</param>
     /// <exception cref="RefutedException">It is not the source, or not all of it.</exception>
-    public void RequirePoint(Manifest manifest, EscrowKeys escrow, IReadOnlyDictionary<Id16, byte[]> source)
+    public void RequirePoint(Manifest manifest, EscrowKeys escrow, IReadOnlyDictionary<Id16, byte[]> source, ProvenObjects proven)
     {
         var head = manifest.Head;
         try
         {
-            ManifestSealing.VerifySignature(manifest, Require(ObjectKeys.Agent(head.AgentKeyId)));
+            proven.RequireSignature(manifest, Require(ObjectKeys.Agent(head.AgentKeyId)));
             var vmKeys = head.Epochs.ToDictionary(
-                epoch => epoch, epoch => KeySealing.Open(KeyObject.Parse(Require(ObjectKeys.VmKey(head.Vm, epoch, escrow.RestoreKey.Public.Id))), escrow.RestoreKey));
+                epoch => epoch, epoch => proven.Open(Require(ObjectKeys.VmKey(head.Vm, epoch, escrow.RestoreKey.Public.Id)), escrow.RestoreKey));
             _ = ManifestSealing.Open(manifest, vmKeys[head.BodyEpoch]);
             using var idKey = escrow.Root.DeriveIdKey(head.Scope, head.IdGeneration);
             using var ring = new ChunkKeyRing([idKey]);
@@ -139,6 +150,12 @@ internal sealed class Census
         {
             throw new RefutedException($"The controller has said that point {lost} is committed, but its manifest is not stored.");
         }
+        RequireUploads(acknowledged);
+    }
+
+    /// <summary>Proves that keys and records that were acknowledged are there.</summary>
+    public void RequireUploads(Acknowledged acknowledged)
+    {
         foreach (var bytes in acknowledged.Keys)
         {
             var key = KeyObject.Parse(bytes);
@@ -223,10 +240,26 @@ internal sealed class Census
         {
             _ = RepositoryHead.Parse(bytes);
         }
+        else if (key.StartsWith(ObjectKeys.TrashPrefix, StringComparison.Ordinal))
+        {
+            ReadTrash(key, bytes);
+        }
         else
         {
-            Require(ObjectKeys.TryParseOwner(key, out _), key, "has no place in a repository");
+            Require(ObjectKeys.TryParseOwner(key, out _) || ObjectKeys.TryParseLock(key, out _, out _), key, "has no place in a repository");
         }
+    }
+
+    private void ReadTrash(string key, byte[] bytes)
+    {
+        if (!ObjectKeys.TryParseManifest(key[ObjectKeys.TrashPrefix.Length..], out var vm, out var point))
+        {
+            Trash.Add(key);
+            return;
+        }
+        var manifest = Manifest.Parse(bytes);
+        Require(manifest.Head.Vm == vm && manifest.Head.Point == point, key, "is another point's manifest");
+        Forgotten.Add(point, manifest);
     }
 
     private void ReadPack(string key, Id32 hash, byte[] bytes)

@@ -10,6 +10,7 @@ using VirtBackup.Agent.Tests.Fakes;
 using VirtBackup.Controller;
 using VirtBackup.Core;
 using VirtBackup.Format.Keys;
+using VirtBackup.Format.Maps;
 using VirtBackup.Identity;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Agent.V1;
@@ -18,26 +19,47 @@ using VirtBackup.Protocol.Transport;
 
 namespace VirtBackup.Proofs.Installation;
 
+/// <summary>How a host differs from the usual one.</summary>
+internal sealed record HostOptions
+{
+    public string Name { get; init; } = "host-1";
+
+    /// <summary>How its agent cuts disks.</summary>
+    public MapShape Shape { get; init; } = MapShape.Default;
+
+    /// <summary>The weather between it and the controller.</summary>
+    public Random Weather { get; init; } = new(0);
+
+    /// <summary>Planted defect: what has arrived is called durable.</summary>
+    public bool AcknowledgeEarly { get; init; }
+}
+
 /// <summary>A host with the real agent's runs, machines in memory, and what they looked like at every point.</summary>
 internal sealed class Host : IDisposable
 {
-    private const string Name = "host-1";
-
     private readonly Site _site;
     private readonly IEntropy _entropy;
     private readonly TimeProvider _time;
-    private readonly ECDsa _signer = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-    private readonly ECDsa _tlsKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+    private readonly HostOptions _options;
+    private readonly ECDsa _signer;
+    private readonly ECDsa _tlsKey;
     private readonly MemoryBases _bases = new();
-    private readonly IStoreTransport _transport;
-    private BackupContext _context = null!;
+    private readonly Queue<JobReport> _unheard = new();
 
-    public Host(Site site, IEntropy entropy, TimeProvider time, bool acknowledgeEarly = false)
+    public Host(Site site, IEntropy entropy, TimeProvider time, HostOptions? options = null)
     {
-        (_site, _entropy, _time) = (site, entropy, time);
-        _transport = new StoreTransport(site, this, Acknowledged, acknowledgeEarly);
-        Start();
+        (_site, _entropy, _time, _options) = (site, entropy, time, options ?? new HostOptions());
+        (_signer, _tlsKey) = (CreateKey(), CreateKey());
+        Life = Begin();
     }
+
+    public string Name => _options.Name;
+
+    /// <summary>The agent's present process.</summary>
+    public AgentLife Life { get; private set; }
+
+    /// <summary>Whether that process has told the controller of its machines.</summary>
+    public bool IsConnected { get; private set; }
 
     public Acknowledged Acknowledged { get; } = new();
 
@@ -58,7 +80,10 @@ internal sealed class Host : IDisposable
     /// <summary>The agent's process begins anew: it knows what it has saved.</summary>
     public async Task RestartAsync(bool enroll)
     {
-        Start();
+        Life.End();
+        _unheard.Clear();
+        Life = Begin();
+        IsConnected = false;
         await (enroll ? EnrollAsync() : ConnectAsync());
     }
 
@@ -85,21 +110,32 @@ internal sealed class Host : IDisposable
 
     /// <summary>One backup, from the operator's order to the agent's report; of the job that a former process left, if there is one.</summary>
     /// <returns>The recovery point.</returns>
-    public async Task<Id16> BackUpAsync(FakeHypervisor machine, CancellationToken cancellationToken)
+    /// <exception cref="FaultException">It failed, and was reported so.</exception>
+    public async Task<Id16> BackUpAsync(FakeHypervisor machine, CancellationToken cancellationToken, bool full = false)
     {
+        var life = Life;
+        await ReportAsync(null);
         var job = Assignments().FirstOrDefault(job => job.Backup?.VmId == machine.Machine.ToString());
         if (job is null)
         {
-            var ordered = (await _site.Role.Admin.StartBackupAsync(new StartBackupRequest { Vm = machine.Machine.ToString() }, CancellationToken.None)).Job;
+            var order = new StartBackupRequest { Vm = machine.Machine.ToString(), Options = new BackupOptions { Full = full } };
+            var ordered = (await _site.Role.Admin.StartBackupAsync(order, CancellationToken.None)).Job;
             job = Assignments().Single(job => job.JobId == ordered.JobId);
         }
-        await ReportAsync(job, report => report.State = JobState.Running);
+        await ReportAsync(ReportOf(job, report => report.State = JobState.Running));
         var point = Id16.Parse(job.Backup.PointId);
         Sources[point] = (machine.Machine, machine.Disks.ToDictionary(disk => disk.Summary.Id, disk => disk.Content.ToArray()));
-        var result = await new BackupRun(_context, machine, job, machine.Machine, point, new RunProgress()).RunAsync(cancellationToken);
-        if (_site.Connect() is not null)
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, life.Over);
+        try
         {
-            await ReportAsync(job, report => report.Backup = result);
+            var hypervisor = new MortalHypervisor(machine, life);
+            var result = await new BackupRun(life.Context, hypervisor, job, machine.Machine, point, new RunProgress()).RunAsync(stop.Token);
+            await ReportAsync(ReportOf(job, report => report.Backup = result), life);
+        }
+        catch (FaultException fault)
+        {
+            await ReportAsync(ReportOf(job, report => (report.State, report.FailureMessage) = (JobState.Failed, fault.Message)), life);
+            throw;
         }
         return point;
     }
@@ -110,6 +146,7 @@ internal sealed class Host : IDisposable
     /// <param name="writeWrongly">Planted defect: the last byte of every chunk is written wrongly.</param>
     public async Task<RestoreOutcome> RestoreAsync(FakeHypervisor machine, Id16 point, bool writeWrongly = false)
     {
+        var life = Life;
         var ordered = (await _site.Role.Admin.StartRestoreAsync(new StartRestoreRequest { Point = point.ToString(), Agent = Name }, CancellationToken.None)).Job;
         var job = Assignments().Single(job => job.JobId == ordered.JobId);
         var target = new RestoreTarget(machine, writeWrongly);
@@ -117,36 +154,86 @@ internal sealed class Host : IDisposable
         try
         {
             var run = new RestoreRun(
-                _context, [target], job.JobId, job.Attempt, machine.Machine, point, new RestoreOptions { Folder = "/restored" }, new RunProgress());
-            var result = await run.RunAsync(CancellationToken.None);
-            await ReportAsync(job, report => report.Restore = result);
+                life.Context, [target], job.JobId, job.Attempt, machine.Machine, point, new RestoreOptions { Folder = "/restored" }, new RunProgress());
+            var result = await run.RunAsync(life.Over);
+            await ReportAsync(ReportOf(job, report => report.Restore = result), life);
         }
         catch (FaultException fault)
         {
             failure = fault;
-            await ReportAsync(job, report => (report.State, report.FailureMessage) = (JobState.Failed, fault.Message));
+            await ReportAsync(ReportOf(job, report => (report.State, report.FailureMessage) = (JobState.Failed, fault.Message)), life);
         }
         return new RestoreOutcome(failure, target.Writes);
     }
 
     public void Dispose()
     {
-        _context.VmKeys.Dispose();
+        Life.Dispose();
         _signer.Dispose();
         _tlsKey.Dispose();
     }
 
     private Google.Protobuf.Collections.RepeatedField<Protocol.Agent.V1.Job> Assignments() => _site.Role.Jobs.GetAssignments(Name).Jobs;
 
-    private async Task ReportAsync(Protocol.Agent.V1.Job job, Action<JobReport> more)
+    private static JobReport ReportOf(Protocol.Agent.V1.Job job, Action<JobReport> more)
     {
         var report = new JobReport { JobId = job.JobId, Attempt = job.Attempt, State = JobState.Succeeded };
         more(report);
-        await _site.Role.Jobs.ReportAsync(Caller, report, CancellationToken.None);
+        return report;
     }
 
-    private void Start() => _context = new BackupContext(
-        Name, _transport, _bases, new VmKeyRing(_time, _entropy), _signer, KeyId.Compute(_signer.ExportSubjectPublicKeyInfo()), new CaptureTools(_time, _entropy, 1));
+    /// <summary>Tells the controller, now or when it is there again. The dead tell nothing.</summary>
+    private async Task ReportAsync(JobReport? report, AgentLife? life = null)
+    {
+        if (life is { IsOver: true })
+        {
+            return;
+        }
+        if (report is not null)
+        {
+            _unheard.Enqueue(report);
+        }
+        while (_unheard.TryPeek(out var next) && _site.Connect() is var (role, power))
+        {
+            try
+            {
+                await role.Jobs.ReportAsync(Caller, next, CancellationToken.None).AsTask().WaitAsync(power.Off);
+            }
+            catch (Exception) when (power.IsOff)
+            {
+                return;
+            }
+            catch (FaultException)
+            {
+                // The controller knows better: the job is over, or was lost with its catalog.
+            }
+            if (_unheard.TryPeek(out var first) && ReferenceEquals(first, next))
+            {
+                _unheard.Dequeue();
+            }
+        }
+    }
+
+    private AgentLife Begin()
+    {
+        var cable = new Cable(_options.Weather, _time);
+        var tools = new CaptureTools(_time, _entropy, 1) { Shape = _options.Shape };
+        var transport = new StoreTransport(_site, this, cable, Acknowledged, _options.AcknowledgeEarly);
+        var life = new AgentLife(
+            cable, new BackupContext(Name, transport, _bases, new VmKeyRing(_time, _entropy), _signer, KeyId.Compute(_signer.ExportSubjectPublicKeyInfo()), tools));
+        cable.Died = life.End;
+        return life;
+    }
+
+    /// <summary>The same key for the same seed, so that objects that its id names are listed in the same order.</summary>
+    private ECDsa CreateKey()
+    {
+        var scalar = new byte[32];
+        _entropy.Fill(scalar);
+        // Below the order of the group.
+        scalar[0] &= 0x7f;
+        return ECDsa.Create(new ECParameters { Curve = ECCurve.NamedCurves.nistP256, D = scalar });
+    }
 
     /// <summary>Connects as a new process, tells which machines there are, and leaves.</summary>
     private async Task ConnectAsync()
@@ -166,6 +253,7 @@ internal sealed class Host : IDisposable
         control.Say(new ConnectRequest { Inventory = inventory });
         control.Say(new ConnectRequest { Goodbye = new Goodbye() });
         await _site.Role.Agents.ConnectAsync(Caller, control, CancellationToken.None);
+        IsConnected = true;
     }
 
     private sealed class ControlPipe : IServerDuplex<ConnectRequest, ConnectResponse>

@@ -37,6 +37,9 @@ internal sealed class Site : IAsyncDisposable
 
     public EscrowKeys Escrow { get; }
 
+    /// <summary>The present store.</summary>
+    public IObjectStore Store { get; private set; } = null!;
+
     public BackupRepository Repository { get; private set; } = null!;
 
     public ControllerRole Role => _running?.Role ?? throw new InvalidOperationException("The controller is down.");
@@ -52,9 +55,10 @@ internal sealed class Site : IAsyncDisposable
     }
 
     /// <summary>Starts the controller on a store. What ran before must have lost its power.</summary>
-    public async Task BootAsync(IObjectStore store, Power power, bool loseIndex, bool loseCatalog)
+    public async Task BootAsync(IObjectStore store, Power power, bool loseIndex, bool loseCatalog, bool rebuild = false)
     {
         _running = null;
+        Store = store;
         if (loseIndex)
         {
             _index = NewIndex();
@@ -64,7 +68,7 @@ internal sealed class Site : IAsyncDisposable
             _catalog = NewCatalog();
         }
         Repository = await BackupRepository.OpenAsync(
-            store, new PoweredDatabase(_index, power), new RepositoryOptions { PackBytesTarget = _packBytes }, _time, _entropy, CancellationToken.None);
+            store, new PoweredDatabase(_index, power), new RepositoryOptions { PackBytesTarget = _packBytes, RebuildIndex = rebuild }, _time, _entropy, CancellationToken.None);
         var role = new ControllerRole(new ControllerParts
         {
             Identity = new ControllerIdentity(Repository.Head.Uuid, "1.0.0", "127.0.0.1:7443", "memory"),

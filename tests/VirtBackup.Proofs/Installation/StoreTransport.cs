@@ -1,6 +1,8 @@
+using System.Runtime.CompilerServices;
 using VirtBackup.Controller;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
+using VirtBackup.Proofs.Simulation;
 using VirtBackup.Protocol.Store.V1;
 using VirtBackup.Protocol.Transport;
 using VirtBackup.Repository.Reading;
@@ -10,40 +12,44 @@ namespace VirtBackup.Proofs.Installation;
 
 /// <summary>
 /// The agent's way to the controller, in memory: calls the role as the gRPC services do. While the controller is down,
-/// and when it goes down during a call, the call fails as a broken connection does.
+/// when it goes down during a call, and when the cable loses a message, the call fails as a broken connection does.
 /// </summary>
-internal sealed class StoreTransport(Site site, Host host, Acknowledged acknowledged, bool acknowledgeEarly) : IStoreTransport
+internal sealed class StoreTransport(Site site, Host host, Cable cable, Acknowledged acknowledged, bool acknowledgeEarly) : IStoreTransport
 {
     public async ValueTask<FindRecoveryPointsResponse> FindRecoveryPointsAsync(FindRecoveryPointsRequest request, CancellationToken cancellationToken)
     {
-        var response = await CallAsync(role => role.Store.FindRecoveryPointsAsync(host.Caller, request, cancellationToken), cancellationToken);
+        var response = await CallAsync("settle", role => role.Store.FindRecoveryPointsAsync(host.Caller, request, cancellationToken), cancellationToken);
         acknowledged.Points.UnionWith(response.CommittedPointIds.Select(Id16.Parse));
         return response;
     }
 
-    public ValueTask<BeginSessionResponse> BeginSessionAsync(BeginSessionRequest request, CancellationToken cancellationToken) =>
-        CallAsync(role => role.Store.BeginSessionAsync(host.Caller, request, cancellationToken), cancellationToken);
+    public async ValueTask<BeginSessionResponse> BeginSessionAsync(BeginSessionRequest request, CancellationToken cancellationToken)
+    {
+        var response = await CallAsync("session", role => role.Store.BeginSessionAsync(host.Caller, request, cancellationToken), cancellationToken);
+        acknowledged.Sessions++;
+        return response;
+    }
 
     public async ValueTask<PutKeyResponse> PutKeyAsync(PutKeyRequest request, CancellationToken cancellationToken)
     {
-        var response = await CallAsync(role => role.Store.PutKeyAsync(host.Caller, request, cancellationToken), cancellationToken);
+        var response = await CallAsync("keys", role => role.Store.PutKeyAsync(host.Caller, request, cancellationToken), cancellationToken);
         acknowledged.Keys.Add(request.KeyObject.ToByteArray());
         return response;
     }
 
     public ValueTask<ProbeChunksResponse> ProbeChunksAsync(ProbeChunksRequest request, CancellationToken cancellationToken) =>
-        CallAsync(role => role.Store.ProbeChunksAsync(host.Caller, request, cancellationToken), cancellationToken);
+        CallAsync("probe", role => role.Store.ProbeChunksAsync(host.Caller, request, cancellationToken), cancellationToken);
 
     public IDuplex<UploadRecordsRequest, UploadRecordsResponse> UploadRecords(CancellationToken cancellationToken)
     {
-        var pipe = new UploadPipe(acknowledged, acknowledgeEarly);
+        var pipe = new UploadPipe(acknowledged, cable, acknowledgeEarly);
         _ = ServeAsync(pipe, cancellationToken);
         return pipe;
     }
 
     public async ValueTask<CommitRecoveryPointResponse> CommitRecoveryPointAsync(CommitRecoveryPointRequest request, CancellationToken cancellationToken)
     {
-        var response = await CallAsync(role => role.Store.CommitRecoveryPointAsync(host.Caller, request, cancellationToken), cancellationToken);
+        var response = await CallAsync("commit", role => role.Store.CommitRecoveryPointAsync(host.Caller, request, cancellationToken), cancellationToken);
         var bytes = request.Manifest.ToByteArray();
         var point = Manifest.Parse(bytes).Head.Point;
         acknowledged.Commits[point] = bytes;
@@ -52,46 +58,69 @@ internal sealed class StoreTransport(Site site, Host host, Acknowledged acknowle
     }
 
     public ValueTask<AbandonSessionResponse> AbandonSessionAsync(AbandonSessionRequest request, CancellationToken cancellationToken) =>
-        CallAsync(role => role.Store.AbandonSessionAsync(host.Caller, request), cancellationToken);
+        CallAsync("session", role => role.Store.AbandonSessionAsync(host.Caller, request), cancellationToken);
 
     public ValueTask<ReadManifestResponse> ReadManifestAsync(ReadManifestRequest request, CancellationToken cancellationToken) =>
-        CallAsync(role => role.Store.ReadManifestAsync(host.Caller, request, cancellationToken), cancellationToken);
+        CallAsync("read", role => role.Store.ReadManifestAsync(host.Caller, request, cancellationToken), cancellationToken);
 
     public IAsyncEnumerable<ReadOnlyMemory<byte>> ReadMapNodesAsync(ReadMapNodesRequest request, CancellationToken cancellationToken) =>
-        ReadAsync(role => role.Store.ReadMapNodesAsync(host.Caller, request, cancellationToken));
+        ReadAsync(role => role.Store.ReadMapNodesAsync(host.Caller, request, cancellationToken), cancellationToken);
 
     public IAsyncEnumerable<ReadOnlyMemory<byte>> ReadRecordsAsync(ReadRecordsRequest request, CancellationToken cancellationToken) =>
-        ReadAsync(role => role.Store.ReadRecordsAsync(host.Caller, request, cancellationToken));
+        ReadAsync(role => role.Store.ReadRecordsAsync(host.Caller, request, cancellationToken), cancellationToken);
 
-    private static FaultException Unreachable() => new(FaultReason.Unavailable, "The controller cannot be reached.");
-
-    private async ValueTask<T> CallAsync<T>(Func<ControllerRole, ValueTask<T>> call, CancellationToken cancellationToken)
+    private async ValueTask<T> CallAsync<T>(string stage, Func<ControllerRole, ValueTask<T>> call, CancellationToken cancellationToken)
     {
         await Task.Yield();
         cancellationToken.ThrowIfCancellationRequested();
-        var (role, power) = site.Connect() ?? throw Unreachable();
+        await cable.PassAsync(cancellationToken);
+        var (role, power) = site.Connect() ?? throw Cable.Unreachable();
+        Stage.Enter(stage);
         try
         {
             // A call that the power failure left hanging never ends by itself.
             var response = await call(role).AsTask().WaitAsync(power.Off);
-            return power.IsOff ? throw Unreachable() : response;
+            if (power.IsOff)
+            {
+                throw Cable.Unreachable();
+            }
+            await cable.PassAsync(cancellationToken);
+            return response;
         }
         catch (Exception failure) when (power.IsOff && !cancellationToken.IsCancellationRequested && failure is SimulatedCrashException or OperationCanceledException)
         {
-            throw Unreachable();
+            throw Cable.Unreachable();
         }
     }
 
-    private async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync(Func<ControllerRole, IAsyncEnumerable<PooledSlice>> read)
+    private async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync(
+        Func<ControllerRole, IAsyncEnumerable<PooledSlice>> read, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         await Task.Yield();
-        var (role, power) = site.Connect() ?? throw Unreachable();
-        await foreach (var slice in read(role))
+        await cable.PassAsync(cancellationToken);
+        var (role, power) = site.Connect() ?? throw Cable.Unreachable();
+        Stage.Enter("read");
+        await using var slices = read(role).GetAsyncEnumerator(cancellationToken);
+        while (await MoveAsync(slices, power, cancellationToken))
         {
-            using (slice)
+            using var slice = slices.Current;
+            if (power.IsOff || cable.Breaks())
             {
-                yield return power.IsOff ? throw Unreachable() : slice.Memory;
+                throw Cable.Unreachable();
             }
+            yield return slice.Memory;
+        }
+    }
+
+    private static async ValueTask<bool> MoveAsync(IAsyncEnumerator<PooledSlice> slices, Power power, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await slices.MoveNextAsync();
+        }
+        catch (Exception failure) when (power.IsOff && !cancellationToken.IsCancellationRequested && failure is SimulatedCrashException or OperationCanceledException)
+        {
+            throw Cable.Unreachable();
         }
     }
 
@@ -100,10 +129,12 @@ internal sealed class StoreTransport(Site site, Host host, Acknowledged acknowle
         await Task.Yield();
         if (site.Connect() is not (var role, var power))
         {
-            pipe.End(Unreachable());
+            pipe.End(Cable.Unreachable());
             return;
         }
-        await using var broken = power.Off.Register(() => pipe.End(Unreachable()));
+        Stage.Enter("upload");
+        await using var broken = power.Off.Register(() => pipe.End(Cable.Unreachable()));
+        await using var cut = cable.Dead.Register(() => pipe.End(Cable.Unreachable()));
         try
         {
             await role.Store.UploadRecordsAsync(host.Caller, pipe, cancellationToken);
@@ -111,7 +142,7 @@ internal sealed class StoreTransport(Site site, Host host, Acknowledged acknowle
         }
         catch (Exception failure) when (failure is SimulatedCrashException || power.IsOff)
         {
-            pipe.End(Unreachable());
+            pipe.End(Cable.Unreachable());
         }
         catch (OperationCanceledException)
         {

@@ -9,8 +9,9 @@ namespace VirtBackup.Proofs.Installation;
 
 /// <summary>An upload stream in memory: both of its ends, and a witness of what was sent and acknowledged.</summary>
 /// <param name="acknowledged">The witness.</param>
+/// <param name="cable">Delays messages and cuts the stream.</param>
 /// <param name="acknowledgeEarly">Planted defect: what has arrived is called durable.</param>
-internal sealed class UploadPipe(Acknowledged acknowledged, bool acknowledgeEarly)
+internal sealed class UploadPipe(Acknowledged acknowledged, Cable cable, bool acknowledgeEarly)
     : IDuplex<UploadRecordsRequest, UploadRecordsResponse>, IServerDuplex<UploadRecordsRequest, UploadRecordsResponse>
 {
     private const int Window = 16;
@@ -42,6 +43,10 @@ internal sealed class UploadPipe(Acknowledged acknowledged, bool acknowledgeEarl
         var copy = new UploadRecordsRequest(message) { Data = ByteString.CopyFrom(message.Data.Span) };
         try
         {
+            if (cable.Breaks())
+            {
+                End(Cable.Unreachable());
+            }
             await _up.Writer.WriteAsync(copy, cancellationToken);
         }
         catch (ChannelClosedException closed)
@@ -58,7 +63,16 @@ internal sealed class UploadPipe(Acknowledged acknowledged, bool acknowledgeEarl
         return ValueTask.CompletedTask;
     }
 
-    public IAsyncEnumerable<UploadRecordsResponse> ReceiveAsync(CancellationToken cancellationToken) => _down.Reader.ReadAllAsync(cancellationToken);
+    public async IAsyncEnumerable<UploadRecordsResponse> ReceiveAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        while (await _down.Reader.WaitToReadAsync(cancellationToken))
+        {
+            while (_down.Reader.TryRead(out var message))
+            {
+                yield return message;
+            }
+        }
+    }
 
     public ValueTask DisposeAsync()
     {
@@ -69,13 +83,16 @@ internal sealed class UploadPipe(Acknowledged acknowledged, bool acknowledgeEarl
     async IAsyncEnumerable<UploadRecordsRequest> IServerDuplex<UploadRecordsRequest, UploadRecordsResponse>.ReceiveAsync(
         [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        await foreach (var message in _up.Reader.ReadAllAsync(cancellationToken))
+        while (await _up.Reader.WaitToReadAsync(cancellationToken))
         {
-            if (acknowledgeEarly && _credit > 0)
+            while (_up.Reader.TryRead(out var message))
             {
-                Deliver(new LaneState { Lane = _lane, CreditOffset = _credit });
+                if (acknowledgeEarly && _credit > 0)
+                {
+                    Deliver(new LaneState { Lane = _lane, CreditOffset = _credit });
+                }
+                yield return message;
             }
-            yield return message;
         }
     }
 
@@ -93,7 +110,11 @@ internal sealed class UploadPipe(Acknowledged acknowledged, bool acknowledgeEarl
         {
             state.DurableOffset = (ulong)acknowledged.LengthOf(_session, _lane);
         }
-        if (_down.Writer.TryWrite(new UploadRecordsResponse { State = state }))
+        if (cable.Dead.IsCancellationRequested)
+        {
+            End(Cable.Unreachable());
+        }
+        else if (_down.Writer.TryWrite(new UploadRecordsResponse { State = state }))
         {
             acknowledged.Durable(_session, _lane, (long)state.DurableOffset);
         }

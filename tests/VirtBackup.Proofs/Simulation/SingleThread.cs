@@ -1,22 +1,17 @@
-using System.Diagnostics;
 using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.Simulation;
 
 /// <summary>
 /// Runs async code on one thread in a fixed order, with a clock of its own that jumps to the next timer when there is
-/// nothing else to do.
+/// nothing else to do. One at a time in a process, because it holds the thread pool.
 /// </summary>
 internal sealed class SingleThread : SynchronizationContext
 {
-    /// <summary>Work that left the thread for a moment (a cancellation's callbacks, a file) gets this long to come back.</summary>
-    private static readonly TimeSpan Grace = TimeSpan.FromMilliseconds(4);
-
     private static readonly TimeSpan StuckMax = TimeSpan.FromSeconds(60);
 
     private readonly Queue<(SendOrPostCallback Callback, object? State)> _work = new();
-    private readonly Lock _gate = new();
-    private readonly SemaphoreSlim _arrived = new(0);
+    private readonly object _gate = new();
 
     public SingleThread() => Clock = new VirtualClock(this);
 
@@ -30,8 +25,9 @@ internal sealed class SingleThread : SynchronizationContext
         SetSynchronizationContext(thread);
         try
         {
+            using var pool = new TamedPool();
             var task = main(thread);
-            thread.RunUntil(task);
+            thread.RunUntil(task, pool);
             task.GetAwaiter().GetResult();
         }
         finally
@@ -45,37 +41,45 @@ internal sealed class SingleThread : SynchronizationContext
         lock (_gate)
         {
             _work.Enqueue((d, state));
+            Monitor.Pulse(_gate);
         }
-        _arrived.Release();
     }
 
     public override void Send(SendOrPostCallback d, object? state) => throw new NotSupportedException("Nothing may block the only thread.");
 
     public override SynchronizationContext CreateCopy() => this;
 
-    private void RunUntil(Task task)
+    private void RunUntil(Task task, TamedPool pool)
     {
-        var idleSince = Stopwatch.GetTimestamp();
+        pool.Drain();
         while (!task.IsCompleted)
         {
-            if (_arrived.Wait(Grace))
+            if (TryTake(out var next))
             {
-                (SendOrPostCallback Callback, object? State) next;
-                lock (_gate)
-                {
-                    next = _work.Dequeue();
-                }
                 next.Callback(next.State);
-                idleSince = Stopwatch.GetTimestamp();
+                pool.Drain();
             }
-            else if (Clock.Advance())
-            {
-                idleSince = Stopwatch.GetTimestamp();
-            }
-            else if (Stopwatch.GetElapsedTime(idleSince) > StuckMax)
+            else if (!Clock.Advance() && !IsWoken())
             {
                 throw new RefutedException("Everything waits for something that never comes.");
             }
+        }
+    }
+
+    /// <summary>Only files, and the time of the real world, come neither from this thread nor from the pool.</summary>
+    private bool IsWoken()
+    {
+        lock (_gate)
+        {
+            return _work.Count > 0 || Monitor.Wait(_gate, StuckMax);
+        }
+    }
+
+    private bool TryTake(out (SendOrPostCallback Callback, object? State) next)
+    {
+        lock (_gate)
+        {
+            return _work.TryDequeue(out next);
         }
     }
 }

@@ -27,4 +27,8 @@ public interface IProof
 }
 
 /// <summary>The claim under proof does not hold, or could not be shown.</summary>
-public sealed class RefutedException(string message) : Exception(message);
+public sealed class RefutedException(string message) : Exception(message)
+{
+    /// <summary>The trial that refutes it; null: the one begun last.</summary>
+    public int? Trial { get; init; }
+}

@@ -65,7 +65,7 @@ public static class ProofProgram
         catch (Exception failure)
 #pragma warning restore CA1031
         {
-            var trial = options.StartTrial + Math.Max(0, begun - 1);
+            var trial = (failure as RefutedException)?.Trial ?? options.StartTrial + Math.Max(0, begun - 1);
             Console.WriteLine(failure is RefutedException ? failure.Message : failure.ToString());
             Console.WriteLine($"Again: tests/proofs/{proof.Name}.sh --seed {options.Seed} --start-trial {trial} --trials 1"
                 + $"{(options.Short ? " --short" : "")}{(options.Sabotage is null ? "" : $" --sabotage {options.Sabotage}")}");

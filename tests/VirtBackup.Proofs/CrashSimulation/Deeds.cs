@@ -1,0 +1,154 @@
+using VirtBackup.Agent.Tests.Fakes;
+using VirtBackup.Core;
+using VirtBackup.Proofs.Installation;
+using VirtBackup.Proofs.Simulation;
+using VirtBackup.Protocol.Admin.V1;
+using VirtBackup.Repository.Verification;
+using VirtBackup.Sealing;
+using VirtBackup.Testing.Proofs;
+using VirtBackup.Testing.Stores;
+
+namespace VirtBackup.Proofs.CrashSimulation;
+
+/// <summary>What agents and operators do, and what may come of it. A deed that the controller's fall cuts short ends without a result.</summary>
+internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger, Random random, Coverage coverage)
+{
+    private readonly HashSet<Id16> _busy = [];
+
+    /// <summary>Deeds may fail, because the weather is bad, an agent dies, or the power fails.</summary>
+    public bool MayFail { get; set; }
+
+    /// <summary>A deed of that kind, for what is free; null when there is nothing to do it for.</summary>
+    public Task? Begin(Deed deed) => deed switch
+    {
+        Deed.BackUp => Draw(hosts.SelectMany(host => host.Machines).Where(machine => !_busy.Contains(machine.Machine))) is { } machine
+            ? BackUpAsync(machine) : null,
+        Deed.Restore => DrawPoint(ledger.Visible) is { } point ? RestoreAsync(point) : null,
+        Deed.Forget => DrawPoint(ledger.Visible) is { } point ? ForgetAsync(point, false) : null,
+        Deed.Recall => DrawPoint(ledger.Forgotten) is { } point ? ForgetAsync(point, true) : null,
+        Deed.Verify => VerifyAsync(),
+        _ => null,
+    };
+
+    /// <summary>Backs up a machine after its guest has written.</summary>
+    public async Task BackUpAsync(FakeHypervisor machine)
+    {
+        _busy.Add(machine.Machine);
+        try
+        {
+            TinyDisks.Change(random, machine);
+            var host = HostOf(machine.Machine);
+            await AttemptAsync("backup", async () =>
+            {
+                var point = await host.BackUpAsync(machine, CancellationToken.None, full: random.Next(6) == 0);
+                if (!host.Acknowledged.Points.Contains(point))
+                {
+                    throw new RefutedException($"The backup of point {point} succeeded without an acknowledged commit.");
+                }
+                ledger.Committed(point);
+            });
+        }
+        finally
+        {
+            _busy.Remove(machine.Machine);
+        }
+    }
+
+    /// <summary>Restores a point; what is written is right even if it fails.</summary>
+    public async Task RestoreAsync(Id16 point)
+    {
+        _busy.Add(point);
+        try
+        {
+            var host = hosts.First(host => host.Sources.ContainsKey(point));
+            var (machine, disks) = host.Sources[point];
+            await AttemptAsync("restore", async () =>
+            {
+                var restored = await host.RestoreAsync(host.Machines.Single(candidate => candidate.Machine == machine), point);
+                restored.RequireTrue(point, disks);
+                if (restored.Failure is { } failure)
+                {
+                    throw new FaultException(failure.Reason, failure.Message, failure);
+                }
+            });
+        }
+        finally
+        {
+            _busy.Remove(point);
+        }
+    }
+
+    /// <summary>Proves that verification with all keys finds nothing wrong.</summary>
+    public async Task VerifyAsync() => await AttemptAsync("verify", async () =>
+    {
+        using var keyholder = new Keyholder(site.Store, site.Escrow);
+        using var opener = new EscrowedChunkOpener(keyholder, site.Repository.Head);
+        var options = new VerificationOptions { Signatures = new KeptSignatures(site.Store), Opener = opener };
+        var report = await site.Repository.VerifyAsync(options, CancellationToken.None);
+        if (report.DamageCount > 0)
+        {
+            throw new RefutedException($"Verification of a sound repository names damage: {report.Damages[0].ObjectKey}: {report.Damages[0].Problem}");
+        }
+    });
+
+    private async Task ForgetAsync(Id16 point, bool undo)
+    {
+        _busy.Add(point);
+        try
+        {
+            ledger.Asked(point);
+            await AttemptAsync(undo ? "recall" : "forget", async () =>
+            {
+                await site.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = point.ToString(), Undo = undo }, CancellationToken.None);
+                ledger.Answered(point, forgotten: !undo);
+            });
+        }
+        finally
+        {
+            _busy.Remove(point);
+        }
+    }
+
+    /// <summary>Runs a deed until it ends or the power does; a failure counts only when nothing excuses it.</summary>
+    private async Task AttemptAsync(string stage, Func<Task> deed)
+    {
+        Stage.Enter(stage);
+        coverage.Count($"begun:{stage}");
+        if (site.Connect() is not (_, var power))
+        {
+            return;
+        }
+        try
+        {
+            await deed();
+            coverage.Count($"done:{stage}");
+        }
+        catch (FaultException failure) when (MayFail || power.IsOff)
+        {
+            coverage.Count($"failed:{stage}");
+            _ = failure;
+        }
+        catch (OperationCanceledException) when (MayFail || power.IsOff)
+        {
+            coverage.Count($"failed:{stage}");
+        }
+        catch (SimulatedCrashException) when (power.IsOff)
+        {
+            coverage.Count($"failed:{stage}");
+        }
+    }
+
+    private Host HostOf(Id16 machine) => hosts.Single(host => host.Machines.Exists(candidate => candidate.Machine == machine));
+
+    private Id16? DrawPoint(IEnumerable<Id16> points)
+    {
+        var free = points.Where(point => !_busy.Contains(point)).ToList();
+        return free.Count == 0 ? null : free[random.Next(free.Count)];
+    }
+
+    private FakeHypervisor? Draw(IEnumerable<FakeHypervisor> machines)
+    {
+        var free = machines.ToList();
+        return free.Count == 0 ? null : free[random.Next(free.Count)];
+    }
+}

@@ -1,0 +1,260 @@
+using VirtBackup.Proofs.Installation;
+using VirtBackup.Proofs.Simulation;
+using VirtBackup.Testing.Proofs;
+using VirtBackup.Testing.Stores;
+
+namespace VirtBackup.Proofs.CrashSimulation;
+
+/// <summary>One seed: agents, machines, a drawn sequence of deeds and one failure of the power (and its echo), then every check.</summary>
+internal sealed class SimulationRun : IAsyncDisposable
+{
+    public static readonly (string Name, string What)[] Defects =
+    [
+        ("skip-file-sync", "the store does not flush files"),
+        ("skip-folder-sync", "the store does not flush folders"),
+        ("tear-on-publish", "the store gives an object its name before all of it is written"),
+        ("ack-before-durable", "the controller's word of durability comes before the store's"),
+    ];
+
+    private const int ThirdHostOneIn = 4;
+    private const int DeathAfterMax = 60;
+    private const int VerifyOneIn = 3;
+
+    private readonly SingleThread _thread;
+    private readonly Random _random;
+    private readonly string? _defect;
+    private readonly SimulationPlan _plan;
+    private readonly Coverage _coverage;
+    private readonly Site _site;
+    private readonly List<Host> _hosts = [];
+    private readonly Ledger _ledger = new();
+    private readonly ProvenObjects _proven = new();
+    private readonly Deeds _deeds;
+    private SimulatedStore _store;
+    private Power _power;
+    private bool _crashed;
+
+    public SimulationRun(SingleThread thread, ProofOptions options, int trial, Coverage coverage)
+    {
+        (_thread, _coverage, _defect) = (thread, coverage, options.Sabotage);
+        _random = options.RandomOf(trial, 0);
+        var entropy = new SeededEntropy(_random.Next());
+        _site = new Site(entropy, thread.Clock, _random.Next(4, 40) << 10);
+        for (var hosts = _random.Next(ThirdHostOneIn) == 0 ? 3 : 2; _hosts.Count < hosts;)
+        {
+            var host = new Host(_site, entropy, thread.Clock, new HostOptions
+            {
+                Name = $"host-{_hosts.Count + 1}",
+                Shape = TinyDisks.Shape,
+                Weather = new Random(_random.Next()),
+                AcknowledgeEarly = _defect == "ack-before-durable",
+            });
+            host.AddMachine([.. Enumerable.Range(0, _random.Next(1, 3)).Select(_ => TinyDisks.Create(_random))]);
+            _hosts.Add(host);
+        }
+        _plan = SimulationPlan.Draw(_random, _hosts.Count);
+        _deeds = new Deeds(_site, _hosts, _ledger, _random, coverage);
+        _power = new Power();
+        _store = new SimulatedStore();
+    }
+
+    private SimulatedCrash Crash => _plan.Crash;
+
+    public async Task RunAsync()
+    {
+        await _site.InitializeAsync(_store);
+        // A defect that is planted begins to work here: on a sound, empty repository.
+        (_power, _store) = NextLife(power => _store.Kill(OptionsOf(power)));
+        await _site.BootAsync(_store, _power, false, false);
+        foreach (var host in _hosts)
+        {
+            await host.EnrollAsync();
+        }
+        for (var i = 0; i < _plan.Steps.Count; i++)
+        {
+            if (i == Crash.Step)
+            {
+                _power.FailsAt = _power.Operations + Crash.After;
+            }
+            await RunAsync(_plan.Steps[i]);
+        }
+        if (!_crashed)
+        {
+            _coverage.Crash("nothing");
+            _power.TurnOff();
+            await SurviveAsync();
+        }
+        await RequireWorkingAsync();
+        _coverage.Count("transactions", _power.Transactions);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _proven.Dispose();
+        _hosts.ForEach(host => host.Dispose());
+        await _site.DisposeAsync();
+    }
+
+    private async Task RunAsync(SimulationStep step)
+    {
+        _thread.Clock.Skip(step.Passes);
+        // A backup whose base is forgotten meanwhile is refused.
+        _deeds.MayFail = step.BadWeather || step.Deeds.Contains(Deed.AgentDeath) || step.Deeds.Contains(Deed.Forget);
+        _hosts.ForEach(host => host.Life.Cable.IsBad = step.BadWeather);
+        if (step.Deeds.Contains(Deed.AgentDeath))
+        {
+            _hosts[_random.Next(_hosts.Count)].Life.Cable.DiesAfter = _random.Next(DeathAfterMax);
+        }
+        var running = step.Deeds.Select(_deeds.Begin).OfType<Task>().ToList();
+        if (step.Deeds.Contains(Deed.Rebuild))
+        {
+            await RestartControllerAsync();
+        }
+        var all = Task.WhenAll(running);
+        await Task.WhenAny(all, _power.WentOff);
+        if (_power.IsOff)
+        {
+            _deeds.MayFail = true;
+            await SurviveAsync();
+        }
+        await all;
+        _hosts.ForEach(host => host.Life.Cable.DiesAfter = null);
+        try
+        {
+            await RestartAgentsAsync(false);
+        }
+        catch (SimulatedCrashException)
+        {
+            await SurviveAsync();
+        }
+    }
+
+    private async Task RestartAgentsAsync(bool enroll)
+    {
+        Stage.Enter("connect");
+        foreach (var host in _hosts.Where(host => host.Life.IsOver || !host.IsConnected))
+        {
+            await host.RestartAsync(enroll);
+        }
+    }
+
+    /// <summary>Somebody restarts the controller and has the index made anew.</summary>
+    private async Task RestartControllerAsync()
+    {
+        await Task.Yield();
+        _deeds.MayFail = true;
+        if (_power.IsOff)
+        {
+            return;
+        }
+        var failsIn = _power.FailsAt - _power.Operations;
+        _power.TurnOff();
+        (_power, _store) = NextLife(power => _store.Kill(OptionsOf(power)));
+        _power.FailsAt = failsIn;
+        Stage.Enter("rebuild");
+        try
+        {
+            await _site.BootAsync(_store, _power, false, false, rebuild: true);
+        }
+        catch (SimulatedCrashException)
+        {
+            // That was the seed's crash.
+        }
+    }
+
+    /// <summary>From the failure of the power to the day after.</summary>
+    private async Task SurviveAsync()
+    {
+        _crashed = true;
+        foreach (var (host, goesOn) in _hosts.Zip(Crash.AgentsGoOn))
+        {
+            if (!goesOn)
+            {
+                host.Life.End();
+            }
+        }
+        Stage.Enter("start-up");
+        await TurnOnAsync(Crash.AgainAt);
+        try
+        {
+            await _site.BootAsync(_store, _power, Crash.LoseIndex, Crash.LoseCatalog);
+        }
+        catch (SimulatedCrashException)
+        {
+            await TurnOnAsync(null);
+            await _site.BootAsync(_store, _power, false, false);
+        }
+        _power.FailsAt = null;
+        var census = await Census.TakeAsync(_store);
+        await RequireIndexAsync(census);
+        await RestartAgentsAsync(Crash.LoseCatalog);
+    }
+
+    /// <summary>The power returns: what the store holds now must be sound before anybody repairs anything.</summary>
+    private async Task TurnOnAsync(long? failsAt)
+    {
+        (_power, _store) = NextLife(power => Crash.ProcessOnly ? _store.Kill(OptionsOf(power)) : _store.Crash(Crash.Seed, OptionsOf(power)));
+        _ledger.Require(await Census.TakeAsync(_store), _site.Escrow, _hosts, _proven);
+        _power.FailsAt = failsAt;
+    }
+
+    private (Power, SimulatedStore) NextLife(Func<Power, SimulatedStore> store)
+    {
+        _coverage.Count("transactions", _power.Transactions);
+        var power = new Power { Passed = () => _coverage.Operation(Stage.Now), Failed = () => _coverage.Crash(Stage.Now) };
+        return (power, store(power));
+    }
+
+    /// <summary>Index and catalog know what the store holds.</summary>
+    private async Task RequireIndexAsync(Census census)
+    {
+        var report = _site.Repository.OpenReport;
+        if (report.ProblemCount > 0)
+        {
+            throw new RefutedException($"After a crash the repository is damaged: {report.Problems[0]}");
+        }
+        var known = (await _site.Repository.ListPointsAsync(null, CancellationToken.None)).Select(point => point.Point).Order();
+        if (!census.Points.Keys.Order().SequenceEqual(known))
+        {
+            throw new RefutedException("After a crash the index knows other points than the store holds.");
+        }
+        var listed = await _site.Role.Catalog.Points.ListIdsAsync(CancellationToken.None);
+        var there = census.Points.Keys.Select(point => (point, false)).Concat(census.Forgotten.Keys.Select(point => (point, true)));
+        if (!there.Order().SequenceEqual(listed.Select(point => (point.Key, point.Value)).Order()))
+        {
+            throw new RefutedException("After a crash the catalog lists other points than the store holds.");
+        }
+    }
+
+    /// <summary>In fair weather everything works, and all that was promised is there.</summary>
+    private async Task RequireWorkingAsync()
+    {
+        _deeds.MayFail = false;
+        foreach (var host in _hosts)
+        {
+            host.Life.Cable.IsBad = false;
+            foreach (var machine in host.Machines)
+            {
+                await _deeds.BackUpAsync(machine);
+            }
+        }
+        var census = await Census.TakeAsync(_store);
+        _ledger.Require(census, _site.Escrow, _hosts, _proven);
+        await RequireIndexAsync(census);
+        // The census has read all of it without the product; that the product reads it too costs more.
+        var visible = _ledger.Visible.ToList();
+        await _deeds.RestoreAsync(visible[_random.Next(visible.Count)]);
+        if (_random.Next(VerifyOneIn) == 0)
+        {
+            await _deeds.VerifyAsync();
+        }
+    }
+
+    private SimulatedStoreOptions OptionsOf(Power power) => new()
+    {
+        Inject = power.Before,
+        SkipFileSync = _defect == "skip-file-sync",
+        SkipFolderSync = _defect == "skip-folder-sync",
+        TearOnPublish = _defect == "tear-on-publish",
+    };
+}
