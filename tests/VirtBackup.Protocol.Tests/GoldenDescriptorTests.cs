@@ -20,7 +20,7 @@ public sealed class GoldenDescriptorTests
             new[]
                 {
                     CommonReflection.Descriptor, AgentServiceReflection.Descriptor, StoreServiceReflection.Descriptor, AdminServiceReflection.Descriptor,
-                    RetentionReflection.Descriptor, RetentionServiceReflection.Descriptor,
+                    RetentionReflection.Descriptor, RetentionServiceReflection.Descriptor, CollectionReflection.Descriptor,
                 }
                 .Select(file => FileDescriptorProto.Parser.ParseFrom(file.SerializedData)),
         },
