@@ -11,6 +11,7 @@ using VirtBackup.Repository.Ingest;
 using VirtBackup.Repository.Points;
 using VirtBackup.Repository.Reading;
 using VirtBackup.Repository.Rebuilding;
+using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Repository.Verification;
 
 namespace VirtBackup.Repository;
@@ -48,6 +49,12 @@ public sealed class BackupRepository : IAsyncDisposable
         _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
         _points = new PointKeeper(store, index, owner, _committer, clock);
         _keys = new KeyKeeper(store, index, head.Uuid);
+        Upkeep = new RepositoryUpkeep(new UpkeepParts
+        {
+            Store = store, Index = index, Clock = clock, Owner = owner, Head = head, Committer = _committer, Indexer = _indexer,
+            ChangingPoints = _changingPoints, Collecting = _collecting,
+            Begin = (scope, idGeneration) => BeginIngest(scope.IsEmpty ? head.Uuid : scope, idGeneration),
+        });
     }
 
     /// <summary>What the repository is.</summary>
@@ -55,6 +62,9 @@ public sealed class BackupRepository : IAsyncDisposable
 
     /// <summary>This ownership's number: with a job's attempt the fencing token.</summary>
     public long Generation => _owner.Generation;
+
+    /// <summary>Scrubbing, quarantine and healing.</summary>
+    public RepositoryUpkeep Upkeep { get; }
 
     /// <summary>What opening found: whether the index was rebuilt, and what is damaged.</summary>
     public OpenReport OpenReport { get; private init; } = OpenReport.Nothing;
@@ -302,6 +312,7 @@ public sealed class BackupRepository : IAsyncDisposable
         _changingPoints.Dispose();
         _deleting.Dispose();
         _collecting.Dispose();
+        Upkeep.Dispose();
         return ValueTask.CompletedTask;
     }
 

@@ -93,10 +93,13 @@ internal static class Collector
         }
     }
 
-    /// <summary>What a damaged point still has is not counted, so nothing may be deleted beside one.</summary>
+    /// <summary>
+    /// What is left of a point that lacked something when the index was made is not counted, so nothing may be deleted beside
+    /// one. What was damaged since then is in quarantine, and counted.
+    /// </summary>
     private static async ValueTask RequireWholeAsync(CollectionRun run, CancellationToken cancellationToken)
     {
-        if (await run.Index.ReadAsync(PointTable.CountIncomplete, cancellationToken) is > 0 and var count)
+        if (await run.Index.ReadAsync(PointTable.CountUncounted, cancellationToken) is > 0 and var count)
         {
             throw new FaultException(
                 FaultReason.FailedPrecondition,

@@ -30,6 +30,10 @@ internal static class LookStage
     public static async ValueTask RemoveAsync(CollectionRun run, CancellationToken cancellationToken)
     {
         var until = run.Before(run.Options.Safety.CondemnedFor);
+        if (!run.IsDryRun)
+        {
+            await run.ChangeAsync(UnlocatedTable.RemoveUnneeded, cancellationToken);
+        }
         await ForEachAsync(
             run,
             (connection, candidate) =>

@@ -70,16 +70,17 @@ internal static class TrashStage
     {
         var key = ObjectKeys.Pack(pack.Hash);
         var entries = Array.Empty<PackEntry>();
+        var isDamaged = false;
         if (await run.Store.FindAsync(key, cancellationToken) is { } info)
         {
             try
             {
                 entries = (await PackReader.ReadFooterAsync(run.Store, info, cancellationToken)).Entries.ToArray();
             }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt)
+            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
             {
-                run.AddProblem($"The pack {key} in the trash is damaged and is kept: {fault.Message}");
-                return false;
+                // It cannot tell what lay in it: every row is asked.
+                isDamaged = true;
             }
         }
         if (run.IsDryRun)
@@ -94,6 +95,10 @@ internal static class TrashStage
                 if (PackTable.Find(connection, pack.Number) is not { State: PackState.Trash })
                 {
                     return false;
+                }
+                if (isDamaged && PackRecords.Scan(connection, pack.Number).Count > 0)
+                {
+                    throw FaultException.Corrupt($"The pack {key} is in the trash, but the index needs records of it. Nothing is deleted: rebuild the index.");
                 }
                 foreach (var entry in entries)
                 {

@@ -106,18 +106,18 @@ internal static class CandidateTable
         {
             removed.Add((statement.GetInt64(0), RecordHeader.Size + statement.GetInt64(1)));
         }
-        foreach (var (pack, bytes) in removed)
+        foreach (var (pack, bytes) in removed.Where(static row => row.Pack != 0))
         {
-            PackTable.AddDead(connection, pack, 1, bytes);
+            PackTable.AddDead(connection, Math.Abs(pack), 1, bytes);
         }
         return (removed.Count, removed.Sum(static row => row.Bytes));
     }
 
-    /// <summary>Whether a row names that record of the pack.</summary>
+    /// <summary>Whether a row names that record of the pack, were it in doubt.</summary>
     public static bool HasRow(ISqlConnection connection, in RecordHeader header, long pack)
     {
         using var statement = connection.Prepare(
-            "SELECT 1 FROM object o JOIN scope s ON s.number = o.scope WHERE o.id = ?1 AND o.kind = ?2 AND s.id = ?3 AND o.pack = ?4");
+            "SELECT 1 FROM object o JOIN scope s ON s.number = o.scope WHERE o.id = ?1 AND o.kind = ?2 AND s.id = ?3 AND o.pack IN (?4, -?4)");
         return statement.Bind(1, header.Id).Bind(2, (long)header.Kind).Bind(3, header.Scope).Bind(4, pack).Step();
     }
 }

@@ -24,6 +24,10 @@ internal static class IndexDump
             row => $"object {(RecordKind)row.GetInt64(0)} {row.GetId32(1)} scope={row.GetId16(2)} pack={row.GetId32(3)} at={row.GetInt64(4)} "
                 + $"sealed={row.GetInt64(5)} raw={row.GetInt64(6)} codec={row.GetInt64(7)} id-generation={row.GetInt64(8)} count={row.GetInt64(9)} holds={row.GetInt64(10)}");
         Add(
+            "SELECT o.kind, o.id, s.id, o.pack, o.count, o.holds FROM object o JOIN scope s ON s.number = o.scope WHERE o.pack <= 0",
+            row => $"object {(RecordKind)row.GetInt64(0)} {row.GetId32(1)} scope={row.GetId16(2)} {(row.GetInt64(3) == 0 ? "quarantined" : "doubtful")} "
+                + $"count={row.GetInt64(4)} holds={row.GetInt64(5)}");
+        Add(
             """
             SELECT n.id, s.id, n.length, n.level, n.shape, e.members
             FROM complete_node n JOIN scope s ON s.number = n.scope JOIN epoch_set e ON e.number = n.epochs

@@ -10,6 +10,9 @@ namespace VirtBackup.Repository.Index;
 /// <param name="RawLength">Plaintext bytes.</param>
 internal readonly record struct ObjectLocation(long Pack, long Position, int SealedLength, int RawLength)
 {
+    /// <summary>The pack is damaged somewhere: another location is to be preferred.</summary>
+    public bool IsDoubtful { get; init; }
+
     /// <summary>Header and payload bytes.</summary>
     public int RecordLength => RecordHeader.Size + SealedLength;
 
@@ -29,3 +32,9 @@ internal sealed record StoredPack(Core.Id32 Hash, RecordKind Kind, long Bytes, P
 /// <param name="Source">Number of the pack that it leaves.</param>
 /// <param name="IsCopied">False: the new pack holds the same object from another source.</param>
 internal readonly record struct RecordMove(PackEntry Entry, long Source, bool IsCopied);
+
+/// <summary>A record as the index names it: where its row says that it lies.</summary>
+/// <param name="Header">As it must stand in the pack.</param>
+/// <param name="Position">Offset in the pack, bytes.</param>
+/// <param name="Count">References to the object.</param>
+internal readonly record struct IndexedRecord(RecordHeader Header, long Position, long Count);

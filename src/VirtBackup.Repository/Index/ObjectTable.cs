@@ -2,6 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
+using VirtBackup.Repository.Scrubbing;
 
 namespace VirtBackup.Repository.Index;
 
@@ -32,15 +33,17 @@ internal static class ObjectTable
     /// Adds a pack and all its records that the index lacks; a pack in the trash comes back from there. An object that is
     /// known gets one more location, and is condemned no longer.
     /// </summary>
-    public static void AddPack(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
+    /// <returns>Records that were in quarantine or in doubt, and have a sound location now.</returns>
+    public static List<HealedRecord> AddPack(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
     {
-        var known = PackTable.Find(connection, pack.Hash);
-        var isLive = known is { State: PackState.Live };
-        if (known is not null && !isLive)
+        var healed = new List<HealedRecord>();
+        var earlier = PackTable.Find(connection, pack.Hash);
+        var isLive = earlier is { State: PackState.Live };
+        if (earlier is not null && !isLive)
         {
-            PackTable.Remove(connection, known.Number);
+            PackTable.Remove(connection, earlier.Number);
         }
-        var number = isLive ? known!.Number : PackTable.Add(connection, pack, generation, createdMs);
+        var number = isLive ? earlier!.Number : PackTable.Add(connection, pack, generation, createdMs);
         using var insert = PrepareInsert(connection);
         insert.Bind(2, (long)pack.Kind).Bind(4, number);
         using var numbers = new ObjectNumbers(connection);
@@ -53,7 +56,8 @@ internal static class ObjectTable
                 scope = header.Scope;
                 scopeNumber = AddScope(connection, scope);
             }
-            var identity = numbers.Find(header.Kind, header.Id) ?? numbers.Next();
+            var known = numbers.Find(header.Kind, header.Id);
+            var identity = known ?? numbers.Next();
             if (identity.CondemnedMs > 0)
             {
                 numbers.Revive(header.Kind, header.Id);
@@ -63,7 +67,12 @@ internal static class ObjectTable
             {
                 PackTable.AddDead(connection, number, -1, -header.RecordLength);
             }
+            if (known is not null && UnlocatedTable.Settle(connection, header.Kind, header.Id, scopeNumber))
+            {
+                healed.Add(new HealedRecord(header.Kind, header.Id, header.Scope));
+            }
         }
+        return healed;
     }
 
     /// <summary>
@@ -118,22 +127,23 @@ internal static class ObjectTable
         }
     }
 
-    /// <summary>All locations of an object, in no order; appended to <paramref name="locations"/>.</summary>
+    /// <summary>All locations of an object, in no order, doubtful ones too; appended to <paramref name="locations"/>.</summary>
     public static void FindLocations(ISqlConnection connection, RecordKind kind, long scope, Id32 id, List<ObjectLocation> locations)
     {
         using var statement = connection.Prepare(
-            "SELECT pack, position, sealed_length, raw_length FROM object WHERE id = ?1 AND kind = ?2 AND scope = ?3");
+            "SELECT pack, position, sealed_length, raw_length FROM object WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack <> 0");
         statement.Bind(1, id).Bind(2, (long)kind).Bind(3, scope);
         while (statement.Step())
         {
-            locations.Add(new ObjectLocation(statement.GetInt64(0), statement.GetInt64(1), (int)statement.GetInt64(2), (int)statement.GetInt64(3)));
+            var pack = statement.GetInt64(0);
+            locations.Add(new ObjectLocation(Math.Abs(pack), statement.GetInt64(1), (int)statement.GetInt64(2), (int)statement.GetInt64(3)) { IsDoubtful = pack < 0 });
         }
     }
 
     /// <summary>Sets bit i of <paramref name="bitmap"/> for every chunk that is stored for the scope, and notes its number.</summary>
     /// <param name="ids">n * 32 bytes.</param>
     public static void ProbeChunks(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers) =>
-        Probe(connection, "SELECT number FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 LIMIT 1", scope, ids, bitmap, numbers);
+        Probe(connection, "SELECT number FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 AND pack > 0 LIMIT 1", scope, ids, bitmap, numbers);
 
     /// <summary>Sets bit i of <paramref name="bitmap"/> for every node below which everything is stored, and notes its number.</summary>
     /// <param name="ids">n * 32 bytes.</param>

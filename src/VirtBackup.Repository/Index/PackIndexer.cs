@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
+using VirtBackup.Repository.Scrubbing;
 
 namespace VirtBackup.Repository.Index;
 
@@ -14,6 +15,10 @@ internal sealed class PackIndexer(IDatabase database, TimeProvider clock, long g
 
     private readonly Lock _sync = new();
     private readonly Queue<Waiting> _queue = new();
+
+    /// <summary>Told which damaged records have a sound copy again. Set once, before the first call.</summary>
+    public Action<IReadOnlyList<HealedRecord>>? Healed { get; set; }
+
     private readonly SemaphoreSlim _writing = new(1, 1);
 
     /// <summary>Returns when the pack's records are in the index for good.</summary>
@@ -45,6 +50,25 @@ internal sealed class PackIndexer(IDatabase database, TimeProvider clock, long g
         }
     }
 
+    /// <summary>Forgets a pack of whose records no row is left; false: it is in use, and the next to be checked.</summary>
+    public ValueTask<bool> TryForgetAsync(Id32 hash, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            connection =>
+            {
+                if (PackTable.Find(connection, hash) is not { } pack)
+                {
+                    return true;
+                }
+                if (pack.State == PackState.Trash)
+                {
+                    PackTable.Remove(connection, pack.Number);
+                    return true;
+                }
+                PackTable.SetChecked(connection, pack.Number, 0);
+                return false;
+            },
+            cancellationToken);
+
     public void Dispose() => _writing.Dispose();
 
     private async ValueTask WriteNextAsync(CancellationToken cancellationToken)
@@ -53,16 +77,13 @@ internal sealed class PackIndexer(IDatabase database, TimeProvider clock, long g
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         try
         {
-            await database.WriteAsync(
-                connection =>
-                {
-                    foreach (var waiting in batch)
-                    {
-                        ObjectTable.AddPack(connection, waiting.Pack, generation, now);
-                    }
-                },
-                cancellationToken);
+            var healed = await database.WriteAsync(
+                connection => batch.SelectMany(waiting => ObjectTable.AddPack(connection, waiting.Pack, generation, now)).ToList(), cancellationToken);
             batch.ForEach(waiting => waiting.IsDone = true);
+            if (healed.Count > 0)
+            {
+                Healed?.Invoke(healed);
+            }
         }
         catch (FaultException failure)
         {

@@ -47,8 +47,8 @@ internal static class PackTable
         }
         using var statement = connection.Prepare(
             """
-            INSERT INTO pack(hash, kind, records, bytes, raw_bytes, state, state_ms, generation, created_ms, dead_records, dead_bytes)
-            VALUES (?1, ?2, ?3, ?4, ?5, 0, ?7, ?6, ?7, 0, 0) RETURNING number
+            INSERT INTO pack(hash, kind, records, bytes, raw_bytes, state, state_ms, generation, created_ms, checked_ms, dead_records, dead_bytes)
+            VALUES (?1, ?2, ?3, ?4, ?5, 0, ?7, ?6, ?7, 0, 0, 0) RETURNING number
             """);
         statement.Bind(1, pack.Hash).Bind(2, (long)pack.Kind).Bind(3, pack.Entries.Length).Bind(4, pack.Bytes).Bind(5, raw)
             .Bind(6, generation).Bind(7, createdMs);
@@ -92,6 +92,53 @@ internal static class PackTable
         using var statement = connection.Prepare(
             "UPDATE pack SET state = 1, state_ms = ?2 WHERE number = ?1 AND state = 0 AND dead_records = records");
         return statement.Bind(1, number).Bind(2, nowMs).Execute() == 1;
+    }
+
+    /// <summary>The live pack behind (<paramref name="afterMs"/>, <paramref name="afterNumber"/>) whose proof is the oldest, if it is older than <paramref name="beforeMs"/>.</summary>
+    public static PackRow? FindNextToCheck(ISqlConnection connection, long afterMs, long afterNumber, long beforeMs, out long checkedMs)
+    {
+        using var statement = connection.Prepare(
+            $"SELECT {Columns}, checked_ms FROM pack WHERE state = 0 AND (checked_ms, number) > (?1, ?2) AND checked_ms < ?3 ORDER BY checked_ms, number LIMIT 1");
+        var found = statement.Bind(1, afterMs).Bind(2, afterNumber).Bind(3, beforeMs).Step();
+        checkedMs = found ? statement.GetInt64(10) : 0;
+        return found ? Read(statement) : null;
+    }
+
+    /// <param name="connection">Of a write.</param>
+    /// <param name="number">Of a pack; nothing happens when it is gone.</param>
+    /// <param name="nowMs">When it was read, Unix milliseconds.</param>
+    public static void SetChecked(ISqlConnection connection, long number, long nowMs)
+    {
+        using var statement = connection.Prepare("UPDATE pack SET checked_ms = ?2 WHERE number = ?1");
+        statement.Bind(1, number).Bind(2, nowMs).Execute();
+    }
+
+    /// <summary>A proof that was given later than now was not given.</summary>
+    public static void ForgetProofsAfter(ISqlConnection connection, long nowMs)
+    {
+        using var statement = connection.Prepare("UPDATE pack SET checked_ms = 0 WHERE state = 0 AND checked_ms > ?1");
+        statement.Bind(1, nowMs).Execute();
+    }
+
+    /// <summary>Bytes of live packs whose proof is older than that.</summary>
+    public static (long Packs, long Bytes) SumCheckedBefore(ISqlConnection connection, long beforeMs)
+    {
+        using var statement = connection.Prepare("SELECT count(*), sum(bytes) FROM pack WHERE state = 0 AND checked_ms < ?1");
+        return statement.Bind(1, beforeMs).Step() ? (statement.GetInt64(0), statement.GetInt64(1)) : default;
+    }
+
+    /// <summary>The oldest proof of a live pack, Unix milliseconds; 0: one was never checked; null: there is none.</summary>
+    public static long? FindOldestProof(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare("SELECT min(checked_ms) FROM pack WHERE state = 0");
+        return statement.Step() && !statement.IsNull(0) ? statement.GetInt64(0) : null;
+    }
+
+    /// <summary>Live packs of one kind, by number, beginning behind <paramref name="after"/>.</summary>
+    public static List<PackRow> ListLive(ISqlConnection connection, RecordKind kind, long after, int countMax)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns} FROM pack WHERE state = 0 AND kind = ?3 AND number > ?1 ORDER BY number LIMIT ?2");
+        return ReadAll(statement.Bind(1, after).Bind(2, countMax).Bind(3, (long)kind));
     }
 
     private static List<PackRow> ReadAll(IStatement statement)

@@ -40,7 +40,7 @@ internal static class PointTable
         statement.Bind(1, head.Point).Bind(2, head.Vm).Bind(3, head.Lineage).Bind(4, head.Scope).Bind(5, head.Sequence)
             .Bind(6, head.CreatedMs).Bind(7, head.Generation).Bind(8, head.Attempt).Bind(9, manifest.Hash)
             .Bind(10, manifest.Bytes.Length).Bind(11, head.PreviousManifest).Bind(12, head.BaseManifest).Bind(13, head.AgentKeyId)
-            .Bind(14, head.Streams.Sum(stream => stream.Geometry.StreamLength)).Bind(15, isComplete ? 0 : 1).Bind(16, roots).Bind(17, forgottenMs);
+            .Bind(14, head.Streams.Sum(stream => stream.Geometry.StreamLength)).Bind(15, (long)(isComplete ? PointState.Whole : PointState.Uncounted)).Bind(16, roots).Bind(17, forgottenMs);
         statement.Execute();
         DropPendingRow(connection, head.Point);
     }
@@ -86,11 +86,52 @@ internal static class PointTable
         return statement.Bind(1, vm).Bind(2, lineage).Bind(3, manifest).Step();
     }
 
-    /// <summary>Points, visible or forgotten, whose map is not whole: what they still have is not counted.</summary>
-    public static long CountIncomplete(ISqlConnection connection)
+    /// <summary>Points, visible or forgotten, that lacked something when the index was made: what they still have is not counted.</summary>
+    public static long CountUncounted(ISqlConnection connection)
     {
-        using var statement = connection.Prepare("SELECT count(*) FROM point WHERE state > 0");
+        using var statement = connection.Prepare("SELECT count(*) FROM point WHERE state = 1");
         return statement.Step() ? statement.GetInt64(0) : 0;
+    }
+
+    /// <summary>Points, visible or forgotten, that lack something.</summary>
+    public static List<(RecoveryPointInfo Info, long ForgottenMs, PointState State)> ListIncomplete(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns}, forgotten_ms FROM point WHERE state > 0 ORDER BY vm, sequence, point");
+        var points = new List<(RecoveryPointInfo, long, PointState)>();
+        while (statement.Step())
+        {
+            points.Add((Read(statement), statement.GetInt64(15), (PointState)statement.GetInt64(14)));
+        }
+        return points;
+    }
+
+    /// <summary>Marks whole points as damaged: those with a root in the set, or all.</summary>
+    public static void MarkDamaged(ISqlConnection connection, IReadOnlySet<Id32>? roots)
+    {
+        var affected = new List<Id16>();
+        using (var list = connection.Prepare("SELECT point, roots FROM point WHERE state = 0"))
+        {
+            while (list.Step())
+            {
+                var bytes = list.GetSpan(1);
+                var isAffected = roots is null;
+                for (var at = 0; at < bytes.Length && !isAffected; at += Id32.Size)
+                {
+                    isAffected = roots!.Contains(Id32.Read(bytes[at..]));
+                }
+                if (isAffected)
+                {
+                    affected.Add(list.GetId16(0));
+                }
+            }
+        }
+        affected.ForEach(point => SetState(connection, point, PointState.Damaged));
+    }
+
+    public static void SetState(ISqlConnection connection, Id16 point, PointState state)
+    {
+        using var statement = connection.Prepare("UPDATE point SET state = ?2 WHERE point = ?1");
+        statement.Bind(1, point).Bind(2, (long)state).Execute();
     }
 
     /// <summary>The points of a VM by sequence, or of all VMs.</summary>
@@ -133,7 +174,7 @@ internal static class PointTable
             {
                 return false;
             }
-            roots = find.GetInt64(0) == 0 ? find.GetBytes(1) : [];
+            roots = (PointState)find.GetInt64(0) != PointState.Uncounted ? find.GetBytes(1) : [];
         }
         ReferenceCounts.ReleaseRoots(connection, roots);
         using var statement = connection.Prepare("DELETE FROM point WHERE point = ?1");

@@ -42,24 +42,24 @@ internal static class ReferenceCounts
         return statement.Bind(1, node).Execute() > 0;
     }
 
-    /// <summary>Counts one more leaf of a chunk; false when no chunk of that length is stored for the scope.</summary>
+    /// <summary>Counts one more leaf of a chunk; false when no sound chunk of that length is stored for the scope.</summary>
     public static bool TryAddChunk(ISqlConnection connection, Id32 chunk, long scope, int rawLength)
     {
         using var statement = connection.Prepare(
-            "UPDATE object SET count = count + 1, condemned_ms = 0 WHERE id = ?1 AND kind = 1 RETURNING scope, raw_length");
+            "UPDATE object SET count = count + 1, condemned_ms = 0 WHERE id = ?1 AND kind = 1 RETURNING scope, raw_length, pack");
         var found = false;
         statement.Bind(1, chunk);
         while (statement.Step())
         {
-            found |= statement.GetInt64(0) == scope && statement.GetInt64(1) == rawLength;
+            found |= statement.GetInt64(0) == scope && statement.GetInt64(1) == rawLength && statement.GetInt64(2) > 0;
         }
         return found;
     }
 
-    /// <summary>Whether a chunk of that length is stored for the scope.</summary>
+    /// <summary>Whether a sound chunk of that length is stored for the scope.</summary>
     public static bool HasChunk(ISqlConnection connection, Id32 chunk, long scope, int rawLength)
     {
-        using var statement = connection.Prepare("SELECT 1 FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 AND raw_length = ?3 LIMIT 1");
+        using var statement = connection.Prepare("SELECT 1 FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 AND raw_length = ?3 AND pack > 0 LIMIT 1");
         return statement.Bind(1, chunk).Bind(2, scope).Bind(3, rawLength).Step();
     }
 

@@ -14,8 +14,11 @@ public static class RepositoryIndex
     /// Pack, scope and epoch-set numbers are never reused. An object may have several locations, one row per pack; its
     /// number, count, hold and condemnation are those of (id, kind) and the same in all its rows. <c>count</c>: distinct
     /// nodes that hold it, and roots (points, pending commits). <c>holds</c>: this node has added its children's counts.
-    /// <c>condemned_ms</c>: when the collector first found it without reference; 0: not. <c>forgotten_ms</c>: 0 for a
-    /// point that is visible. A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
+    /// <c>condemned_ms</c>: when the collector first found it without reference; 0: not. A row whose <c>pack</c> is 0 is in
+    /// quarantine: no sound copy is known, <c>position</c> is the number of the pack that held the last one. A negative
+    /// <c>pack</c> is the number of one that is damaged nobody knows where: the record can be read, and nothing new relies on
+    /// it. <c>checked_ms</c>: when the whole pack was last read and found sound, or handled; 0: never. <c>state</c> of a
+    /// point: see <see cref="PointState"/>. <c>forgotten_ms</c>: 0 for a point that is visible. A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
     /// a stream and its chunks are those of <c>scope</c>.
     /// </summary>
     public static SchemaMigrations Schema { get; } = new("repository index", ApplicationId,
@@ -113,8 +116,10 @@ public static class RepositoryIndex
             state_ms INTEGER NOT NULL,
             generation INTEGER NOT NULL,
             created_ms INTEGER NOT NULL,
+            checked_ms INTEGER NOT NULL,
             dead_records INTEGER NOT NULL,
             dead_bytes INTEGER NOT NULL);
+        CREATE INDEX pack_by_proof ON pack(checked_ms, number) WHERE state = 0;
         CREATE INDEX pack_with_dead ON pack(number) WHERE dead_records > 0 AND state = 0;
         CREATE INDEX pack_in_trash ON pack(number) WHERE state > 0;
         CREATE TABLE object(
@@ -134,6 +139,7 @@ public static class RepositoryIndex
             PRIMARY KEY (id, kind, scope, pack)) WITHOUT ROWID;
         CREATE INDEX object_without_reference ON object(pack) WHERE count = 0;
         CREATE INDEX node_to_release ON object(id) WHERE count = 0 AND holds = 1;
+        CREATE INDEX object_without_location ON object(pack, position) WHERE pack <= 0;
         CREATE TABLE numbering(
             only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
             next INTEGER NOT NULL);
@@ -174,8 +180,28 @@ public static class RepositoryIndex
             finished_ms INTEGER NOT NULL,
             problem TEXT,
             excess BLOB NOT NULL);
+        CREATE TABLE damage(
+            pack INTEGER PRIMARY KEY,
+            hash BLOB NOT NULL,
+            problem TEXT NOT NULL,
+            records INTEGER NOT NULL,
+            found_ms INTEGER NOT NULL,
+            healed_ms INTEGER NOT NULL);
         """,
     ]);
+}
+
+/// <summary>How much of a point there is, and what is counted of it.</summary>
+internal enum PointState
+{
+    /// <summary>Everything is there and counted.</summary>
+    Whole = 0,
+
+    /// <summary>Something was missing when the index was made: what is left is not counted.</summary>
+    Uncounted = 1,
+
+    /// <summary>Something below it is in quarantine, or in doubt: everything is counted.</summary>
+    Damaged = 2,
 }
 
 /// <summary>What a pack in the index may be used for.</summary>

@@ -78,7 +78,16 @@ public sealed class IngestSession : IAsyncDisposable
     /// <summary>Publishes and indexes; when it returns, the pack's records may be acknowledged.</summary>
     internal async ValueTask StoreAsync(StagedPack pack, CancellationToken cancellationToken)
     {
-        var stored = await pack.PublishAsync(cancellationToken);
+        StoredPack stored;
+        try
+        {
+            stored = await pack.PublishAsync(cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.Corrupt && pack.Blocker is { } hash)
+        {
+            await RemoveBlockerAsync(hash, cancellationToken);
+            throw;
+        }
         if (pack.WasThere)
         {
             await AddAgainAsync(stored, cancellationToken);
@@ -88,6 +97,18 @@ public sealed class IngestSession : IAsyncDisposable
             await _indexer.AddAsync(stored, cancellationToken);
         }
         Interlocked.Add(ref _storedBytes, stored.Bytes);
+    }
+
+    /// <summary>A damaged pack that no row names makes room for the sound one; any other is the next that the scrub reads.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.Unavailable"/>: it is gone, the records can be sent again.</exception>
+    private async ValueTask RemoveBlockerAsync(Id32 pack, CancellationToken cancellationToken)
+    {
+        using var closed = await _gate.CloseAsync(cancellationToken);
+        if (await _indexer.TryForgetAsync(pack, cancellationToken))
+        {
+            await _store.DeleteAsync(ObjectKeys.Pack(pack), cancellationToken);
+            throw new FaultException(FaultReason.Unavailable, "A damaged copy of the pack was in the way and has been removed: send its records again.");
+        }
     }
 
     /// <summary>The pack may be on its way out of the store: whether it still exists is asked while nothing is deleted.</summary>

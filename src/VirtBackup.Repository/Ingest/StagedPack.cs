@@ -40,6 +40,9 @@ internal sealed class StagedPack : IAsyncDisposable
     /// <summary>After publishing: the store held the very same pack already.</summary>
     public bool WasThere { get; private set; }
 
+    /// <summary>After publishing failed: the pack whose damaged object has this one's name.</summary>
+    public Id32? Blocker { get; private set; }
+
     /// <summary>Whole records so far.</summary>
     public int Count => _entries.Count;
 
@@ -123,8 +126,9 @@ internal sealed class StagedPack : IAsyncDisposable
         var hash = await PackReader.HashAsync(_store, ObjectKeys.Pack(pack.Hash), pack.Bytes, cancellationToken);
         if (hash != pack.Hash)
         {
+            Blocker = pack.Hash;
             throw FaultException.Corrupt(
-                $"The object {ObjectKeys.Pack(pack.Hash)} is damaged and stands in the way of its own repair: move it out of the repository, then run the backup again.");
+                $"The object {ObjectKeys.Pack(pack.Hash)} is damaged and stands in the way of its own repair: run 'virtbackup repository scrub', then the backup again.");
         }
     }
 

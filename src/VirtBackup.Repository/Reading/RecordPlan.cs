@@ -29,12 +29,13 @@ internal sealed class RecordPlan
     public string PackKey(long pack) => _packs[pack];
 
     /// <param name="index">Where to look.</param>
+    /// <param name="point">Whose chunks they are, for messages.</param>
     /// <param name="scope">Of the chunks.</param>
     /// <param name="chunks">Distinct chunks.</param>
     /// <param name="cancellationToken">Stops the look-ups.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.Corrupt"/>: a chunk is not in the repository.</exception>
     public static ValueTask<RecordPlan> MakeAsync(
-        IDatabase index, Id16 scope, IReadOnlyCollection<WantedChunk> chunks, CancellationToken cancellationToken) =>
+        IDatabase index, Id16 point, Id16 scope, IReadOnlyCollection<WantedChunk> chunks, CancellationToken cancellationToken) =>
         index.ReadAsync(
             connection =>
             {
@@ -49,7 +50,7 @@ internal sealed class RecordPlan
                     {
                         ObjectTable.FindLocations(connection, RecordKind.Data, number, chunk.Id, locations);
                     }
-                    records.Add(new PlannedRecord(chunk, Choose(chunk, locations)));
+                    records.Add(new PlannedRecord(chunk, Choose(point, chunk, locations)));
                 }
                 records.Sort(static (left, right) =>
                     (left.Location.Pack, left.Location.Position).CompareTo((right.Location.Pack, right.Location.Position)));
@@ -66,17 +67,17 @@ internal sealed class RecordPlan
             },
             cancellationToken);
 
-    /// <summary>The latest copy of the right length: later packs lie in the order of later points.</summary>
-    private static ObjectLocation Choose(WantedChunk chunk, List<ObjectLocation> locations)
+    /// <summary>The latest copy of the right length that is not in doubt: later packs lie in the order of later points.</summary>
+    private static ObjectLocation Choose(Id16 point, WantedChunk chunk, List<ObjectLocation> locations)
     {
         ObjectLocation? best = null;
         foreach (var location in locations)
         {
-            if (location.RawLength == chunk.RawLength && (best is null || location.Pack > best.Value.Pack))
+            if (location.RawLength == chunk.RawLength && (best is not { } other || (other.IsDoubtful, location.Pack).CompareTo((location.IsDoubtful, other.Pack)) > 0))
             {
                 best = location;
             }
         }
-        return best ?? throw FaultException.Corrupt($"The chunk {chunk.Id} is not in the repository any more. Verify the repository.");
+        return best ?? throw FaultException.Corrupt($"The recovery point {point} is damaged: its chunk {chunk.Id} is lost. 'virtbackup recovery-point show' tells which ranges that takes; a full backup of a machine that still has the block heals it.");
     }
 }

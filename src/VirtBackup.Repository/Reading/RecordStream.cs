@@ -8,7 +8,7 @@ namespace VirtBackup.Repository.Reading;
 /// Reads planned records in pack order as one byte stream. Neighbours are read together in large reads, small gaps between
 /// them are read over; a record is yielded whole, its bytes as they lie in the pack.
 /// </summary>
-internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 scope)
+internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 point, Id16 scope)
 {
     /// <summary>Bytes of one read.</summary>
     public const int ReadBytesMax = 1 << 20;
@@ -21,7 +21,7 @@ internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 sco
     public async IAsyncEnumerable<PooledSlice> ReadAsync(
         IReadOnlyCollection<WantedChunk> chunks, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        var plan = await RecordPlan.MakeAsync(index, scope, chunks, cancellationToken);
+        var plan = await RecordPlan.MakeAsync(index, point, scope, chunks, cancellationToken);
         var replanned = false;
         for (var next = 0; next < plan.Records.Count;)
         {
@@ -37,7 +37,7 @@ internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 sco
                     }
                     // The records moved to another pack since the plan was made: look once more.
                     replanned = true;
-                    plan = await RecordPlan.MakeAsync(index, scope, [.. plan.Records.Skip(next).Select(record => record.Chunk)], cancellationToken);
+                    plan = await RecordPlan.MakeAsync(index, point, scope, [.. plan.Records.Skip(next).Select(record => record.Chunk)], cancellationToken);
                     next = 0;
                     continue;
                 }

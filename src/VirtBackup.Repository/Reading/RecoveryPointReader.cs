@@ -33,7 +33,7 @@ public sealed class RecoveryPointReader
         Manifest = manifest;
         _again = () => new RecoveryPointReader(store, index, manifest, nodeCacheBytes);
         _nodes = new NodeCache(new NodeReader(store, index), nodeCacheBytes);
-        _records = new RecordStream(store, index, manifest.Head.Scope);
+        _records = new RecordStream(store, index, manifest.Head.Point, manifest.Head.Scope);
         foreach (var stream in manifest.Head.Streams)
         {
             if (!stream.Root.IsZero)
@@ -64,7 +64,7 @@ public sealed class RecoveryPointReader
                 throw new FaultException(
                     FaultReason.Denied, $"The map node {id} is not known to be part of recovery point {Manifest.Head.Point}: ask for its parent first.");
             }
-            var node = await _nodes.ReadAsync(id, cancellationToken);
+            var node = await ReadNodeAsync(id, cancellationToken);
             NoteChildren(node);
             using var buffer = new SharedBuffer(RecordHeader.Size + node.Length);
             RecordHeader.ForNode(id, node.Length).Write(buffer.Memory.Span);
@@ -103,6 +103,18 @@ public sealed class RecoveryPointReader
         }
     }
 
+    private async ValueTask<byte[]> ReadNodeAsync(Id32 id, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await _nodes.ReadAsync(id, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt)
+        {
+            throw new FaultException(FaultReason.Corrupt, $"The recovery point {Manifest.Head.Point} is damaged. {fault.Message}", fault);
+        }
+    }
+
     private ManifestStream FindStream(Id16 streamId)
     {
         foreach (var stream in Manifest.Head.Streams)
@@ -137,7 +149,7 @@ public sealed class RecoveryPointReader
     private async ValueTask CollectAsync(
         Id32 id, MapPlace place, long start, IReadOnlyList<ByteRange> ranges, HashSet<WantedChunk> chunks, CancellationToken cancellationToken)
     {
-        var node = await _nodes.ReadAsync(id, cancellationToken);
+        var node = await ReadNodeAsync(id, cancellationToken);
         if (place.Level == 0)
         {
             CollectChunks(MapLeaf.Parse(node, place), start, ranges, chunks);

@@ -57,7 +57,7 @@ internal sealed class IndexReconciler(
         """
         UPDATE owner SET rebuilding = 1;
         DELETE FROM object; DELETE FROM pack; DELETE FROM scope; DELETE FROM complete_node; DELETE FROM epoch_set;
-        DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key; DELETE FROM collection; DELETE FROM audit;
+        DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key; DELETE FROM collection; DELETE FROM audit; DELETE FROM damage;
         UPDATE numbering SET next = 1;
         """);
 
@@ -109,7 +109,7 @@ internal sealed class IndexReconciler(
             return;
         }
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        await index.WriteAsync(connection => _batch.ForEach(pack => ObjectTable.AddPack(connection, pack, generation, now)), cancellationToken);
+        await index.WriteAsync(connection => _batch.ForEach(pack => _ = ObjectTable.AddPack(connection, pack, generation, now)), cancellationToken);
         _batch.Clear();
         _batchRows = 0;
         progress?.Report(_done);

@@ -173,7 +173,7 @@ internal sealed class PackVerifier(IObjectStore store, IDatabase index, DamageLo
                 using var find = connection.Prepare(
                     """
                     SELECT o.position, o.sealed_length, o.raw_length FROM object o JOIN scope s ON s.number = o.scope
-                    WHERE o.id = ?1 AND o.kind = ?2 AND o.pack = ?3 AND s.id = ?4
+                    WHERE o.id = ?1 AND o.kind = ?2 AND o.pack IN (?3, -?3) AND s.id = ?4
                     """);
                 find.Bind(2, (long)footer.Kind).Bind(3, number);
                 var (count, without) = (0L, 0L);

@@ -26,28 +26,11 @@ internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageL
             log.Add(info.Key, "The object is not named as a manifest.");
             return null;
         }
-        Manifest manifest;
-        try
+        var (manifest, isTombstone) = await CheckAsync(info.Key, vm, point, cancellationToken);
+        if (manifest is null)
         {
-            var bytes = await store.ReadAllAsync(info.Key, Limits.ManifestBytesMax, cancellationToken);
-            if (AbortTombstone.IsTombstone(bytes))
-            {
-                AbortTombstone.Parse(bytes);
-                return null;
-            }
-            manifest = Manifest.Parse(bytes);
+            return isTombstone ? null : point;
         }
-        catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
-        {
-            log.Add(info.Key, fault.Message);
-            return point;
-        }
-        if (manifest.Head.Vm != vm || manifest.Head.Point != point)
-        {
-            log.Add(info.Key, "It is the manifest of another recovery point than its name says.");
-            return point;
-        }
-        await VerifySignatureAsync(info.Key, manifest, cancellationToken);
         var lockedEpochs = await VerifyKeysAsync(manifest, cancellationToken);
         foreach (var stream in manifest.Head.Streams)
         {
@@ -55,6 +38,45 @@ internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageL
         }
         Points++;
         return point;
+    }
+
+    /// <summary>Checks a manifest, its signature and its key objects, and nothing below it.</summary>
+    /// <returns>The manifest, if it can be read and is the one that its name says.</returns>
+    public async ValueTask<Manifest?> VerifyHeadAsync(string key, Id16 vm, Id16 point, CancellationToken cancellationToken)
+    {
+        var (manifest, _) = await CheckAsync(key, vm, point, cancellationToken);
+        if (manifest is not null)
+        {
+            await VerifyKeysAsync(manifest, cancellationToken);
+        }
+        return manifest;
+    }
+
+    private async ValueTask<(Manifest? Manifest, bool IsTombstone)> CheckAsync(string key, Id16 vm, Id16 point, CancellationToken cancellationToken)
+    {
+        Manifest manifest;
+        try
+        {
+            var bytes = await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken);
+            if (AbortTombstone.IsTombstone(bytes))
+            {
+                AbortTombstone.Parse(bytes);
+                return (null, true);
+            }
+            manifest = Manifest.Parse(bytes);
+        }
+        catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
+        {
+            log.Add(key, fault.Message);
+            return (null, false);
+        }
+        if (manifest.Head.Vm != vm || manifest.Head.Point != point)
+        {
+            log.Add(key, "It is the manifest of another recovery point than its name says.");
+            return (null, false);
+        }
+        await VerifySignatureAsync(key, manifest, cancellationToken);
+        return (manifest, false);
     }
 
     private async ValueTask VerifySignatureAsync(string key, Manifest manifest, CancellationToken cancellationToken)

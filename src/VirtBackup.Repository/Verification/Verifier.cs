@@ -1,7 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
-using VirtBackup.Format.Keys;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Repository.Index;
 
@@ -38,7 +37,7 @@ internal sealed class Verifier
 
     public async ValueTask<VerificationReport> RunAsync(CancellationToken cancellationToken)
     {
-        await VerifyHeadAsync(cancellationToken);
+        await new HeadVerifier(_store, _head, _log).VerifyAsync(cancellationToken);
         if (_options.Point is { } point)
         {
             await VerifyPointAsync(point, cancellationToken);
@@ -51,43 +50,6 @@ internal sealed class Verifier
         await VerifyUnknownPacksAsync(cancellationToken);
         await VerifyPointsAsync(cancellationToken);
         return new VerificationReport(_packs.Packs, _packs.Bytes, _points.Points, _points.ChunksOpened, _log.ToList(), _log.Count);
-    }
-
-    private async ValueTask VerifyHeadAsync(CancellationToken cancellationToken)
-    {
-        try
-        {
-            var head = await BackupRepository.ReadHeadAsync(_store, cancellationToken);
-            if (!head.ToBytes().AsSpan().SequenceEqual(_head.ToBytes()))
-            {
-                // It has no hash of its own, but it never changes.
-                _log.Add(ObjectKeys.Format, "The object FORMAT is not the one with which the repository was opened: it was damaged or replaced.");
-            }
-            var restoreKey = ObjectKeys.RestoreKey(KeyId.Compute(_head.RestoreKey));
-            if (await _store.FindAsync(restoreKey, cancellationToken) is null)
-            {
-                _log.Add(restoreKey, "The wrapped restore key is missing: without its copy elsewhere nothing can be restored with the root secret alone.");
-            }
-        }
-        catch (FaultException fault)
-        {
-            _log.Add(ObjectKeys.Format, fault.Message);
-        }
-        await foreach (var info in _store.ListAsync(ObjectKeys.KeyringPrefix, cancellationToken))
-        {
-            try
-            {
-                var key = WrappedKey.Parse(await _store.ReadAllAsync(info.Key, WrappedKey.BytesMax, cancellationToken));
-                if (ObjectKeys.RestoreKey(key.Id) != info.Key)
-                {
-                    _log.Add(info.Key, "It is another wrapped key than its name says.");
-                }
-            }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
-            {
-                _log.Add(info.Key, fault.Message);
-            }
-        }
     }
 
     /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>: the repository does not list the point.</exception>

@@ -1,0 +1,100 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Repository.Collection;
+using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Rebuilding;
+using VirtBackup.Repository.Verification;
+
+namespace VirtBackup.Repository.Scrubbing;
+
+/// <summary>
+/// Reads packs whole, the one with the oldest proof first, and notes in the index when. Where it was cut off, the order
+/// itself says how to go on. Packs that come, go and move meanwhile do no harm. Use an instance once.
+/// </summary>
+/// <param name="repair">Takes a damaged pack out of use, after it was found damaged a second time; null: it is not damaged.</param>
+internal sealed class PackScrub(
+    IObjectStore store, IDatabase index, TimeProvider clock, ScrubOptions options, Func<PackRow, CancellationToken, ValueTask<ScrubFinding?>> repair)
+{
+    private readonly Pace _pace = new(clock, options.BytesPerSecond);
+    private readonly List<ScrubFinding> _findings = [];
+    private readonly List<ObjectProblem> _problems = [];
+    private DamageLog _log = new();
+    private PackVerifier? _verifier;
+    private long _packs;
+    private long _bytes;
+    private long _damages;
+
+    public async ValueTask<ScrubReport> RunAsync(CancellationToken cancellationToken)
+    {
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        await index.WriteAsync(connection => PackTable.ForgetProofsAfter(connection, now), cancellationToken);
+        var (_, total) = await index.ReadAsync(connection => PackTable.SumCheckedBefore(connection, options.CheckedBeforeMs), cancellationToken);
+        var isDone = false;
+        // Every pack once in a run, also one that cannot be read.
+        for (var (afterMs, afterNumber) = (-1L, 0L); options.BytesMax is not { } max || _bytes < max;)
+        {
+            var (ms, number) = (afterMs, afterNumber);
+            var (pack, checkedMs) = await index.ReadAsync(
+                connection => (PackTable.FindNextToCheck(connection, ms, number, options.CheckedBeforeMs, out var found), found), cancellationToken);
+            if (pack is null)
+            {
+                isDone = true;
+                break;
+            }
+            (afterMs, afterNumber) = (checkedMs, pack.Number);
+            await ScrubAsync(pack, cancellationToken);
+            options.Progress?.Report(new ScrubProgress(_packs, _bytes, Math.Max(total, _bytes), _damages));
+            await _pace.SpendAsync(pack.Bytes, cancellationToken);
+        }
+        return new ScrubReport { Packs = _packs, Bytes = _bytes, Findings = _findings, Problems = _problems, DamageCount = _damages, IsDone = isDone };
+    }
+
+    private async ValueTask ScrubAsync(PackRow pack, CancellationToken cancellationToken)
+    {
+        try
+        {
+            _verifier ??= new PackVerifier(store, index, _log, new PackDamage());
+            var before = _verifier.Bytes;
+            await _verifier.VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
+            _packs++;
+            _bytes += Math.Max(_verifier.Bytes - before, 0);
+            var problem = _log.Count == 0 ? null : _log.ToList()[0].Problem;
+            if (problem is not null)
+            {
+                (_verifier, _log) = (null, new DamageLog());
+                if (await repair(pack, cancellationToken) is { } finding)
+                {
+                    Note(_findings, finding);
+                    return;
+                }
+                if (await PackReader.HashAsync(store, ObjectKeys.Pack(pack.Hash), pack.Bytes, cancellationToken) == pack.Hash)
+                {
+                    Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), problem));
+                }
+            }
+            var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+            await index.WriteAsync(
+                connection =>
+                {
+                    PackTable.SetChecked(connection, pack.Number, now);
+                    UnlocatedTable.ClearDoubt(connection, pack.Number);
+                },
+                cancellationToken);
+        }
+        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || fault.Reason is FaultReason.Unavailable or FaultReason.Denied or FaultReason.DeviceFull)
+        {
+            (_verifier, _log) = (null, new DamageLog());
+            Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), fault.Message));
+        }
+    }
+
+    private void Note<T>(List<T> list, T item)
+    {
+        _damages++;
+        if (list.Count < ScrubReport.FindingsMax)
+        {
+            list.Add(item);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+using VirtBackup.Core;
+using VirtBackup.Database;
+using VirtBackup.Format;
+using VirtBackup.Format.Maps;
+using VirtBackup.Format.Records;
+using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Ingest;
+
+namespace VirtBackup.Repository.Scrubbing;
+
+/// <summary>
+/// Looks for copies of records without a sound location in other places, checks them, and stores them on the way that every
+/// upload takes. Use an instance once.
+/// </summary>
+/// <param name="begin">Begins to take in records of that scope and id generation.</param>
+internal sealed class RecordHealer(
+    IObjectStore store, IDatabase index, IReadOnlyList<IRecordSource> sources, IChunkOpener? opener, Func<Id16, ushort, IngestSession> begin)
+{
+    private const int RecordsPerPage = 256;
+
+    private readonly List<(HealedRecord, string)> _healed = [];
+    private readonly Dictionary<(Id32 Id, Id16 Scope), (Id16 Vm, MapEntry Entry)> _named = [];
+    private long _missing;
+
+    public async ValueTask<HealReport> RunAsync(CancellationToken cancellationToken)
+    {
+        if (opener is not null && sources.Count > 0)
+        {
+            await NameAsync(cancellationToken);
+        }
+        for (var after = UnlocatedName.First; ;)
+        {
+            var from = after;
+            var page = await index.ReadAsync(connection => UnlocatedTable.List(connection, from, RecordsPerPage), cancellationToken);
+            if (page.Count == 0)
+            {
+                return new HealReport(_healed, _missing);
+            }
+            after = page[^1].Name;
+            foreach (var group in page.GroupBy(static row => (row.Record.Header.Kind, row.Record.Header.Scope, row.Record.Header.IdGeneration)))
+            {
+                await HealAsync(group.Key.Kind, group.Key.Scope, group.Key.IdGeneration, [.. group.Select(static row => row.Record.Header)], cancellationToken);
+            }
+        }
+    }
+
+    /// <summary>Finds the map entries that name lost chunks: with them a copy can be opened.</summary>
+    private async ValueTask NameAsync(CancellationToken cancellationToken)
+    {
+        var walk = new IncompleteWalk(store, index)
+        {
+            Leaf = async (at, leaf, token) =>
+            {
+                var lost = await index.ReadAsync(
+                    connection =>
+                    {
+                        using var find = connection.Prepare("SELECT 1 FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 AND pack <= 0 LIMIT 1");
+                        find.Bind(2, ObjectTable.FindScope(connection, at.Head.Scope) ?? -1);
+                        return Enumerable.Range(0, leaf.Count).Where(i =>
+                        {
+                            var isLost = !leaf.IdAt(i).IsZero && find.Bind(1, leaf.IdAt(i)).Step();
+                            find.Reset();
+                            return isLost;
+                        }).ToList();
+                    },
+                    token);
+                lost.ForEach(i => _named.TryAdd((leaf.IdAt(i), at.Head.Scope), (at.Head.Vm, leaf[i])));
+            },
+        };
+        foreach (var (info, forgottenMs, _) in await index.ReadAsync(PointTable.ListIncomplete, cancellationToken))
+        {
+            await walk.WalkAsync(info, forgottenMs > 0, cancellationToken);
+        }
+    }
+
+    private async ValueTask HealAsync(RecordKind kind, Id16 scope, ushort idGeneration, List<RecordHeader> wanted, CancellationToken cancellationToken)
+    {
+        await using var session = begin(scope, idGeneration);
+        var lane = session.OpenLane(kind);
+        var sent = new List<(HealedRecord, string)>();
+        foreach (var header in wanted)
+        {
+            if (await FetchAsync(header, cancellationToken) is not { } found)
+            {
+                _missing++;
+                continue;
+            }
+            await lane.AppendAsync(found.Record, cancellationToken);
+            sent.Add((new HealedRecord(kind, header.Id, scope), found.Source));
+        }
+        await lane.FlushAsync(cancellationToken);
+        _healed.AddRange(sent);
+    }
+
+    private async ValueTask<(ReadOnlyMemory<byte> Record, string Source)?> FetchAsync(RecordHeader wanted, CancellationToken cancellationToken)
+    {
+        foreach (var source in sources)
+        {
+            try
+            {
+                if (await source.FetchAsync(wanted.Kind, wanted.Id, wanted.Scope, cancellationToken) is { } record && await IsSoundAsync(wanted, record, cancellationToken))
+                {
+                    return (record, source.Name);
+                }
+            }
+            catch (FaultException)
+            {
+                // The next one may have it.
+            }
+        }
+        return null;
+    }
+
+    private async ValueTask<bool> IsSoundAsync(RecordHeader wanted, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
+    {
+        if (!RecordHeader.TryParse(record.Span, out var header) || header.RecordLength != record.Length)
+        {
+            return false;
+        }
+        // The same chunk may have been packed with another nonce, or longer.
+        if (header with { Codec = wanted.Codec, SealedLength = wanted.SealedLength } != wanted)
+        {
+            return false;
+        }
+        if (header.Kind == RecordKind.Map)
+        {
+            return NodeId.Compute(record.Span[RecordHeader.Size..]) == header.Id;
+        }
+        if (opener is not null && _named.TryGetValue((header.Id, header.Scope), out var name))
+        {
+            await opener.OpenAsync(name.Vm, name.Entry, record, cancellationToken);
+        }
+        return true;
+    }
+}
