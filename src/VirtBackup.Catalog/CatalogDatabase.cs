@@ -18,6 +18,7 @@ public sealed class CatalogDatabase
         RuleSets = new RuleSetRecords(database);
         Holds = new HoldRecords(database);
         Time = new TrustedTimeRecords(database);
+        Damages = new DamageRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -37,4 +38,6 @@ public sealed class CatalogDatabase
     public HoldRecords Holds { get; }
 
     public TrustedTimeRecords Time { get; }
+
+    public DamageRecords Damages { get; }
 }

@@ -161,5 +161,35 @@ public static class CatalogSchema
         );
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2]);
+    private const string Version3 = """
+        CREATE TABLE damage (
+            number INTEGER PRIMARY KEY,
+            object TEXT NOT NULL,
+            problem TEXT NOT NULL,
+            found_ms INTEGER NOT NULL,
+            healed_ms INTEGER NOT NULL,
+            ranges_cut INTEGER NOT NULL
+        );
+        CREATE UNIQUE INDEX open_damage ON damage (object) WHERE healed_ms = 0;
+        CREATE TABLE damage_range (
+            number INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            point_id BLOB NOT NULL,
+            vm_id BLOB NOT NULL,
+            stream_id BLOB NOT NULL,
+            offset_bytes INTEGER NOT NULL,
+            length_bytes INTEGER NOT NULL,
+            doubtful INTEGER NOT NULL,
+            PRIMARY KEY (number, position)
+        );
+        CREATE TABLE scrub_cycle (
+            id INTEGER NOT NULL PRIMARY KEY,
+            finished_ms INTEGER NOT NULL,
+            objects_ms INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            damages INTEGER NOT NULL
+        );
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3]);
 }

@@ -16,8 +16,11 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Retention = 6,
 
-    /// <summary>Runs in the controller; all but these three run on an agent.</summary>
+    /// <summary>Runs in the controller.</summary>
     Collection = 7,
+
+    /// <summary>Runs in the controller; all but these four run on an agent.</summary>
+    Scrub = 8,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

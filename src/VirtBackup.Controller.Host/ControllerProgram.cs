@@ -54,6 +54,7 @@ internal static class ControllerProgram
             Boot = ReadBoot(),
             Entropy = SystemEntropy.Instance,
             Time = TimeProvider.System,
+            Scrub = settings.Scrub,
             Loggers = loggers,
         });
         await role.StartAsync(CancellationToken.None);

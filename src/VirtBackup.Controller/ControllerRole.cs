@@ -5,12 +5,14 @@ using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Retention;
+using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Store;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Identity;
 using VirtBackup.Repository;
 using VirtBackup.Repository.Points;
+using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Controller;
@@ -39,6 +41,11 @@ public sealed record ControllerParts
 
     public required TimeProvider Time { get; init; }
 
+    public ScrubSettings Scrub { get; init; } = new();
+
+    /// <summary>Where copies of damaged records are looked for.</summary>
+    public IReadOnlyList<IRecordSource> RecordSources { get; init; } = [];
+
     public required ILoggerFactory Loggers { get; init; }
 }
 
@@ -58,6 +65,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RetentionRun _retentionRun;
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
+    private readonly ScrubService _scrubs;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -90,10 +98,18 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
         _collections = new CollectionService(parts.Repository, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
+        _scrubs = new ScrubService(
+            new ScrubParts
+            {
+                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = parts.RecordSources,
+                Time = time, Ledger = new DamageLedger(parts.Repository, Catalog, time, loggers.CreateLogger<DamageLedger>()),
+            },
+            loggers.CreateLogger<ScrubService>());
+        var damages = new DamageOutlook(parts.Repository, Catalog, parts.Scrub, time);
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
-        var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, entropy, time);
+        var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
         Admin = new AdminEndpoint(
-            parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, _clock, time);
+            parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages, _clock, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         Jobs.AttemptEnded = Store.EndJobAsync;
         Jobs.OwnJobCancelled = job =>
@@ -101,6 +117,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _verifications.Cancel(job);
             _retention.Cancel(job);
             _collections.Cancel(job);
+            _scrubs.Cancel(job);
         };
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
@@ -162,6 +179,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         [
             _sessions.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
+            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token),
         ];
         try
         {
@@ -181,6 +199,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _verifications.Dispose();
         _retention.Dispose();
         _collections.Dispose();
+        _scrubs.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

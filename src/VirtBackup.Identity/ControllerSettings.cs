@@ -31,6 +31,10 @@ public sealed record ControllerSettings
     [JsonPropertyName("advertise")]
     public string Advertise { get; init; } = "";
 
+    /// <summary>How the repository is read again and again, so that damage is found.</summary>
+    [JsonPropertyName("scrub")]
+    public ScrubSettings Scrub { get; init; } = new();
+
     /// <summary><see cref="Listen"/>, parsed.</summary>
     [JsonIgnore]
     public IReadOnlyList<IPEndPoint> Endpoints => [.. Listen.Select(ParseEndpoint)];
@@ -83,6 +87,10 @@ public sealed record ControllerSettings
         if (!Id16.TryParse(RepositoryId, out _))
         {
             throw FaultException.Malformed($"The settings '{path}' must give 32 hexadecimal digits as 'repository_id'.");
+        }
+        if (Scrub is null || Scrub.Days is < 1 or > ScrubSettings.DaysMax || Scrub.ReadBytesPerSecondMax < 0)
+        {
+            throw FaultException.Malformed($"The settings '{path}' must give 1 to {ScrubSettings.DaysMax} 'days' under 'scrub', and a rate that is not negative.");
         }
     }
 

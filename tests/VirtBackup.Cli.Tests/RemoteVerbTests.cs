@@ -47,12 +47,16 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("backup plan web1", "result.backup_plan.disks.0.changed_only=true result.backup_plan.time.vm=web1 result.backup_plan.time.backups=1", "judged by 1 backup of web1 at 128.0 MiB/s")]
     [InlineData("restore run web1@latest --folder /srv/r", "result.restore.name=web1-restored result.restore.details.0.value=4711", "web1-restored (running)")]
     [InlineData("restore plan web1@latest --folder /srv/r", "result.restore_check.findings.0.verdict=fits", "The restore is possible.")]
+    [InlineData("repository status", "proof.proven_bytes=4194304 proof.days=30 proof.oldest_time=2031-05-04T12:00:00.000Z proof.damages_open=0", "80.0% within 30 days (4.0 MiB of 5.0 MiB)")]
+    [InlineData("repository scrub --rate-limit 50MiB", "state=succeeded result.scrub.packs=2 result.scrub.damages_total=0", "5.0 MiB in 2 packs")]
+    [InlineData("repository damage list --all", "damages.0.object=packs/22 damages.0.healed_time=2031-05-04T12:00:00.000Z", "packs/22: The pack is missing.")]
+    [InlineData("repository damage list", "", "No damage is open.")]
     [InlineData("repository verify --full", "result.verify.records=7 result.verify.damages_total=0", "none")]
     public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
     {
         var forPrograms = (await RunAsync([.. line.Split(' '), "--output", "json"])).Succeeds();
         Assert.Empty(forPrograms.Error);
-        foreach (var pair in json.Split(' '))
+        foreach (var pair in json.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         {
             var at = pair.IndexOf('=', StringComparison.Ordinal);
             Assert.Equal(pair[(at + 1)..], ValueAt(forPrograms.Json, pair[..at]));
@@ -61,6 +65,25 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         Assert.Contains(table, forPeople.Output);
         Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
         Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
+    }
+
+    [Fact]
+    public async Task Damage_is_told_with_what_it_takes_and_the_next_step()
+    {
+        _controller.Admin.IsDamaged = true;
+        var scrub = await RunAsync("repository", "scrub", "--rate-limit", "50MiB");
+        Assert.Equal(6, scrub.ExitCode);
+        Assert.Contains("records: 1 lost, 0 doubtful, 20 saved", scrub.Output, StringComparison.Ordinal);
+        Assert.Contains("virtbackup repository damage list", scrub.Output, StringComparison.Ordinal);
+        Assert.Equal(50UL << 20, _controller.Admin.Request<StartScrubRequest>().ReadBytesPerSecondMax);
+        var list = await RunAsync("repository", "damage", "list");
+        Assert.Equal(6, list.ExitCode);
+        Assert.Contains("web1   ab12cd34ef56   vda      1.0 MiB   4.0 KiB   lost", list.Output, StringComparison.Ordinal);
+        Assert.Contains("1 objects, 1 recovery points", (await RunAsync("repository", "status")).Succeeds().Output, StringComparison.Ordinal);
+        Assert.Contains("damaged", (await RunAsync("recovery-point", "list")).Succeeds().Output, StringComparison.Ordinal);
+        var shown = (await RunAsync("recovery-point", "show", "web1@latest", "--output", "json")).Succeeds();
+        Assert.Equal(("true", "4096"), (ValueAt(shown.Json, "damaged"), ValueAt(shown.Json, "damaged_ranges.0.length")));
+        Assert.Contains("Everything else can be restored.", (await RunAsync("recovery-point", "show", "web1@latest")).Succeeds().Output, StringComparison.Ordinal);
     }
 
     [Fact]

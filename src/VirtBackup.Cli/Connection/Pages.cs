@@ -44,6 +44,14 @@ internal static class Pages
             return (page.Jobs.Where(wanted), page.NextPageToken);
         });
 
+    public static Task<List<FoundDamage>> ListDamagesAsync(this ControllerConnection controller, bool includeHealed, CancellationToken cancellationToken) =>
+        CollectAsync(int.MaxValue, async (size, token) =>
+        {
+            var request = new ListDamagesRequest { IncludeHealed = includeHealed, PageSize = size, PageToken = token };
+            var page = await controller.CallAsync(controller.Admin.ListDamagesAsync(request, cancellationToken: cancellationToken), cancellationToken);
+            return ((IEnumerable<FoundDamage>)page.Damages, page.NextPageToken);
+        });
+
     private static async Task<List<T>> CollectAsync<T>(int limit, Func<uint, string, Task<(IEnumerable<T> Items, string Next)>> fetch)
     {
         var all = new List<T>();

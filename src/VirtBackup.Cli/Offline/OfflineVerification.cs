@@ -24,7 +24,7 @@ internal static class OfflineVerification
     private static VerifyResultView ToView(VerificationReport report) => new(
         (ulong)(report.Packs + report.Points), (ulong)report.Bytes, (ulong)report.ChunksOpened, (ulong)report.DamageCount,
         [.. report.Damages.Select(static damage => new DamageView(damage.ObjectKey, damage.Problem, [.. damage.Affected.Select(static loss => new DamagedRangeView(
-            loss.Point.ToString(), loss.Vm.ToString(), loss.Stream.ToString(), (ulong)loss.Range.Offset, (ulong)loss.Range.Length))]))]);
+            loss.Point.ToString(), loss.Vm.ToString(), loss.Stream.ToString(), (ulong)loss.Range.Offset, (ulong)loss.Range.Length, Doubtful: false))]))]);
 
     private sealed class Teller(ProgressLine line) : IProgress<VerificationProgress>
     {

@@ -13,8 +13,8 @@ internal static class PointTables
             console.WriteLine("There are no recovery points.");
             return;
         }
-        var forgotten = points.Any(static point => point.Forgotten);
-        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", "?GOES", "?KEPT BY", "?RULE SET", .. forgotten ? ["STATE"] : Array.Empty<string>()]);
+        var stated = points.Any(static point => point.Forgotten || point.Damaged);
+        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", "?GOES", "?KEPT BY", "?RULE SET", .. stated ? ["STATE"] : Array.Empty<string>()]);
         foreach (var point in points)
         {
             table.AddRow(
@@ -23,7 +23,7 @@ internal static class PointTables
                 TextLayout.Cell(Units.Time(point.CreateTime)), TextLayout.Cell(point.Consistency), TextLayout.Cell(Units.Bytes(point.LogicalBytes)),
                 TextLayout.Cell(Units.Bytes(point.ReadBytes)), TextLayout.Cell(Units.Bytes(point.StoredBytes)),
                 RetentionTables.ExpiryOf(point.Retention), TextLayout.Cell(RetentionTables.KeptByOf(point.Retention)), TextLayout.Cell(point.Retention?.RuleSet ?? "-"),
-                .. forgotten ? [TextLayout.Cell(point.Forgotten ? "forgotten" : "kept", point.Forgotten ? TextLayout.Faint : default(Style?))] : Array.Empty<Text>(),
+                .. stated ? [StateOf(point)] : Array.Empty<Text>(),
             ]);
         }
         table.Write(console);
@@ -37,7 +37,7 @@ internal static class PointTables
             ("VM", TextLayout.Cell($"{point.Vm} ({point.VmId})")),
             ("Name", TextLayout.Cell($"{point.Vm}@{point.Sequence}")),
             ("Created", TextLayout.Cell(Units.Time(point.CreateTime))),
-            ("State", point.Forgotten ? TextLayout.Cell("forgotten", TextLayout.Doubtful) : null),
+            ("State", point.Forgotten || point.Damaged ? StateOf(point) : null),
             ("Consistency", ResultTables.ConsistencyOf(point)),
             ("Size", TextLayout.Cell(Units.Bytes(point.LogicalBytes))),
             ("Read", TextLayout.Cell(Units.Bytes(point.ReadBytes))),
@@ -50,7 +50,21 @@ internal static class PointTables
             WriteRetention(console, retention);
         }
         ResultTables.WriteStreams(console, point);
+        if (point.DamagedRanges.Count > 0)
+        {
+            TextLayout.Title(console, "Damaged");
+            DamageTables.WriteRanges(console, point.DamagedRanges, cut: false);
+            console.WriteLine("Everything else can be restored. The next backup of the machine reads in full and heals what its disks still hold.");
+        }
     }
+
+    private static Text StateOf(PointView point) => (point.Damaged, point.Forgotten) switch
+    {
+        (true, true) => TextLayout.Cell("damaged, forgotten", TextLayout.Bad),
+        (true, false) => TextLayout.Cell("damaged", TextLayout.Bad),
+        (false, true) => TextLayout.Cell("forgotten", TextLayout.Faint),
+        _ => TextLayout.Cell("kept"),
+    };
 
     private static void WriteRetention(IAnsiConsole console, PointRetentionView retention)
     {

@@ -5,11 +5,11 @@ namespace VirtBackup.Cli.Views;
 /// <summary>A repository. What only the controller, or only a look into the folder can tell is null on the other way.</summary>
 internal sealed record RepositoryView(
     string RepositoryId, string Location, DateTimeOffset? CreateTime, string? Algorithms, ulong RecoveryPoints, ulong? ForgottenPoints, ulong Packs, ulong? Chunks,
-    ulong StoredBytes, ulong? FreeBytes, ulong Generation)
+    ulong StoredBytes, ulong? FreeBytes, ulong Generation, ProofView? Proof = null)
 {
     public static RepositoryView Of(GetStatusResponse status) => new(
         status.RepositoryId, status.RepositoryLocation, null, null, status.RecoveryPoints, null, status.Packs, status.Chunks, status.StoredBytes,
-        status.FreeBytesKnown ? status.FreeBytes : null, status.Generation);
+        status.FreeBytesKnown ? status.FreeBytes : null, status.Generation, ProofView.Of(status.Proof));
 }
 
 /// <summary>What a rebuild of the index found.</summary>

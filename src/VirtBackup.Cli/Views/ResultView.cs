@@ -42,7 +42,11 @@ internal sealed record RestoreCheckView(IReadOnlyList<FindingView> Findings)
     public bool Possible => Findings.All(static finding => finding.Verdict != "blocks");
 }
 
-internal sealed record DamagedRangeView(string? PointId, string? Vm, string? Stream, ulong Offset, ulong Length);
+internal sealed record DamagedRangeView(string? PointId, string? Vm, string? Stream, ulong Offset, ulong Length, bool Doubtful)
+{
+    public static DamagedRangeView Of(DamagedRange range) => new(
+        WireNames.TextOrNull(range.PointId), WireNames.TextOrNull(range.VmName), WireNames.TextOrNull(range.StreamName), range.Offset, range.Length, range.Doubtful);
+}
 
 internal sealed record DamageView(string Object, string Problem, IReadOnlyList<DamagedRangeView> Ranges);
 
@@ -51,14 +55,13 @@ internal sealed record VerifyResultView(ulong Objects, ulong Bytes, ulong Record
     public static VerifyResultView Of(VerifyResult result) => new(
         result.Objects, result.Bytes, result.Records, Math.Max(result.DamagesTotal, (ulong)result.Damages.Count), [.. result.Damages.Select(Of)]);
 
-    private static DamageView Of(Damage damage) => new(damage.Object, damage.Problem, [.. damage.Ranges.Select(static r => new DamagedRangeView(
-        WireNames.TextOrNull(r.PointId), WireNames.TextOrNull(r.VmName), WireNames.TextOrNull(r.StreamName), r.Offset, r.Length))]);
+    private static DamageView Of(Damage damage) => new(damage.Object, damage.Problem, [.. damage.Ranges.Select(DamagedRangeView.Of)]);
 }
 
 /// <summary>What a job came to; exactly one member is not null.</summary>
 internal sealed record ResultView(
     PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify, RetentionResultView? Retention = null,
-    CollectionView? Collection = null)
+    CollectionView? Collection = null, ScrubView? Scrub = null)
 {
     public static ResultView? Of(JobResult? result) => result?.ResultCase switch
     {
@@ -69,6 +72,7 @@ internal sealed record ResultView(
         JobResult.ResultOneofCase.Verify => new(null, null, null, null, VerifyResultView.Of(result.Verify)),
         JobResult.ResultOneofCase.Retention => new(null, null, null, null, null, RetentionResultView.Of(result.Retention)),
         JobResult.ResultOneofCase.Collection => new(null, null, null, null, null, null, CollectionView.Of(result.Collection)),
+        JobResult.ResultOneofCase.Scrub => new(null, null, null, null, null, null, null, ScrubView.Of(result.Scrub)),
         _ => null,
     };
 }

@@ -5,6 +5,7 @@ using VirtBackup.Catalog;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Retention;
+using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Repository;
@@ -14,7 +15,7 @@ namespace VirtBackup.Controller.Admin;
 /// <summary>What operators' tools can ask for. Safe for concurrent use.</summary>
 public sealed class AdminEndpoint(
     ControllerIdentity identity, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, References references, JobStarter starter,
-    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, ITrustedClock clock,
+    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, ITrustedClock clock,
     TimeProvider time)
 {
     private const int RecentJobs = 20;
@@ -45,6 +46,7 @@ public sealed class AdminEndpoint(
             StartTime = Timestamp.FromDateTimeOffset(_started),
             TrustedTime = WireText.ToTimestamp(trusted.NowMs),
             TimeUnconfirmed = !trusted.MayExpire,
+            Proof = await damages.DescribeAsync(cancellationToken),
         };
     }
 
@@ -115,6 +117,7 @@ public sealed class AdminEndpoint(
         var response = new ListRecoveryPointsResponse();
         response.RecoveryPoints.Add(rows.Take(size).Select(AdminMessages.ToMessage));
         await outlook.DescribeAsync(response.RecoveryPoints, cancellationToken);
+        await damages.DescribeAsync(response.RecoveryPoints, cancellationToken);
         response.NextPageToken = rows.Count > size ? Paging.ToToken(ToText(rows[size - 1].CreatedMs), rows[size - 1].PointId.ToString()) : "";
         return response;
     }
@@ -122,8 +125,10 @@ public sealed class AdminEndpoint(
     public async ValueTask<GetRecoveryPointResponse> GetRecoveryPointAsync(GetRecoveryPointRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var point = AdminMessages.ToMessage(await references.FindPointAsync(request.Point, cancellationToken));
+        var row = await references.FindPointAsync(request.Point, cancellationToken);
+        var point = AdminMessages.ToMessage(row);
         await outlook.DescribeAsync([point], cancellationToken);
+        await damages.DescribeLossesAsync(point, row, cancellationToken);
         return new GetRecoveryPointResponse { RecoveryPoint = point };
     }
 
@@ -160,6 +165,11 @@ public sealed class AdminEndpoint(
 
     public async ValueTask<StartCollectionResponse> StartCollectionAsync(StartCollectionRequest request, CancellationToken cancellationToken) =>
         new() { Job = await ToMessageAsync(await starter.StartCollectionAsync(request, cancellationToken), cancellationToken) };
+
+    public async ValueTask<StartScrubResponse> StartScrubAsync(StartScrubRequest request, CancellationToken cancellationToken) =>
+        new() { Job = await ToMessageAsync(await starter.StartScrubAsync(request, cancellationToken), cancellationToken) };
+
+    public ValueTask<ListDamagesResponse> ListDamagesAsync(ListDamagesRequest request, CancellationToken cancellationToken) => damages.ListAsync(request, cancellationToken);
 
     public async ValueTask<StartVerifyResponse> StartVerifyAsync(StartVerifyRequest request, CancellationToken cancellationToken) =>
         new() { Job = await ToMessageAsync(await starter.StartVerifyAsync(request, cancellationToken), cancellationToken) };

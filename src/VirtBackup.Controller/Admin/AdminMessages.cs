@@ -105,6 +105,7 @@ internal static class AdminMessages
         JobKind.Restore => new JobResult { Restore = ToRestore(AgentMessages.RestoreResult.Parser.ParseFrom(row.Result)) },
         JobKind.BackupPlan => new JobResult { BackupPlan = BackupPlan.Parser.ParseFrom(row.Result) },
         JobKind.RestoreCheck => new JobResult { RestoreCheck = ToCheck(AgentMessages.CheckRestoreResult.Parser.ParseFrom(row.Result)) },
+        JobKind.Scrub => new JobResult { Scrub = ScrubResult.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
         _ => new JobResult { Verify = VerifyResult.Parser.ParseFrom(row.Result) },
@@ -132,6 +133,7 @@ internal static class AdminMessages
         JobKind.RestoreCheck => "restore-check",
         JobKind.Retention => "retention",
         JobKind.Collection => "collection",
+        JobKind.Scrub => "scrub",
         _ => "verify",
     };
 }

@@ -2,6 +2,7 @@ using Google.Protobuf;
 using VirtBackup.Catalog;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
@@ -11,7 +12,8 @@ namespace VirtBackup.Controller.Admin;
 
 /// <summary>Makes jobs from operators' requests. Safe for concurrent use.</summary>
 public sealed class JobStarter(
-    References references, CatalogDatabase catalog, JobService jobs, VerifyService verifications, RetentionService retention, CollectionService collections, IEntropy entropy, TimeProvider time)
+    References references, CatalogDatabase catalog, JobService jobs, VerifyService verifications, RetentionService retention, CollectionService collections, ScrubService scrubs,
+    IEntropy entropy, TimeProvider time)
 {
     private const int ExcludedDisksMax = 1024;
     private const int RequestIdCharsMax = 128;
@@ -72,6 +74,14 @@ public sealed class JobStarter(
         ArgumentNullException.ThrowIfNull(request);
         var job = await CreateAsync(New(JobKind.Collection, "", Id16.Empty, "", Id16.Empty, request.ToByteArray(), ""), cancellationToken);
         await collections.StartAsync(job, cancellationToken);
+        return job;
+    }
+
+    public async ValueTask<JobRow> StartScrubAsync(StartScrubRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var job = await CreateAsync(New(JobKind.Scrub, "", Id16.Empty, "", Id16.Empty, request.ToByteArray(), ""), cancellationToken);
+        await scrubs.StartAsync(job, cancellationToken);
         return job;
     }
 

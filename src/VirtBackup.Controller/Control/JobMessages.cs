@@ -45,7 +45,7 @@ internal static class JobMessages
                 job.CheckRestore = new CheckRestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
                 break;
             default:
-                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection));
+                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub));
                 break;
         }
         return job;

@@ -49,6 +49,12 @@ public sealed class AdminGrpcService(AdminEndpoint endpoint) : AdminService.Admi
     public override async Task<StartCollectionResponse> StartCollection(StartCollectionRequest request, ServerCallContext context) =>
         await endpoint.StartCollectionAsync(request, context.CancellationToken);
 
+    public override async Task<StartScrubResponse> StartScrub(StartScrubRequest request, ServerCallContext context) =>
+        await endpoint.StartScrubAsync(request, context.CancellationToken);
+
+    public override async Task<ListDamagesResponse> ListDamages(ListDamagesRequest request, ServerCallContext context) =>
+        await endpoint.ListDamagesAsync(request, context.CancellationToken);
+
     public override async Task<StartVerifyResponse> StartVerify(StartVerifyRequest request, ServerCallContext context) =>
         await endpoint.StartVerifyAsync(request, context.CancellationToken);
 

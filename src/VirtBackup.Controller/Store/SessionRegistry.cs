@@ -229,6 +229,11 @@ public sealed partial class SessionRegistry(
         }
         var id = WireText.ToId(basePointId, "id of the base point");
         var info = await repository.FindPointAsync(id, cancellationToken);
+        if (info is { IsComplete: false })
+        {
+            // What it lacks may be on the disk still: a read in full sends it again.
+            throw new FaultException(FaultReason.FailedPrecondition, $"The base point {id} is damaged: read in full.");
+        }
         return info is not null && info.Vm == job.VmId
             ? info
             : throw new FaultException(FaultReason.FailedPrecondition, $"The base point {id} is not a committed recovery point of this virtual machine: read in full.");

@@ -54,7 +54,7 @@ public sealed class StoreEndpoint
         var response = new FindRecoveryPointsResponse();
         foreach (var text in request.PointIds)
         {
-            if (await _repository.FindPointAsync(WireText.ToId(text, "id of a recovery point"), cancellationToken) is { } info && info.Vm == vm)
+            if (await _repository.FindPointAsync(WireText.ToId(text, "id of a recovery point"), cancellationToken) is { IsComplete: true } info && info.Vm == vm)
             {
                 response.CommittedPointIds.Add(text);
             }

@@ -59,6 +59,11 @@ internal sealed class PackIndexer(IDatabase database, TimeProvider clock, long g
                 {
                     return true;
                 }
+                if (pack is { State: PackState.Live, Records: 1 } && UnlocatedTable.TryGiveUp(connection, pack.Number))
+                {
+                    PackTable.Remove(connection, pack.Number);
+                    return true;
+                }
                 if (pack.State == PackState.Trash)
                 {
                     PackTable.Remove(connection, pack.Number);

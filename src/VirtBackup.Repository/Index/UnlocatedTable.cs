@@ -25,10 +25,10 @@ internal static class UnlocatedTable
         return CountDead(connection, statement);
     }
 
-    /// <summary>The record of this pack is gone. True: it was the last one, and is in quarantine now.</summary>
+    /// <summary>The record of this pack is gone. True: it was the last one of an object that is needed, and is in quarantine now.</summary>
     public static bool Quarantine(ISqlConnection connection, in RecordHeader header, long pack) => Disown(connection, header, pack, isLost: true);
 
-    /// <summary>Nobody knows whether the record of this pack is sound. True: there is no other, and it is in doubt now.</summary>
+    /// <summary>Nobody knows whether the record of this pack is sound; it stays beside others. True: there is no other.</summary>
     public static bool Doubt(ISqlConnection connection, in RecordHeader header, long pack) => Disown(connection, header, pack, isLost: false);
 
     /// <summary>The pack is sound after all.</summary>
@@ -36,6 +36,13 @@ internal static class UnlocatedTable
     {
         using var statement = connection.Prepare("UPDATE object SET pack = ?1 WHERE pack <= 0 AND pack = -?1");
         statement.Bind(1, pack).Execute();
+    }
+
+    /// <summary>Puts what is in doubt in a pack into quarantine; false: nothing is.</summary>
+    public static bool TryGiveUp(ISqlConnection connection, long pack)
+    {
+        using var statement = connection.Prepare("UPDATE object SET pack = 0, position = ?1 WHERE pack <= 0 AND pack = -?1");
+        return statement.Bind(1, pack).Execute() > 0;
     }
 
     /// <summary>Records without a sound location, behind <paramref name="after"/>, in its order.</summary>
@@ -65,6 +72,13 @@ internal static class UnlocatedTable
                    (SELECT count(*) FROM object WHERE pack <= 0 AND pack = -?1)
             """);
         return statement.Bind(1, pack).Step() ? (statement.GetInt64(0), statement.GetInt64(1)) : default;
+    }
+
+    /// <summary>Doubtful packs are the next to be read: what could not be opened before may be now.</summary>
+    public static void CheckDoubtfulSoon(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare("UPDATE pack SET checked_ms = 0 WHERE number IN (SELECT -pack FROM object WHERE pack <= 0 AND pack < 0)");
+        statement.Execute();
     }
 
     /// <summary>Removes what nothing refers to: there is nothing to keep of it.</summary>
@@ -97,18 +111,25 @@ internal static class UnlocatedTable
                 PackTable.SetChecked(connection, Math.Abs(others.GetInt64(0)), 0);
             }
         }
-        using var statement = connection.Prepare((hasOther, isLost) switch
+        var isKept = !hasOther && !IsUnneeded(connection, header);
+        using var statement = connection.Prepare((isLost, isKept) switch
         {
-            (true, _) => "DELETE FROM object WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack = ?4",
-            (false, true) => "UPDATE object SET pack = 0, position = ?4 WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack = ?4",
+            (true, false) => "DELETE FROM object WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack = ?4",
+            (true, true) => "UPDATE object SET pack = 0, position = ?4 WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack = ?4",
             _ => "UPDATE object SET pack = -?4 WHERE id = ?1 AND kind = ?2 AND scope = ?3 AND pack = ?4",
         });
         var isKnown = statement.Bind(1, header.Id).Bind(2, (long)header.Kind).Bind(3, scope).Bind(4, pack).Execute() == 1;
-        if (isKnown && (hasOther || isLost))
+        if (isKnown && isLost)
         {
             PackTable.AddDead(connection, pack, 1, header.RecordLength);
         }
-        return isKnown && !hasOther;
+        return isKnown && isKept;
+    }
+
+    private static bool IsUnneeded(ISqlConnection connection, in RecordHeader header)
+    {
+        using var find = connection.Prepare("SELECT 1 FROM object WHERE id = ?1 AND kind = ?2 AND (count > 0 OR holds = 1) LIMIT 1");
+        return !find.Bind(1, header.Id).Bind(2, (long)header.Kind).Step();
     }
 
     private static bool CountDead(ISqlConnection connection, IStatement deleted)

@@ -7,6 +7,7 @@ using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Ingest;
+using VirtBackup.Repository.Verification;
 
 namespace VirtBackup.Repository.Scrubbing;
 
@@ -31,17 +32,21 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
     public async ValueTask<RepairOutcome> RunAsync(PackRow pack, string problem, CancellationToken cancellationToken)
     {
         var autopsy = await PackAutopsy.ExamineAsync(store, index, pack, cancellationToken);
-        var covered = await FindCoveredAsync(autopsy.Lost.Concat(autopsy.Doubtful), pack.Number, cancellationToken);
-        var alone = autopsy.Lost.Concat(autopsy.Doubtful).Where(record => !covered.Contains((record.Header.Id, record.Header.Scope))).ToList();
+        // The only record of a pack is in quarantine for a moment, sound or not.
+        var damaged = autopsy.Lost.Concat(autopsy.Doubtful).Concat(pack.Records == 1 ? autopsy.Sound : []).ToList();
         var trace = new AncestorTrace(store, index);
-        var above = await trace.FindAsync(IdsOf(alone, RecordKind.Data), IdsOf(alone, RecordKind.Map), pack.Number, autopsy.Nodes, cancellationToken);
+        var above = await trace.FindAsync(IdsOf(damaged, RecordKind.Data), IdsOf(damaged, RecordKind.Map), pack.Number, autopsy.Nodes, cancellationToken);
         await RemoveMarksAsync(trace.IsWhole ? above : null, cancellationToken);
-        if (opener is not null && await OpenAsync(pack, autopsy, cancellationToken))
+        if (opener is not null)
         {
-            // What no point names cannot be opened, and nobody misses it.
-            autopsy.Lost.AddRange(autopsy.Doubtful);
-            autopsy.Doubtful.Clear();
+            await OpenAsync(pack, autopsy, cancellationToken);
+            // What nothing refers to cannot be opened, and nobody misses it.
+            autopsy.Lost.AddRange(autopsy.Doubtful.Where(static record => record.Count == 0));
+            autopsy.Doubtful.RemoveAll(static record => record.Count == 0);
         }
+        var covered = await FindCoveredAsync(autopsy.Doubtful, pack.Number, cancellationToken);
+        autopsy.Lost.AddRange(autopsy.Doubtful.Where(record => covered.Contains((record.Header.Id, record.Header.Scope))));
+        autopsy.Doubtful.RemoveAll(record => covered.Contains((record.Header.Id, record.Header.Scope)));
         await using var target = autopsy.Sound.Count > 0 && autopsy.Doubtful.Count == 0 ? await StagedPack.CreateAsync(store, pack.Kind, cancellationToken) : null;
         var roots = trace.IsWhole ? above : null;
         if (target is not null && pack.Records == 1)
@@ -77,26 +82,47 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
     private static HashSet<Id32> IdsOf(List<IndexedRecord> records, RecordKind kind) =>
         records.Where(record => record.Header.Kind == kind).Select(static record => record.Header.Id).ToHashSet();
 
-    /// <summary>Of these records, the ones that another pack holds, too.</summary>
-    private ValueTask<HashSet<(Id32, Id16)>> FindCoveredAsync(IEnumerable<IndexedRecord> records, long pack, CancellationToken cancellationToken) =>
-        index.ReadAsync(
+    /// <summary>Of these records, the ones that another pack holds, too: one whose bytes hash to its name at this moment.</summary>
+    private async ValueTask<HashSet<(Id32, Id16)>> FindCoveredAsync(List<IndexedRecord> records, long pack, CancellationToken cancellationToken)
+    {
+        var others = await index.ReadAsync(
             connection =>
             {
                 using var find = connection.Prepare(
-                    "SELECT 1 FROM object o JOIN scope s ON s.number = o.scope WHERE o.id = ?1 AND o.kind = ?2 AND s.id = ?3 AND o.pack > 0 AND o.pack <> ?4 LIMIT 1");
+                    """
+                    SELECT p.number, p.hash, p.bytes FROM object o JOIN scope s ON s.number = o.scope JOIN pack p ON p.number = o.pack
+                    WHERE o.id = ?1 AND o.kind = ?2 AND s.id = ?3 AND o.pack > 0 AND o.pack <> ?4 LIMIT 1
+                    """);
                 find.Bind(4, pack);
-                var covered = new HashSet<(Id32, Id16)>();
+                var found = new List<((Id32, Id16) Name, long Number, Id32 Hash, long Bytes)>();
                 foreach (var record in records)
                 {
                     if (find.Bind(1, record.Header.Id).Bind(2, (long)record.Header.Kind).Bind(3, record.Header.Scope).Step())
                     {
-                        covered.Add((record.Header.Id, record.Header.Scope));
+                        found.Add(((record.Header.Id, record.Header.Scope), find.GetInt64(0), find.GetId32(1), find.GetInt64(2)));
                     }
                     find.Reset();
                 }
-                return covered;
+                return found;
             },
             cancellationToken);
+        var covered = new HashSet<(Id32, Id16)>();
+        foreach (var other in others.GroupBy(static row => (row.Number, row.Hash, row.Bytes)))
+        {
+            try
+            {
+                if (await PackReader.HashAsync(store, ObjectKeys.Pack(other.Key.Hash), other.Key.Bytes, cancellationToken) == other.Key.Hash)
+                {
+                    covered.UnionWith(other.Select(static row => row.Name));
+                }
+            }
+            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || fault.Reason == FaultReason.Unavailable)
+            {
+                // Then it covers nothing.
+            }
+        }
+        return covered;
+    }
 
     /// <param name="nodes">Null: all.</param>
     /// <param name="cancellationToken">Stops between transactions; marks that went are made again.</param>
@@ -114,13 +140,14 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
     }
 
     /// <summary>
-    /// Opens every doubtful record that a point names, and sorts it by what comes out. False: some could not be tried, for
-    /// want of a key.
+    /// Opens every doubtful record that a point names, and sorts it by what comes out. What is left could not be tried: no
+    /// point names it, a map node above it cannot be read, or its key object is damaged.
     /// </summary>
-    private async ValueTask<bool> OpenAsync(PackRow pack, PackAutopsy autopsy, CancellationToken cancellationToken)
+    private async ValueTask OpenAsync(PackRow pack, PackAutopsy autopsy, CancellationToken cancellationToken)
     {
         var doubtful = autopsy.Doubtful.ToDictionary(static record => (record.Header.Id, record.Header.Scope));
-        var withoutKey = new HashSet<(Id32, Id16)>();
+        // A damaged key object must not make a sound chunk a damaged one.
+        var keys = new KeyObjectVerifier(store, new DamageLog());
         var walk = new IncompleteWalk(store, index)
         {
             Leaf = async (at, leaf, token) =>
@@ -128,7 +155,11 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
                 for (var i = 0; i < leaf.Count && doubtful.Count > 0; i++)
                 {
                     var name = (leaf.IdAt(i), at.Head.Scope);
-                    if (doubtful.TryGetValue(name, out var record) && record.Header.RawLength == leaf.LengthAt(i))
+                    if (!doubtful.TryGetValue(name, out var record) || record.Header.RawLength != leaf.LengthAt(i))
+                    {
+                        continue;
+                    }
+                    if (await keys.FindDamageAsync(at.Head.Repository, at.Head.Vm, leaf[i].EpochId, token) is null)
                     {
                         await TryAsync(at.Head.Vm, leaf[i], record, name, token);
                     }
@@ -144,7 +175,6 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
             }
         }
         autopsy.Doubtful.RemoveAll(record => !doubtful.ContainsKey((record.Header.Id, record.Header.Scope)));
-        return !doubtful.Keys.Any(withoutKey.Contains);
 
         async ValueTask TryAsync(Id16 vm, MapEntry entry, IndexedRecord record, (Id32, Id16) name, CancellationToken token)
         {
@@ -164,8 +194,7 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
             }
             catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Denied)
             {
-                // The key object of this machine is missing; another machine may name the chunk, too.
-                withoutKey.Add(name);
+                // The key of this machine is missing; another machine may name the chunk, too.
             }
             finally
             {

@@ -28,15 +28,17 @@ internal sealed class PackScrub(
     public async ValueTask<ScrubReport> RunAsync(CancellationToken cancellationToken)
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        // What is read by this run is not due again within it.
+        var before = Math.Min(options.CheckedBeforeMs, now);
         await index.WriteAsync(connection => PackTable.ForgetProofsAfter(connection, now), cancellationToken);
-        var (_, total) = await index.ReadAsync(connection => PackTable.SumCheckedBefore(connection, options.CheckedBeforeMs), cancellationToken);
+        var (_, total) = await index.ReadAsync(connection => PackTable.SumCheckedBefore(connection, before), cancellationToken);
         var isDone = false;
         // Every pack once in a run, also one that cannot be read.
         for (var (afterMs, afterNumber) = (-1L, 0L); options.BytesMax is not { } max || _bytes < max;)
         {
             var (ms, number) = (afterMs, afterNumber);
             var (pack, checkedMs) = await index.ReadAsync(
-                connection => (PackTable.FindNextToCheck(connection, ms, number, options.CheckedBeforeMs, out var found), found), cancellationToken);
+                connection => (PackTable.FindNextToCheck(connection, ms, number, before, out var found), found), cancellationToken);
             if (pack is null)
             {
                 isDone = true;
@@ -55,10 +57,10 @@ internal sealed class PackScrub(
         try
         {
             _verifier ??= new PackVerifier(store, index, _log, new PackDamage());
-            var before = _verifier.Bytes;
+            var read = _verifier.Bytes;
             await _verifier.VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
             _packs++;
-            _bytes += Math.Max(_verifier.Bytes - before, 0);
+            _bytes += _verifier.Bytes - read;
             var problem = _log.Count == 0 ? null : _log.ToList()[0].Problem;
             if (problem is not null)
             {

@@ -13,7 +13,11 @@ namespace VirtBackup.Repository.Scrubbing;
 /// <param name="Range">Which bytes.</param>
 /// <param name="IsDoubtful">They lie in a pack that is damaged somewhere, and may be sound: a restore tells.</param>
 /// <param name="Pack">The name of the pack that held the last copy; zero: not known.</param>
-public readonly record struct PointLoss(AffectedRange Range, bool IsDoubtful, Id32 Pack);
+public readonly record struct PointLoss(AffectedRange Range, bool IsDoubtful, Id32 Pack)
+{
+    /// <summary>Runs that are listed for one point.</summary>
+    public const int RunsMax = 1000;
+}
 
 /// <summary>Finds which byte ranges of a point are lost or in doubt. Use an instance once.</summary>
 internal sealed class PointLosses
@@ -27,11 +31,6 @@ internal sealed class PointLosses
         _index = index;
         _walk = new IncompleteWalk(store, index) { Leaf = LookAsync, Unreadable = LoseAsync };
     }
-
-    /// <summary>More than this many runs are cut off.</summary>
-    public const int RunsMax = 1000;
-
-    public bool IsCut { get; private set; }
 
     public async ValueTask<IReadOnlyList<PointLoss>> FindAsync(RecoveryPointInfo point, bool isForgotten, CancellationToken cancellationToken)
     {
@@ -102,13 +101,9 @@ internal sealed class PointLosses
         {
             _losses[^1] = last with { Range = range with { Range = new ByteRange(last.Range.Range.Offset, last.Range.Range.Length + length) } };
         }
-        else if (_losses.Count < RunsMax)
+        else if (_losses.Count < PointLoss.RunsMax)
         {
             _losses.Add(new PointLoss(range, fate.IsDoubtful, fate.Pack));
-        }
-        else
-        {
-            IsCut = true;
         }
     }
 

@@ -24,22 +24,48 @@ internal sealed class RecordHealer(
 
     public async ValueTask<HealReport> RunAsync(CancellationToken cancellationToken)
     {
+        // Only through sound nodes it is known which entries name a chunk.
+        await HealAsync(RecordKind.Map, cancellationToken);
         if (opener is not null && sources.Count > 0)
         {
             await NameAsync(cancellationToken);
         }
+        await HealAsync(RecordKind.Data, cancellationToken);
+        return new HealReport(_healed, _missing);
+    }
+
+    private async ValueTask HealAsync(RecordKind kind, CancellationToken cancellationToken)
+    {
         for (var after = UnlocatedName.First; ;)
         {
             var from = after;
             var page = await index.ReadAsync(connection => UnlocatedTable.List(connection, from, RecordsPerPage), cancellationToken);
             if (page.Count == 0)
             {
-                return new HealReport(_healed, _missing);
+                return;
             }
             after = page[^1].Name;
-            foreach (var group in page.GroupBy(static row => (row.Record.Header.Kind, row.Record.Header.Scope, row.Record.Header.IdGeneration)))
+            if (sources.Count == 0)
             {
-                await HealAsync(group.Key.Kind, group.Key.Scope, group.Key.IdGeneration, [.. group.Select(static row => row.Record.Header)], cancellationToken);
+                _missing += page.Count(row => row.Record.Header.Kind == kind);
+                continue;
+            }
+            foreach (var group in page.Where(row => row.Record.Header.Kind == kind).GroupBy(static row => (row.Record.Header.Scope, row.Record.Header.IdGeneration)))
+            {
+                // Backwards, so that copies of a whole pack do not make one of its name.
+                List<RecordHeader> wanted = [.. group.Reverse().Select(static row => row.Record.Header)];
+                for (var tries = 0; ; tries++)
+                {
+                    try
+                    {
+                        await HealAsync(kind, group.Key.Scope, group.Key.IdGeneration, wanted, cancellationToken);
+                        break;
+                    }
+                    catch (FaultException fault) when (fault.Reason == FaultReason.Unavailable && tries == 0)
+                    {
+                        // A damaged pack was in the way, and is not any more.
+                    }
+                }
             }
         }
     }
@@ -78,11 +104,12 @@ internal sealed class RecordHealer(
         await using var session = begin(scope, idGeneration);
         var lane = session.OpenLane(kind);
         var sent = new List<(HealedRecord, string)>();
+        var missing = 0L;
         foreach (var header in wanted)
         {
             if (await FetchAsync(header, cancellationToken) is not { } found)
             {
-                _missing++;
+                missing++;
                 continue;
             }
             await lane.AppendAsync(found.Record, cancellationToken);
@@ -90,6 +117,7 @@ internal sealed class RecordHealer(
         }
         await lane.FlushAsync(cancellationToken);
         _healed.AddRange(sent);
+        _missing += missing;
     }
 
     private async ValueTask<(ReadOnlyMemory<byte> Record, string Source)?> FetchAsync(RecordHeader wanted, CancellationToken cancellationToken)
@@ -126,10 +154,15 @@ internal sealed class RecordHealer(
         {
             return NodeId.Compute(record.Span[RecordHeader.Size..]) == header.Id;
         }
-        if (opener is not null && _named.TryGetValue((header.Id, header.Scope), out var name))
+        if (opener is null)
         {
-            await opener.OpenAsync(name.Vm, name.Entry, record, cancellationToken);
+            return true;
         }
+        if (!_named.TryGetValue((header.Id, header.Scope), out var name))
+        {
+            return false;
+        }
+        await opener.OpenAsync(name.Vm, name.Entry, record, cancellationToken);
         return true;
     }
 }

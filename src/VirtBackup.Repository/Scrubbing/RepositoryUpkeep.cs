@@ -92,7 +92,12 @@ public sealed class RepositoryUpkeep : IDisposable
             return [];
         }
         using var changing = await _changingPoints.CloseAsync(cancellationToken);
-        return await RecheckAsync(cancellationToken);
+        var whole = await RecheckAsync(cancellationToken);
+        if (whole.Count > 0)
+        {
+            await _index.WriteAsync(UnlocatedTable.CheckDoubtfulSoon, cancellationToken);
+        }
+        return whole;
     }
 
     /// <summary>Damaged packs, the oldest finding first; also those that are healed.</summary>
@@ -109,7 +114,7 @@ public sealed class RepositoryUpkeep : IDisposable
     public async ValueTask<IReadOnlyList<RecoveryPointInfo>> ListDamagedPointsAsync(CancellationToken cancellationToken) =>
         await _index.ReadAsync(static connection => PointTable.ListIncomplete(connection).ConvertAll(static row => row.Info), cancellationToken);
 
-    /// <summary>Which bytes of a point are lost or in doubt now; none of a point that is whole. At most <see cref="PointLosses.RunsMax"/> runs.</summary>
+    /// <summary>Which bytes of a point are lost or in doubt now; none of a point that is whole. At most <see cref="PointLoss.RunsMax"/> runs.</summary>
     public async ValueTask<IReadOnlyList<PointLoss>> FindLossesAsync(Id16 point, CancellationToken cancellationToken)
     {
         var rows = await _index.ReadAsync(PointTable.ListIncomplete, cancellationToken);

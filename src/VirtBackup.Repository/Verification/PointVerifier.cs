@@ -1,7 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
-using VirtBackup.Format.Keys;
 using VirtBackup.Format.Manifests;
 
 namespace VirtBackup.Repository.Verification;
@@ -9,7 +8,7 @@ namespace VirtBackup.Repository.Verification;
 /// <summary>Checks recovery points: manifest, signature, key objects, and everything below the roots.</summary>
 internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageLog log, PackDamage damage, VerificationOptions options)
 {
-    private readonly Dictionary<(Id16 Vm, Id16 Epoch), DamageLog.Entry?> _keys = [];
+    private readonly KeyObjectVerifier _keys = new(store, log);
     private readonly TreeVerifier _trees = new(store, index, log, damage, options.Opener);
 
     public long Points { get; private set; }
@@ -97,11 +96,7 @@ internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageL
         var damaged = new HashSet<Id16>();
         foreach (var epoch in manifest.Head.Epochs)
         {
-            var name = (manifest.Head.Vm, epoch);
-            if (!_keys.TryGetValue(name, out var found))
-            {
-                _keys.Add(name, found = await FindKeyDamageAsync(manifest.Head.Repository, manifest.Head.Vm, epoch, cancellationToken));
-            }
+            var found = await _keys.FindDamageAsync(manifest.Head.Repository, manifest.Head.Vm, epoch, cancellationToken);
             if (found is not null)
             {
                 AffectAll(found, manifest.Head);
@@ -109,30 +104,6 @@ internal sealed class PointVerifier(IObjectStore store, IDatabase index, DamageL
             }
         }
         return damaged;
-    }
-
-    /// <summary>Null when the epoch has at least one key object and all of them are whole.</summary>
-    private async ValueTask<DamageLog.Entry?> FindKeyDamageAsync(Id16 repository, Id16 vm, Id16 epoch, CancellationToken cancellationToken)
-    {
-        DamageLog.Entry? found = null;
-        var count = 0;
-        await foreach (var info in store.ListAsync(ObjectKeys.VmKeysOf(vm, epoch), cancellationToken))
-        {
-            count++;
-            try
-            {
-                var key = KeyObject.Parse(await store.ReadAllAsync(info.Key, KeyObject.Size, cancellationToken));
-                if (key.Repository != repository || ObjectKeys.VmKey(key.Vm, key.Epoch, key.Recipient) != info.Key)
-                {
-                    found = log.Add(info.Key, "It is another key object than its name says.");
-                }
-            }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
-            {
-                found = log.Add(info.Key, fault.Message);
-            }
-        }
-        return count > 0 ? found : log.Add(ObjectKeys.VmKeysOf(vm, epoch), "The key objects of this epoch are missing.");
     }
 
     private static void AffectAll(DamageLog.Entry entry, ManifestHead head)

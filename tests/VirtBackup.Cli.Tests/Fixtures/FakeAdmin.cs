@@ -14,6 +14,8 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     public const string PointId = "ab12cd34ef560000000000000000000f";
     public const string JobId = "77aa55bb11220000000000000000000c";
 
+    private static DamagedRange Range => new() { PointId = PointId, VmName = "web1", StreamName = "vda", Offset = 1 << 20, Length = 4096 };
+
     private static readonly Timestamp Noon = Timestamp.FromDateTimeOffset(new DateTimeOffset(2031, 5, 4, 12, 0, 0, TimeSpan.Zero));
 
     private readonly TaskCompletionSource _cancelled = new();
@@ -30,6 +32,9 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     public VerifyResult Verification { get; set; } = new() { Objects = 3, Bytes = 4096, Records = 7 };
 
     public bool TimeIsUnconfirmed { get; set; }
+
+    /// <summary>One pack lost a chunk of the one point.</summary>
+    public bool IsDamaged { get; set; }
 
     public (ErrorReason Reason, string Message)? Failure { get; set; }
 
@@ -53,6 +58,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     {
         Version = "1.2.3", RepositoryId = VmId, RepositoryLocation = "/srv/backup", StoredBytes = 5 << 20, AgentsConnected = 1, AgentsEnrolled = 2, VirtualMachines = 1,
         RecoveryPoints = 1, Chunks = 40, Packs = 2, Generation = 9, StartTime = Noon, TrustedTime = Noon, TimeUnconfirmed = TimeIsUnconfirmed,
+        Proof = new RepositoryProof { Bytes = 5 << 20, ProvenBytes = 4 << 20, Days = 30, OldestTime = Noon, CycleTime = Noon, DamagesOpen = IsDamaged ? 1UL : 0, PointsDamaged = IsDamaged ? 1UL : 0 },
     });
 
     public override Task<CreateJoinTokenResponse> CreateJoinToken(CreateJoinTokenRequest request, ServerCallContext context) =>
@@ -72,11 +78,15 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     /// <summary>Two pages.</summary>
     public override Task<ListRecoveryPointsResponse> ListRecoveryPoints(ListRecoveryPointsRequest request, ServerCallContext context) =>
         Answer(request, request.PageToken.Length == 0
-            ? new ListRecoveryPointsResponse { RecoveryPoints = { Point }, NextPageToken = "more" }
+            ? new ListRecoveryPointsResponse { RecoveryPoints = { With(Point, point => point.Damaged = IsDamaged) }, NextPageToken = "more" }
             : new ListRecoveryPointsResponse { RecoveryPoints = { With(Point, static point => (point.PointId, point.Sequence) = (VmId, 0)) } });
 
     public override Task<GetRecoveryPointResponse> GetRecoveryPoint(GetRecoveryPointRequest request, ServerCallContext context) =>
-        Answer(request, new GetRecoveryPointResponse { RecoveryPoint = request.Point == "web1@latest" ? Point : throw Missing("recovery point", request.Point) });
+        Answer(request, new GetRecoveryPointResponse { RecoveryPoint = request.Point == "web1@latest" ? With(Point, point =>
+        {
+            point.Damaged = IsDamaged;
+            point.DamagedRanges.Add(IsDamaged ? [Range] : []);
+        }) : throw Missing("recovery point", request.Point) });
 
     public override Task<ForgetRecoveryPointResponse> ForgetRecoveryPoint(ForgetRecoveryPointRequest request, ServerCallContext context) =>
         Answer(request, new ForgetRecoveryPointResponse { RecoveryPoint = With(Point, point => point.Forgotten = !request.Undo) });
@@ -94,6 +104,13 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
 
     public override Task<StartCollectionResponse> StartCollection(StartCollectionRequest request, ServerCallContext context) =>
         Answer(request, new StartCollectionResponse { Job = Started("collection", Machine) });
+
+    public override Task<StartScrubResponse> StartScrub(StartScrubRequest request, ServerCallContext context) => Answer(request, new StartScrubResponse { Job = Started("scrub", Machine) });
+
+    /// <summary>Two pages.</summary>
+    public override Task<ListDamagesResponse> ListDamages(ListDamagesRequest request, ServerCallContext context) => Answer(request, request.PageToken.Length > 0
+        ? new ListDamagesResponse { Damages = { request.IncludeHealed ? [new FoundDamage { Object = "packs/22", Problem = "The pack is missing.", FoundTime = Noon, HealedTime = Noon }] : Array.Empty<FoundDamage>() } }
+        : new ListDamagesResponse { NextPageToken = "more", Damages = { IsDamaged ? [new FoundDamage { Object = "packs/11", Problem = "Some bytes have changed.", FoundTime = Noon, Ranges = { Range } }] : Array.Empty<FoundDamage>() } });
 
     public override Task<StartVerifyResponse> StartVerify(StartVerifyRequest request, ServerCallContext context) => Answer(request, new StartVerifyResponse { Job = Started("verify", Machine) });
 
@@ -166,6 +183,14 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         "restore" => new JobResult { Restore = new RestoreResult { VmId = VmId, Name = "web1-restored", Running = true, BytesWritten = 1 << 30, Details = { new NamedValue { Name = "pid", Value = "4711" } } } },
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
         "retention" => new JobResult { Retention = FakeRetention.Result },
+        "scrub" => new JobResult
+        {
+            Scrub = new ScrubResult
+            {
+                Packs = 2, Bytes = 5 << 20, DamagesTotal = IsDamaged ? 1UL : 0, RecordsMissing = IsDamaged ? 1UL : 0,
+                Findings = { IsDamaged ? [new ScrubFinding { Object = "packs/11", Problem = "Some bytes have changed.", RecordsLost = 1, RecordsSaved = 20 }] : Array.Empty<ScrubFinding>() },
+            },
+        },
         "collection" => new JobResult { Collection = new CollectionResult { Cycle = 3, PointsPurged = 2, RecordsRemoved = 70, BytesFreed = 5 << 20, PacksDeleted = 4, Problems = { "The pack p is damaged." } } },
         "restore-check" => new JobResult { RestoreCheck = new RestoreCheck { Findings = { new RestoreFinding { Item = "memory", Severity = RestoreFinding.Types.Severity.Fits, Message = "enough" } } } },
         _ => new JobResult { Verify = Verification },

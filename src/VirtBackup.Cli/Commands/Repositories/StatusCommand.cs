@@ -25,7 +25,7 @@ internal sealed class StatusCommand : ProgramCommand
             : await AskAsync(parse, cancellationToken);
         ReportFor(parse).Write(view, static (console, repository) => TextLayout.Facts(
             console,
-            ("Repository", TextLayout.Cell(repository.RepositoryId)),
+            [("Repository", TextLayout.Cell(repository.RepositoryId)),
             ("Location", TextLayout.Cell(repository.Location)),
             ("Created", repository.CreateTime is { } created ? TextLayout.Cell(Units.Time(created)) : null),
             ("Algorithms", TextLayout.Optional(repository.Algorithms)),
@@ -36,7 +36,7 @@ internal sealed class StatusCommand : ProgramCommand
             ("Chunks", repository.Chunks is { } chunks ? TextLayout.Cell(Units.Count(chunks)) : null),
             ("Stored", TextLayout.Cell(Units.Bytes(repository.StoredBytes))),
             ("Free", repository.FreeBytes is { } free ? TextLayout.Cell(Units.Bytes(free)) : null),
-            ("Generation", TextLayout.Cell(Units.Count(repository.Generation)))));
+            ("Generation", TextLayout.Cell(Units.Count(repository.Generation))), .. DamageTables.FactsOf(repository.Proof)]));
         return ExitCode.Succeeded;
     }
 
