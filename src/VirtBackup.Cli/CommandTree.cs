@@ -40,7 +40,7 @@ internal static class CommandTree
         root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
         root.Add(Noun("repository", "The store of all recovery points",
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context),
-            new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.RebuildIndexCommand(context)));
+            new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.ExtractCommand(context), new Commands.Repositories.RebuildIndexCommand(context)));
         root.Add(new Commands.AnalyzeCommand(context));
         root.Add(new Commands.CompletionCommand(context));
         root.Add(new Commands.CompleteCommand(context));
