@@ -89,7 +89,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
-        _collections = new CollectionService(parts.Repository, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
+        _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, entropy, time);
         Admin = new AdminEndpoint(
@@ -151,6 +151,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         }
         var newest = await Catalog.Points.ListAsync(null, includeForgotten: true, after: null, 1, cancellationToken);
         await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
+        _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
     }
 

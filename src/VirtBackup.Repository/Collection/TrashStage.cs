@@ -78,7 +78,7 @@ internal static class TrashStage
             }
             catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt)
             {
-                run.AddProblem($"The pack {key} in the trash is damaged and is kept: {fault.Message}");
+                run.AddProblem($"The pack {key} in the trash is damaged and is kept, although nothing needs it: move it out of the repository by hand. {fault.Message}");
                 return false;
             }
         }
@@ -109,6 +109,8 @@ internal static class TrashStage
         {
             return false;
         }
+        // Whoever has taken the repository over meanwhile may rely on the pack.
+        await run.Owner.RequireAsync(cancellationToken);
         await run.Store.DeleteAsync(key, cancellationToken);
         await run.Index.WriteAsync(
             connection =>

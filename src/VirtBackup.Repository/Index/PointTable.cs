@@ -86,6 +86,18 @@ internal static class PointTable
         return statement.Bind(1, vm).Bind(2, lineage).Bind(3, manifest).Step();
     }
 
+    /// <summary>Points, visible or forgotten, whose map was not whole when it was last looked at.</summary>
+    public static List<(Id16 Vm, Id16 Point, long ForgottenMs)> ListIncomplete(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare("SELECT vm, point, forgotten_ms FROM point WHERE state > 0");
+        var points = new List<(Id16, Id16, long)>();
+        while (statement.Step())
+        {
+            points.Add((statement.GetId16(0), statement.GetId16(1), statement.GetInt64(2)));
+        }
+        return points;
+    }
+
     /// <summary>Points, visible or forgotten, whose map is not whole: what they still have is not counted.</summary>
     public static long CountIncomplete(ISqlConnection connection)
     {
