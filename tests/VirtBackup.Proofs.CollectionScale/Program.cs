@@ -1,8 +1,8 @@
 using VirtBackup.Proofs.CollectionScale;
 using VirtBackup.Testing.Proofs;
 
-if (args is [SizeRun.GenerateVerb or SizeRun.MeasureVerb, var folder])
+if (args is [var verb, var folder] && SizeRun.Verbs.Contains(verb))
 {
-    return await SizeRun.ServeAsync(args[0], folder);
+    return await SizeRun.ServeAsync(verb, folder);
 }
 return ScaleProof.Parse(args, out var proof, out var rest) ? await ProofProgram.RunAsync(proof, rest) : 2;

@@ -25,11 +25,11 @@ internal static class Sabotages
     public static HistoryShape Change(string? sabotage, HistoryShape large) =>
         sabotage == MoreChanges ? large with { HotLeaves = HistoryShape.UsualHotLeaves * 5 / 4 } : large;
 
-    public static async Task SpoilIndexAsync(string? sabotage, IDatabase index, CancellationToken cancellationToken)
+    public static async Task SpoilIndexAsync(string? sabotage, IDatabase index)
     {
         if (sabotage == DropIndex)
         {
-            await index.WriteAsync(static connection => connection.Execute("DROP INDEX object_without_reference"), cancellationToken);
+            await index.WriteAsync(static connection => connection.Execute("DROP INDEX object_without_reference"), CancellationToken.None);
         }
     }
 
@@ -43,7 +43,7 @@ internal static class Sabotages
     }
 
     /// <summary>Memory that is given back when the result is disposed.</summary>
-    public static async Task<IDisposable?> HoardAsync(string? sabotage, string folder, CancellationToken cancellationToken)
+    public static async Task<IDisposable?> HoardAsync(string? sabotage, string folder)
     {
         if (sabotage != HoldIds)
         {
@@ -63,7 +63,7 @@ internal static class Sabotages
                 }
                 return ids;
             },
-            cancellationToken));
+            CancellationToken.None));
     }
 
     private sealed class Hoard(HashSet<Id32> ids) : IDisposable

@@ -71,25 +71,32 @@ internal sealed class ScaleProof(long? chunks) : IProof
     private static async Task<SizeFigures> MeasureAsync(HistoryShape shape, ulong seed, ProofOptions options, bool audit, CancellationToken cancellationToken)
     {
         RequireSpace(options.Work, SizeRun.NeededBytes(shape));
-        var folder = Path.Combine(options.Work, $"collection-scale-{Path.GetRandomFileName()[..6]}");
-        var (generation, figures) = await SizeRun.RunAsync(new SizeJob(shape, seed, options.Sabotage, audit), folder, cancellationToken);
-        Console.WriteLine($"{shape.Chunks} chunks, {shape.Machines} machines with {shape.PointsPerMachine} recovery points each, disks of {shape.DiskChunks} chunks");
-        Console.WriteLine($"  generated: {generation.Nodes} nodes, {generation.Packs} packs; trees in {generation.TreeSeconds:0.0} s, index in {generation.IndexSeconds:0.0} s; "
+        using var size = new SizeRun(
+            new SizeJob(shape, seed, options.Sabotage), Path.Combine(options.Work, $"collection-scale-{Path.GetRandomFileName()[..6]}"));
+        Say($"{shape.Chunks} chunks, {shape.Machines} machines with {shape.PointsPerMachine} recovery points each, disks of {shape.DiskChunks} chunks");
+        var generation = await size.GenerateAsync(cancellationToken);
+        Say($"  generated: {generation.Nodes} nodes, {generation.Packs} packs; trees in {generation.TreeSeconds:0.0} s, index in {generation.IndexSeconds:0.0} s; "
             + $"sorted insert of objects {generation.RowsPerSecond:0} rows/s");
-        Console.WriteLine($"  opened in {figures.OpeningSeconds:0.0} s, peak {figures.OpeningPeakKiB / 1024.0:0.0} MiB");
-        Console.WriteLine($"  a deletion: {figures.MeanOf(static cost => cost.Rows):0.0} rows, {figures.MeanOf(static cost => cost.Nodes):0.0} nodes and "
+        var figures = await size.MeasureAsync(cancellationToken);
+        Say($"  opened in {figures.OpeningSeconds:0.0} s, peak {MiB(figures.OpeningPeakKiB)}");
+        Say($"  a deletion: {figures.MeanOf(static cost => cost.Rows):0.0} rows, {figures.MeanOf(static cost => cost.Nodes):0.0} nodes and "
             + $"{figures.MeanOf(static cost => cost.Bytes):0} bytes reported; {figures.MeanOf(static cost => cost.Delivered):0.0} rows delivered or changed, "
             + $"{figures.MeanOf(static cost => cost.StoreBytes):0} bytes read from the store, {figures.MeanOf(static cost => cost.FileBytes) / (1 << 20):0.0} MiB from files");
-        Console.WriteLine($"  wall {string.Join(' ', figures.Deletions.Select(static cost => cost.WallSeconds.ToString("0.00", CultureInfo.InvariantCulture)))} s, "
+        Say($"  wall {string.Join(' ', figures.Deletions.Select(static cost => cost.WallSeconds.ToString("0.00", CultureInfo.InvariantCulture)))} s, "
             + $"median {figures.MedianOf(static cost => cost.WallSeconds):0.00} s; processor {figures.MedianOf(static cost => cost.ProcessorSeconds):0.00} s; "
-            + $"peak {figures.PeakKiB / 1024.0:0.0} MiB");
-        if (figures.Audit is { } counted)
+            + $"peak {MiB(figures.PeakKiB)}");
+        if (audit)
         {
-            Console.WriteLine($"  audit: {counted.References} references and {counted.Rows} rows in {counted.Seconds:0.0} s, "
-                + $"{counted.References / counted.Seconds:0} references/s, peak {counted.PeakKiB / 1024.0:0.0} MiB");
+            var counted = await size.AuditAsync(cancellationToken);
+            Say($"  audit: {counted.References} references and {counted.Rows} rows in {counted.Seconds:0.0} s, "
+                + $"{counted.References / counted.Seconds:0} references/s, peak {MiB(counted.PeakKiB)}");
         }
         return figures;
     }
+
+    private static void Say(string line) => Console.WriteLine(line);
+
+    private static string MiB(long kibibytes) => $"{kibibytes / 1024.0:0.0} MiB";
 
     private void Compare(HistoryShape small, SizeFigures ofSmall, HistoryShape large, SizeFigures ofLarge, double wallRatioMax)
     {

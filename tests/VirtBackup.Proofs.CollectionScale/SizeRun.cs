@@ -6,57 +6,67 @@ using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.CollectionScale;
 
-/// <summary>What a process of this program is told to generate and measure.</summary>
-internal sealed record SizeJob(HistoryShape Shape, ulong Seed, string? Sabotage, bool Audit);
+/// <summary>What the processes of one size are told.</summary>
+internal sealed record SizeJob(HistoryShape Shape, ulong Seed, string? Sabotage);
 
 /// <summary>
-/// One size: a process generates the repository and ends, so that its memory is not the collector's; another one measures.
-/// They speak through files of the folder.
+/// One size. A process generates the repository and ends, so that its memory is not the collector's; another one measures,
+/// a third one recounts. They speak through files of the folder, which goes with this.
 /// </summary>
-internal static class SizeRun
+internal sealed class SizeRun(SizeJob job, string folder) : IDisposable
 {
-    public const string GenerateVerb = "generate";
-    public const string MeasureVerb = "measure";
+    private const string GenerateVerb = "generate";
+    private const string MeasureVerb = "measure";
+    private const string AuditVerb = "audit";
     private const string JobFile = "job.json";
 
     // Rows of the index, leaves, and one history's changes; in bytes, generous.
     private const long BytesPerChunk = 220;
     private const long BytesPerPoint = 1 << 20;
 
+    public static IReadOnlyList<string> Verbs { get; } = [GenerateVerb, MeasureVerb, AuditVerb];
+
     public static long NeededBytes(HistoryShape shape) => (shape.Chunks * BytesPerChunk) + (shape.Points * BytesPerPoint);
 
-    public static async Task<(GenerationReport Generation, SizeFigures Figures)> RunAsync(SizeJob job, string folder, CancellationToken cancellationToken)
+    public async Task<GenerationReport> GenerateAsync(CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(folder);
-        try
-        {
-            await WriteAsync(folder, JobFile, job, cancellationToken);
-            await StartAsync(GenerateVerb, folder, cancellationToken);
-            var generation = await ReadAsync<GenerationReport>(folder, GenerateVerb + ".json", cancellationToken);
-            await StartAsync(MeasureVerb, folder, cancellationToken);
-            return (generation, await ReadAsync<SizeFigures>(folder, MeasureVerb + ".json", cancellationToken));
-        }
-        finally
+        await WriteAsync(folder, JobFile, job, cancellationToken);
+        return await StartAsync<GenerationReport>(GenerateVerb, cancellationToken);
+    }
+
+    public Task<SizeFigures> MeasureAsync(CancellationToken cancellationToken) => StartAsync<SizeFigures>(MeasureVerb, cancellationToken);
+
+    public Task<AuditFigures> AuditAsync(CancellationToken cancellationToken) => StartAsync<AuditFigures>(AuditVerb, cancellationToken);
+
+    public void Dispose()
+    {
+        if (Directory.Exists(folder))
         {
             Directory.Delete(folder, recursive: true);
         }
     }
 
-    /// <summary>Does the work of one of the two processes.</summary>
+    /// <summary>Does the work of one of the processes.</summary>
     /// <returns>Its exit code.</returns>
     public static async Task<int> ServeAsync(string verb, string folder)
     {
         try
         {
-            var job = await ReadAsync<SizeJob>(folder, JobFile, CancellationToken.None);
+            var job = await ReadAsync<SizeJob>(folder, JobFile);
             if (verb == GenerateVerb)
             {
-                await WriteAsync(folder, GenerateVerb + ".json", RepositoryGenerator.Run(job.Shape, job.Seed, folder), CancellationToken.None);
+                await WriteAsync(folder, ResultOf(verb), RepositoryGenerator.Run(job.Shape, job.Seed, folder), CancellationToken.None);
                 return 0;
             }
-            var freed = (await ReadAsync<GenerationReport>(folder, GenerateVerb + ".json", CancellationToken.None)).Freed;
-            var figures = await new Measurement(job.Shape, job.Seed, folder, freed, job.Sabotage).RunAsync(job.Audit, CancellationToken.None);
-            await WriteAsync(folder, MeasureVerb + ".json", figures, CancellationToken.None);
+            await using var opened = await OpenedRepository.OpenAsync(job, folder);
+            if (verb == AuditVerb)
+            {
+                await WriteAsync(folder, ResultOf(verb), await opened.AuditAsync(), CancellationToken.None);
+                return 0;
+            }
+            var freed = (await ReadAsync<GenerationReport>(folder, ResultOf(GenerateVerb))).Freed;
+            await WriteAsync(folder, ResultOf(verb), await new Measurement(opened, job, folder, freed).RunAsync(), CancellationToken.None);
             return 0;
         }
         catch (RefutedException refuted)
@@ -66,14 +76,16 @@ internal static class SizeRun
         }
     }
 
-    private static async Task StartAsync(string verb, string folder, CancellationToken cancellationToken)
+    private static string ResultOf(string verb) => verb + ".json";
+
+    private async Task<T> StartAsync<T>(string verb, CancellationToken cancellationToken)
     {
         using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [verb, folder]) { RedirectStandardError = true })!;
         try
         {
             var problem = await process.StandardError.ReadToEndAsync(cancellationToken);
             await process.WaitForExitAsync(cancellationToken);
-            if (process.ExitCode != 0) throw new RefutedException(problem.Trim());
+            return process.ExitCode == 0 ? await ReadAsync<T>(folder, ResultOf(verb)) : throw new RefutedException(problem.Trim());
         }
         finally
         {
@@ -88,6 +100,6 @@ internal static class SizeRun
     private static async Task WriteAsync<T>(string folder, string name, T value, CancellationToken cancellationToken) =>
         await File.WriteAllBytesAsync(Path.Combine(folder, name), JsonSerializer.SerializeToUtf8Bytes(value), cancellationToken);
 
-    private static async Task<T> ReadAsync<T>(string folder, string name, CancellationToken cancellationToken) =>
-        JsonSerializer.Deserialize<T>(await File.ReadAllBytesAsync(Path.Combine(folder, name), cancellationToken))!;
+    private static async Task<T> ReadAsync<T>(string folder, string name) =>
+        JsonSerializer.Deserialize<T>(await File.ReadAllBytesAsync(Path.Combine(folder, name)))!;
 }

@@ -11,12 +11,12 @@ internal sealed record DeletionCost(long Rows, long Nodes, long Bytes, long Deli
 /// <param name="OpeningPeakKiB">Before that: while the repository was opened and a first point deleted.</param>
 /// <param name="Scans">Statements of the collector that look at everything.</param>
 internal sealed record SizeFigures(
-    IReadOnlyList<DeletionCost> Deletions, long PeakKiB, long OpeningPeakKiB, double OpeningSeconds, IReadOnlyList<string> Scans, AuditFigures? Audit)
+    IReadOnlyList<DeletionCost> Deletions, long PeakKiB, long OpeningPeakKiB, double OpeningSeconds, IReadOnlyList<string> Scans)
 {
     public double MeanOf(Func<DeletionCost, double> figure) => Deletions.Average(figure);
 
     public double MedianOf(Func<DeletionCost, double> figure) => Deletions.Select(figure).Order().ElementAt(Deletions.Count / 2);
 }
 
-/// <summary>A recount of all references.</summary>
+/// <summary>What a recount of all references took, by a process of its own.</summary>
 internal sealed record AuditFigures(long References, long Rows, double Seconds, long PeakKiB);

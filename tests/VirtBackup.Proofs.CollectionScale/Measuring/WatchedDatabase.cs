@@ -31,7 +31,7 @@ internal sealed class WatchedDatabase(IDatabase inner) : IDatabase
     public void Reset() => _statements.Clear();
 
     /// <summary>Statements that look at every row of a table or index that grows with the chunks.</summary>
-    public ValueTask<List<string>> FindScansAsync(CancellationToken cancellationToken) => inner.ReadAsync(
+    public ValueTask<List<string>> FindScansAsync() => inner.ReadAsync(
         connection =>
         {
             var scans = new List<string>();
@@ -50,7 +50,7 @@ internal sealed class WatchedDatabase(IDatabase inner) : IDatabase
             }
             return scans;
         },
-        cancellationToken);
+        CancellationToken.None);
 
     private sealed class Connection(WatchedDatabase owner, ISqlConnection connection) : ISqlConnection
     {
