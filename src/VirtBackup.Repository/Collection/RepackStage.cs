@@ -16,8 +16,6 @@ namespace VirtBackup.Repository.Collection;
 /// </summary>
 internal sealed class RepackStage(CollectionRun run)
 {
-    private const int PacksPerPage = 64;
-
     private readonly Dictionary<RecordKind, Target> _targets = [];
     private readonly Pace _pace = new(run.Clock, run.Options.BytesPerSecond);
     private byte[] _pack = [];
@@ -26,16 +24,11 @@ internal sealed class RepackStage(CollectionRun run)
     {
         try
         {
-            for (long after = 0; ;)
+            var numbers = await run.Index.ReadAsync(connection => PackTable.ListToRepack(connection, run.Options.RepackDeadPercent), cancellationToken);
+            run.Report = run.Report with { RowsRead = run.Report.RowsRead + numbers.Count };
+            foreach (var number in numbers)
             {
-                var page = await run.Index.ReadAsync(connection => PackTable.ListWithDead(connection, after, PacksPerPage), cancellationToken);
-                if (page.Count == 0)
-                {
-                    break;
-                }
-                after = page[^1].Number;
-                run.Report = run.Report with { RowsRead = run.Report.RowsRead + page.Count };
-                foreach (var pack in page.Where(pack => pack.DeadRecords < pack.Records && pack.DeadBytes * 100 >= pack.Bytes * run.Options.RepackDeadPercent))
+                if (await run.Index.ReadAsync(connection => PackTable.Find(connection, number), cancellationToken) is { State: PackState.Live } pack)
                 {
                     await RepackAsync(pack, cancellationToken);
                 }

@@ -175,6 +175,12 @@ public static class RepositoryIndex
             problem TEXT,
             excess BLOB NOT NULL);
         """,
+        // Version 3: packs that lost little are many in an old repository, and nothing is to be done about them.
+        """
+        DROP INDEX pack_with_dead;
+        CREATE INDEX pack_to_repack ON pack((dead_bytes * 100 / bytes)) WHERE dead_records > 0 AND dead_records < records AND state = 0;
+        CREATE INDEX pack_without_live ON pack(number) WHERE dead_records = records AND state = 0;
+        """,
     ]);
 }
 

@@ -210,6 +210,38 @@ public sealed class CollectionTests
     }
 
     [Fact]
+    public async Task PacksThatLostLittleCostNothing()
+    {
+        await using var world = await World.CreateAsync(options: SmallPacks);
+        var machine = world.NewMachine(1);
+        // What goes with the first of two points is a tenth of its pack.
+        var kept = new List<PointBytes>();
+        for (var i = 0; i < 20; i++)
+        {
+            var disk = Enumerable.Range(i * 100, 42).Select(content => content + 1).ToArray();
+            var gone = machine.Point(i * 2, disk);
+            await world.BackUpAsync(gone);
+            kept.Add(machine.Point((i * 2) + 1, [.. disk[..38], .. disk[..4]]));
+            await world.BackUpAsync(kept[^1]);
+            await world.Repository.ForgetAsync(gone.Id, Token);
+        }
+        await CollectForDaysAsync(world, 12);
+        var littleDead = (await world.DumpAsync()).Select(line => line.Split(' ')).Count(parts => parts[0] == "pack" && Number(parts, "dead") > 0);
+        Assert.InRange(littleDead, 10, int.MaxValue);
+        var report = await world.Repository.CollectAsync(new CollectionOptions(), Token);
+        Assert.Equal(0, report.RowsRead);
+        Assert.Equal(0, report.PacksRepacked);
+        // A stricter share finds them, and then none is left.
+        Assert.InRange((await world.Repository.CollectAsync(new CollectionOptions { RepackDeadPercent = 1 }, Token)).PacksRepacked, littleDead / 2, littleDead);
+        foreach (var point in kept)
+        {
+            await world.AssertReadableAsync(point);
+        }
+        await CollectForDaysAsync(world, 2);
+        await AssertNothingUnneededAsync(world, deadPercentMax: 0);
+    }
+
+    [Fact]
     public async Task NothingIsDeletedWhileStoreAndIndexDiffer()
     {
         await using var world = await World.CreateAsync(options: SmallPacks);
