@@ -8,6 +8,7 @@ internal enum Deed
     Forget,
     Recall,
     Verify,
+    Collect,
     Rebuild,
     AgentDeath,
 }
@@ -31,18 +32,21 @@ internal sealed record SimulatedCrash(
     int Step, long After, int Seed, bool ProcessOnly, bool LoseIndex, bool LoseCatalog, IReadOnlyList<bool> AgentsGoOn, long? AgainAt);
 
 /// <summary>All that a seed decides beforehand.</summary>
-internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash)
+internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash, int RepackDeadPercent)
 {
     private const int StepsMin = 3;
     private const int StepsMax = 5;
     private const int DeedsMax = 3;
+
+    /// <summary>What users get.</summary>
+    private const int RepackDeadPercentMax = 30;
 
     /// <summary>Most deeds take fewer operations than 2 to this power.</summary>
     private const int OperationsLog2Max = 8;
 
     private static readonly (Deed Deed, int Weight)[] Weights =
     [
-        (Deed.BackUp, 8), (Deed.Restore, 2), (Deed.Forget, 4), (Deed.Recall, 2), (Deed.Verify, 1), (Deed.Rebuild, 2), (Deed.AgentDeath, 2),
+        (Deed.BackUp, 8), (Deed.Restore, 2), (Deed.Forget, 4), (Deed.Recall, 2), (Deed.Verify, 1), (Deed.Collect, 5), (Deed.Rebuild, 2), (Deed.AgentDeath, 2),
     ];
 
     public static SimulationPlan Draw(Random random, int hosts)
@@ -58,7 +62,12 @@ internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, Simul
             }
             steps.Add(new SimulationStep(deeds, random.Next(3) == 0, TimeSpan.FromMinutes(random.Next(1, 3000))));
         }
-        return new SimulationPlan(steps, DrawCrash(random, steps.Count, hosts));
+        if (!steps.Exists(step => step.Deeds.Contains(Deed.Collect)))
+        {
+            var at = random.Next(1, steps.Count);
+            steps[at] = steps[at] with { Deeds = [.. steps[at].Deeds, Deed.Collect] };
+        }
+        return new SimulationPlan(steps, DrawCrash(random, steps.Count, hosts), random.Next(2) == 0 ? RepackDeadPercentMax : random.Next(1, RepackDeadPercentMax));
     }
 
     private static SimulatedCrash DrawCrash(Random random, int steps, int hosts)
