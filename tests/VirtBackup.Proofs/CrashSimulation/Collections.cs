@@ -16,6 +16,9 @@ internal sealed class Collections(Site site, int repackDeadPercent, TimeSpan ahe
 
     public int RepackDeadPercent => repackDeadPercent;
 
+    /// <summary>Under which its operations are counted.</summary>
+    public static string StageOf(CollectionStage stage) => stage == CollectionStage.None ? "collect" : $"collect:{stage}";
+
     /// <summary>One run, beside whatever goes on; the power may fail in it.</summary>
     /// <exception cref="RefutedException">It refuses to delete, although nothing is wrong.</exception>
     public async Task RunAsync(Power power)
@@ -27,7 +30,7 @@ internal sealed class Collections(Site site, int repackDeadPercent, TimeSpan ahe
             Time = ahead > TimeSpan.Zero ? new AheadClock(site.Calendar, ahead) : null,
             Progress = new Follower(progress =>
             {
-                Stage.Rename($"collect:{progress.Stage}");
+                Stage.Rename(StageOf(progress.Stage));
                 report = progress.Report;
             }),
         };

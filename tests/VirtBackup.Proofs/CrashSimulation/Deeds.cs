@@ -13,7 +13,7 @@ namespace VirtBackup.Proofs.CrashSimulation;
 /// <summary>What agents and operators do, and what may come of it. A deed that the controller's fall cuts short ends without a result.</summary>
 internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger, Collections collections, Random random, Coverage coverage)
 {
-    private const int CollectionsMax = 4;
+    private const int CollectionsMax = 5;
     private const int PauseMax = 60;
 
     private bool _collecting;
@@ -102,6 +102,10 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         _collecting = true;
         try
         {
+            if (random.Next(2) == 0)
+            {
+                site.Calendar.Pass(TimeSpan.FromHours(random.Next(160, 200)));
+            }
             for (var left = random.Next(1, CollectionsMax + 1); left > 0; left--)
             {
                 await CollectOnceAsync();
@@ -109,7 +113,7 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
                 {
                     await Task.Yield();
                 }
-                site.Calendar.Pass(TimeSpan.FromHours(random.Next(3) == 0 ? random.Next(168, 200) : random.Next(1, 80)));
+                site.Calendar.Pass(TimeSpan.FromHours(random.Next(6) == 0 ? random.Next(160, 200) : random.Next(12, 60)));
             }
         }
         finally

@@ -1,3 +1,5 @@
+using VirtBackup.Repository.Collection;
+
 namespace VirtBackup.Proofs.CrashSimulation;
 
 /// <summary>What happens at once in one step.</summary>
@@ -28,8 +30,9 @@ internal sealed record SimulationStep(IReadOnlyList<Deed> Deeds, bool BadWeather
 /// <param name="LoseCatalog">The catalog database is gone, and with it all jobs.</param>
 /// <param name="AgentsGoOn">Which agents wait for the controller; the others die with it.</param>
 /// <param name="AgainAt">A second failure, while the controller starts: after so many operations.</param>
+/// <param name="InStage">Not in a step but in this stage of the collector, whenever it has done so many operations.</param>
 internal sealed record SimulatedCrash(
-    int Step, long After, int Seed, bool ProcessOnly, bool LoseIndex, bool LoseCatalog, IReadOnlyList<bool> AgentsGoOn, long? AgainAt);
+    int Step, long After, int Seed, bool ProcessOnly, bool LoseIndex, bool LoseCatalog, IReadOnlyList<bool> AgentsGoOn, long? AgainAt, CollectionStage? InStage);
 
 /// <summary>All that a seed decides beforehand.</summary>
 internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash, int RepackDeadPercent)
@@ -43,6 +46,10 @@ internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, Simul
 
     /// <summary>Most deeds take fewer operations than 2 to this power.</summary>
     private const int OperationsLog2Max = 8;
+
+    private const int StageOperationsLog2Max = 3;
+
+    private static readonly IReadOnlyList<CollectionStage> Stages = [.. Enum.GetValues<CollectionStage>().Where(stage => stage != CollectionStage.None)];
 
     private static readonly (Deed Deed, int Weight)[] Weights =
     [
@@ -60,6 +67,10 @@ internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, Simul
             {
                 deeds.Add(Deed.BackUp);
             }
+            if (steps.Count == 2 && !deeds.Contains(Deed.Forget))
+            {
+                deeds.Add(Deed.Forget);
+            }
             steps.Add(new SimulationStep(deeds, random.Next(3) == 0, TimeSpan.FromMinutes(random.Next(1, 3000))));
         }
         if (!steps.Exists(step => step.Deeds.Contains(Deed.Collect)))
@@ -73,15 +84,17 @@ internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, Simul
     private static SimulatedCrash DrawCrash(Random random, int steps, int hosts)
     {
         var loseCatalog = random.Next(6) == 0;
+        var stage = random.Next(3) == 0 ? Stages[random.Next(Stages.Count)] : (CollectionStage?)null;
         return new SimulatedCrash(
             random.Next(steps),
-            random.Next(1 << random.Next(1, OperationsLog2Max + 1)),
+            random.Next(1 << random.Next(1, stage is null ? OperationsLog2Max + 1 : StageOperationsLog2Max + 1)),
             random.Next(),
             random.Next(5) == 0,
             random.Next(4) == 0,
             loseCatalog,
             [.. Enumerable.Range(0, hosts).Select(_ => !loseCatalog && random.Next(2) == 0)],
-            random.Next(4) == 0 ? random.Next(16) : null);
+            random.Next(4) == 0 ? random.Next(16) : null,
+            stage);
     }
 
     private static Deed DrawDeed(Random random)

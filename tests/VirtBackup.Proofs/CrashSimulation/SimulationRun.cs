@@ -81,11 +81,11 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             if (i == Crash.Step)
             {
-                _power.FailsAt = _power.Operations + Crash.After;
+                Arm();
             }
             await RunAsync(_plan.Steps[i]);
         }
-        if (!_crashed)
+        if (!_crashed && Crash.InStage is null)
         {
             _coverage.Crash("nothing");
             _power.TurnOff();
@@ -93,6 +93,10 @@ internal sealed class SimulationRun : IAsyncDisposable
         }
         await RequireWorkingAsync();
         await RequireCleanAsync();
+        if (!_crashed)
+        {
+            _coverage.Crash("nothing");
+        }
         _coverage.Count("transactions", _power.Transactions);
     }
 
@@ -159,10 +163,10 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             return;
         }
-        var failsIn = _power.FailsAt - _power.Operations;
+        var (failsIn, failsWhen) = (_power.FailsAt - _power.Operations, _power.FailsWhen);
         _power.TurnOff();
         (_power, _store) = NextLife(power => _store.Kill(OptionsOf(power)));
-        _power.FailsAt = failsIn;
+        (_power.FailsAt, _power.FailsWhen) = (failsIn, failsWhen);
         Stage.Enter("rebuild");
         try
         {
@@ -172,6 +176,19 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             // That was the seed's crash.
         }
+    }
+
+    /// <summary>The power fails soon.</summary>
+    private void Arm()
+    {
+        var left = Crash.After;
+        if (Crash.InStage is not { } stage)
+        {
+            _power.FailsAt = _power.Operations + left;
+            return;
+        }
+        var name = Collections.StageOf(stage);
+        _power.FailsWhen = () => Stage.Now == name && left-- <= 0;
     }
 
     /// <summary>From the failure of the power to the day after.</summary>
@@ -278,6 +295,12 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             await _deeds.CollectOnceAsync();
             _site.Calendar.Pass(Day);
+            if (_power.IsOff)
+            {
+                await SurviveAsync();
+                _site.Calendar.Pass(LongestSafety);
+                day = -1;
+            }
         }
         var census = await RequireSoundAsync();
         var needed = References.Of(census);
