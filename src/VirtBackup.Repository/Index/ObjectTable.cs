@@ -29,18 +29,12 @@ internal static class ObjectTable
     }
 
     /// <summary>
-    /// Adds a pack and all its records that the index lacks; a pack in the trash comes back from there. An object that is
-    /// known gets one more location, and is condemned no longer.
+    /// Adds a pack and all its records that the index lacks; a pack in the trash comes back from there, and one that is known
+    /// is young again. An object that is known gets one more location, and is condemned no longer.
     /// </summary>
     public static void AddPack(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
     {
-        var known = PackTable.Find(connection, pack.Hash);
-        var isLive = known is { State: PackState.Live };
-        if (known is not null && !isLive)
-        {
-            PackTable.Remove(connection, known.Number);
-        }
-        var number = isLive ? known!.Number : PackTable.Add(connection, pack, generation, createdMs);
+        var (number, isLive) = Enter(connection, pack, generation, createdMs);
         using var insert = PrepareInsert(connection);
         insert.Bind(2, (long)pack.Kind).Bind(4, number);
         using var numbers = new ObjectNumbers(connection);
@@ -77,13 +71,7 @@ internal static class ObjectTable
     /// <param name="createdMs">The youngest source's.</param>
     public static void MoveInto(ISqlConnection connection, StoredPack pack, IReadOnlyList<RecordMove> moves, long generation, long createdMs)
     {
-        var known = PackTable.Find(connection, pack.Hash);
-        var isLive = known is { State: PackState.Live };
-        if (known is not null && !isLive)
-        {
-            PackTable.Remove(connection, known.Number);
-        }
-        var number = isLive ? known!.Number : PackTable.Add(connection, pack, generation, createdMs);
+        var (number, isLive) = Enter(connection, pack, generation, createdMs);
         using var insert = PrepareInsert(connection);
         insert.Bind(2, (long)pack.Kind).Bind(4, number);
         using var find = connection.Prepare(
@@ -173,6 +161,22 @@ internal static class ObjectTable
     {
         using var revive = connection.Prepare("UPDATE object SET condemned_ms = 0 WHERE id = ?1 AND kind = ?2");
         revive.Bind(1, id).Bind(2, (long)kind).Execute();
+    }
+
+    /// <summary>The number of the pack, and whether it was alive already.</summary>
+    private static (long Number, bool IsLive) Enter(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
+    {
+        var known = PackTable.Find(connection, pack.Hash);
+        if (known is { State: PackState.Live })
+        {
+            PackTable.Renew(connection, known.Number, createdMs);
+            return (known.Number, true);
+        }
+        if (known is not null)
+        {
+            PackTable.Remove(connection, known.Number);
+        }
+        return (PackTable.Add(connection, pack, generation, createdMs), false);
     }
 
     private static IStatement PrepareInsert(ISqlConnection connection) => connection.Prepare(

@@ -58,6 +58,13 @@ internal static class PackTable
         return number;
     }
 
+    /// <summary>The pack was stored again: its records are as young as that.</summary>
+    public static void Renew(ISqlConnection connection, long number, long createdMs)
+    {
+        using var statement = connection.Prepare("UPDATE pack SET created_ms = ?2 WHERE number = ?1 AND created_ms < ?2");
+        statement.Bind(1, number).Bind(2, createdMs).Execute();
+    }
+
     /// <summary>Notes that records of the pack have no row any more.</summary>
     public static void AddDead(ISqlConnection connection, long number, long records, long bytes)
     {

@@ -83,6 +83,31 @@ public sealed class CollectionTests
     }
 
     [Fact]
+    public async Task APackThatIsSentAgainIsAsYoungAsItsLastSending()
+    {
+        await using var world = await World.CreateAsync(options: SmallPacks);
+        var point = world.NewMachine(1).Point(1, [1, 2, 3]);
+        await using (var session = world.Begin())
+        {
+            await world.UploadAsync(session, point);
+        }
+        Clock(world).Pass(TimeSpan.FromDays(30));
+        await using (var session = world.Begin())
+        {
+            await world.UploadAsync(session, point);
+        }
+        await CollectForDaysAsync(world, 6);
+        Assert.Equal([7], await World.ProbeAsync(world.Repository, RecordKind.Data, World.Scope, Ids(1, 2, 3)));
+        // However long its session stays open.
+        await using var patient = world.Begin();
+        await world.UploadAsync(patient, point);
+        await CollectForDaysAsync(world, 20);
+        await world.CommitAsync(patient, point);
+        await world.AssertReadableAsync(point);
+        await AssertCountsAsync(world);
+    }
+
+    [Fact]
     public async Task WhatAProbeCalledPresentOutlivesItsPointWhileTheSessionIsOpen()
     {
         await using var world = await World.CreateAsync(options: SmallPacks);
