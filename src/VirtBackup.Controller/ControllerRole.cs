@@ -161,7 +161,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         Task[] loops =
         [
-            _sessions.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
+            Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
         ];
         try

@@ -285,7 +285,7 @@ public sealed class StoreTests
         return job;
     }
 
-    private static async Task<(Manifest Manifest, RestoreGrant Grant)> ReadManifestAsync(TestAgent agent, Protocol.Admin.V1.Job job, string pointId)
+    internal static async Task<(Manifest Manifest, RestoreGrant Grant)> ReadManifestAsync(TestAgent agent, Protocol.Admin.V1.Job job, string pointId)
     {
         using var oneTimeKey = AgreementKey.Create(SystemEntropy.Instance);
         var request = new GrantRequest

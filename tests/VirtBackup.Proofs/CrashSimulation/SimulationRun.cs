@@ -16,6 +16,9 @@ internal sealed class SimulationRun : IAsyncDisposable
     /// <summary>Until all that was stored is old enough to be condemned.</summary>
     private static readonly TimeSpan LongestSafety = TimeSpan.FromDays(8);
 
+    /// <summary>After it sessions and points are closed that nobody uses.</summary>
+    private static readonly TimeSpan Lease = TimeSpan.FromMinutes(20);
+
     private static readonly TimeSpan Day = TimeSpan.FromHours(25);
 
     /// <summary>Condemn; remove, repack and trash; empty.</summary>
@@ -290,6 +293,7 @@ internal sealed class SimulationRun : IAsyncDisposable
     private async Task RequireCleanAsync()
     {
         _collections.Count(_coverage);
+        await LeaveAloneAsync();
         _site.Calendar.Pass(LongestSafety);
         for (var day = 0; day < CollectionsToEnd; day++)
         {
@@ -320,6 +324,16 @@ internal sealed class SimulationRun : IAsyncDisposable
             await _deeds.VerifyAsync();
         }
         Cleanness.RequireEqual(dump, await _site.DumpAnewAsync());
+    }
+
+    /// <summary>So much time passes that the controller ends what dead agents have left open.</summary>
+    private async Task LeaveAloneAsync()
+    {
+        using var stop = new CancellationTokenSource();
+        var sweeping = _site.Role.Store.RunAsync(stop.Token);
+        await Task.Delay(Lease, _thread.Clock);
+        await stop.CancelAsync();
+        await sweeping.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
     }
 
     private SimulatedStoreOptions OptionsOf(Power power) => Defect.OptionsOf(_defect, power);
