@@ -26,6 +26,8 @@ internal sealed class ScaleProof(long? chunks) : IProof
 
     public TimeSpan ShortLimit => TimeSpan.FromSeconds(60);
 
+    public string OwnOptions => chunks is { } size ? $" --chunks {size}" : "";
+
     public string Figures { get; private set; } = "";
 
     /// <summary>Takes --chunks out of the arguments; the rest is for the frame.</summary>
