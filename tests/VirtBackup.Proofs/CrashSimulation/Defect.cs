@@ -17,7 +17,6 @@ internal static class Defect
         ("drop-count", "one count in forty of a reference is dropped"),
         ("early-collector", "the collector's clock is eight days ahead"),
         ("omit-manifest", "the store does not list one of the manifests"),
-        ("ignore-pins", "what probes call present is not kept for the session"),
         ("lose-pack", "a pack is deleted on whose record a commit has just relied"),
     ];
 
@@ -46,12 +45,6 @@ internal static class Defect
                 sql.StartsWith("UPDATE object SET count = count + 1", StringComparison.Ordinal) && ++counts % DroppedOneIn == 0
                     ? sql.Replace("count + 1", "count + 0", StringComparison.Ordinal)
                     : sql),
-            "ignore-pins" => index => new AlteredDatabase(index, static sql => sql switch
-            {
-                "SELECT number FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 LIMIT 1" => sql.Replace("number", "number + 1000000000", StringComparison.Ordinal),
-                _ when sql.StartsWith("SELECT o.number FROM complete_node", StringComparison.Ordinal) => sql.Replace("o.number", "o.number + 1000000000", StringComparison.Ordinal),
-                _ => sql,
-            }),
             _ => static index => index,
         };
     }
