@@ -29,7 +29,7 @@ internal static class Sabotages
     {
         if (sabotage == DropIndex)
         {
-            await index.WriteAsync(static connection => connection.Execute("DROP INDEX object_without_reference"), CancellationToken.None);
+            await index.WriteAsync(static connection => connection.Execute("DROP INDEX IF EXISTS object_without_reference"), CancellationToken.None);
         }
     }
 
