@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Format.Maps;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Qemu;
 using YamlDotNet.Core;
@@ -27,9 +28,18 @@ public sealed class AgentSettings
     /// <summary>What all backups of this host together may read, MiB per second; 0: no limit.</summary>
     public int ReadMibPerSecondMax { get; set; }
 
+    /// <summary>How disks are cut into chunks; <see cref="ToShape"/> knows the names.</summary>
+    public string Chunks { get; set; } = "fixed-256K";
+
     public List<MachineSettings> Machines { get; set; } = [];
 
     public List<ImageMachineSettings> Images { get; set; } = [];
+
+    private static readonly Dictionary<string, MapShape> Shapes = new(StringComparer.Ordinal)
+    {
+        ["fixed-64K"] = MapShape.Of(Chunker.Fixed, 16), ["fixed-256K"] = MapShape.Default, ["fixed-1M"] = MapShape.Of(Chunker.Fixed, 20),
+        ["content-64K"] = MapShape.Of(Chunker.ContentDefined, 16), ["content-128K"] = MapShape.Of(Chunker.ContentDefined, 17), ["content-256K"] = MapShape.Of(Chunker.ContentDefined, 18),
+    };
 
     /// <exception cref="FaultException">The file is missing, is not YAML, or holds something that cannot be.</exception>
     public static AgentSettings Load(string path)
@@ -51,6 +61,8 @@ public sealed class AgentSettings
         settings.Validate(path);
         return settings;
     }
+
+    public MapShape ToShape() => Shapes[Chunks];
 
     public IReadOnlyList<QemuMachine> ToQemuMachines() =>
         [.. Machines.Select(machine => new QemuMachine(Id16.Parse(machine.Uuid!.Replace("-", "", StringComparison.Ordinal)), machine.Name!, machine.Qmp!, machine.GuestAgent))];
@@ -77,6 +89,10 @@ public sealed class AgentSettings
         if (Workers is < 0 or > 1024)
         {
             throw Wrong("workers must be between 0 (all processors) and 1024.");
+        }
+        if (Chunks is null || !Shapes.ContainsKey(Chunks))
+        {
+            throw Wrong($"chunks must be one of {string.Join(", ", Shapes.Keys)}.");
         }
         if (ReadMibPerSecondMax < 0)
         {

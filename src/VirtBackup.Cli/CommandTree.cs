@@ -42,7 +42,7 @@ internal static class CommandTree
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context),
             new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.ScrubCommand(context),
             Noun("damage", "What was found damaged, and what became of it", new Commands.Repositories.DamageListCommand(context)),
-            new Commands.Repositories.RebuildIndexCommand(context)));
+            new Commands.Repositories.ExtractCommand(context), new Commands.Repositories.RebuildIndexCommand(context)));
         root.Add(new Commands.AnalyzeCommand(context));
         root.Add(new Commands.CompletionCommand(context));
         root.Add(new Commands.CompleteCommand(context));

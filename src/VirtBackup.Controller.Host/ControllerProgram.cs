@@ -38,7 +38,7 @@ internal static class ControllerProgram
         await using var index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 4 << 10 });
         await using var catalog = SqliteDatabase.Open(home.CatalogPath, CatalogSchema.Migrations, new SqliteOptions { CacheKibibytes = 1 << 10, Readers = 2 });
         await using var repository = await BackupRepository.OpenAsync(
-            store, index, new RepositoryOptions(), TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
+            store, index, new RepositoryOptions { TimeFloorMs = (await new TrustedTimeRecords(catalog).FindAsync(CancellationToken.None))?.MarkMs ?? 0 }, TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
 
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = home.Folder });
         ConfigureHost(builder);

@@ -97,7 +97,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
-        _collections = new CollectionService(parts.Repository, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
+        _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
         _scrubs = new ScrubService(
             new ScrubParts
             {
@@ -168,6 +168,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         }
         var newest = await Catalog.Points.ListAsync(null, includeForgotten: true, after: null, 1, cancellationToken);
         await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
+        _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
     }
 
@@ -177,7 +178,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         Task[] loops =
         [
-            _sessions.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
+            Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
             _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token),
         ];

@@ -34,10 +34,11 @@ public sealed class BackupRepository : IAsyncDisposable
     private readonly Gate _changingPoints = new();
     private readonly Gate _deleting = new();
     private readonly Gate _collecting = new();
+    private readonly SharedGate _marking = new();
     private readonly LiveClaims _claims = new();
-    private readonly TimeProvider _clock;
+    private readonly FlooredClock _clock;
 
-    private BackupRepository(IObjectStore store, IDatabase index, RepositoryOptions options, TimeProvider clock, Ownership owner, RepositoryHead head)
+    private BackupRepository(IObjectStore store, IDatabase index, RepositoryOptions options, FlooredClock clock, Ownership owner, RepositoryHead head)
     {
         _store = store;
         _index = index;
@@ -51,8 +52,8 @@ public sealed class BackupRepository : IAsyncDisposable
         _keys = new KeyKeeper(store, index, head.Uuid);
         Upkeep = new RepositoryUpkeep(new UpkeepParts
         {
-            Store = store, Index = index, Clock = clock, Owner = owner, Head = head, Committer = _committer, Indexer = _indexer,
-            ChangingPoints = _changingPoints, Collecting = _collecting,
+            Store = store, Index = index, Clock = clock, Owner = owner, Head = head, Points = _points, Indexer = _indexer,
+            ChangingPoints = _changingPoints, Collecting = _collecting, Marking = _marking,
             Begin = (scope, idGeneration) => BeginIngest(scope.IsEmpty ? head.Uuid : scope, idGeneration),
         });
     }
@@ -91,17 +92,20 @@ public sealed class BackupRepository : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(clock);
         ArgumentNullException.ThrowIfNull(entropy);
+        var floored = new FlooredClock(clock);
+        floored.Raise(options.TimeFloorMs);
+        floored.Raise((await index.ReadAsync(CollectionRow.Read, cancellationToken)).StartedMs);
         var head = await ReadHeadAsync(store, cancellationToken);
         var (latest, nonce) = await Ownership.FindLatestAsync(store, cancellationToken);
         var known = await index.ReadAsync(OwnerRow.Read, cancellationToken);
         var isCurrent = !options.RebuildIndex && known is { Rebuilding: false } && known.Repository == head.Uuid
             && ((known.Generation == latest && known.Nonce == nonce) || known.Generation == latest + 1);
         var row = new OwnerRow(head.Uuid, latest, nonce, Rebuilding: !isCurrent);
-        var owner = await Ownership.ClaimAsync(store, index, row, latest, clock, entropy, cancellationToken);
-        var committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
-        var reconciler = new IndexReconciler(store, index, committer, owner.Generation, clock, options.RebuildProgress);
+        var owner = await Ownership.ClaimAsync(store, index, row, latest, floored, entropy, cancellationToken);
+        var committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, floored);
+        var reconciler = new IndexReconciler(store, index, committer, owner.Generation, floored, options.RebuildProgress);
         var report = await reconciler.RunAsync(rebuild: !isCurrent, cancellationToken);
-        return new BackupRepository(store, index, options, clock, owner, head) { OpenReport = report };
+        return new BackupRepository(store, index, options, floored, owner, head) { OpenReport = report };
     }
 
     /// <summary>Reads and checks the object FORMAT.</summary>
@@ -114,6 +118,10 @@ public sealed class BackupRepository : IAsyncDisposable
         }
         return RepositoryHead.Parse(await store.ReadAllAsync(ObjectKeys.Format, RepositoryHead.BytesMax, cancellationToken));
     }
+
+    /// <summary>It is at least so late now: later stamps are not earlier, whatever the wall clock says.</summary>
+    /// <param name="nowMs">Unix milliseconds of a clock that can be trusted.</param>
+    public void RaiseTime(long nowMs) => _clock.Raise(nowMs);
 
     /// <summary>Begins to take in records of one scope.</summary>
     /// <param name="scope">Of every data record.</param>
@@ -147,6 +155,7 @@ public sealed class BackupRepository : IAsyncDisposable
         }
         using var deleting = await _deleting.CloseAsync(cancellationToken);
         var numbers = new List<long>(ids.Length / Id32.Size);
+        var condemned = new List<Id32>();
         var bitmap = await _index.ReadAsync(
             connection =>
             {
@@ -157,16 +166,21 @@ public sealed class BackupRepository : IAsyncDisposable
                 }
                 if (kind == RecordKind.Data)
                 {
-                    ObjectTable.ProbeChunks(connection, number, ids.Span, bitmap, numbers);
+                    ObjectTable.ProbeChunks(connection, number, ids.Span, bitmap, numbers, condemned);
                 }
                 else
                 {
-                    ObjectTable.ProbeNodes(connection, number, ids.Span, bitmap, numbers);
+                    ObjectTable.ProbeNodes(connection, number, ids.Span, bitmap, numbers, condemned);
                 }
                 return bitmap;
             },
             cancellationToken);
         session.Claim.Pin(numbers);
+        if (condemned.Count > 0)
+        {
+            // A session that is replaced loses its pins: from this probe on another safety time must pass.
+            await _index.WriteAsync(connection => condemned.ForEach(id => ObjectTable.Revive(connection, kind, id)), cancellationToken);
+        }
         return bitmap;
     }
 
@@ -206,6 +220,11 @@ public sealed class BackupRepository : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(session);
         ArgumentNullException.ThrowIfNull(expected);
         ArgumentNullException.ThrowIfNull(inspector);
+        // The long part first, beside other commits: what it marks, the walk below finds done.
+        using (await _marking.EnterAsync(cancellationToken))
+        {
+            await _committer.PrepareAsync(session, manifest, expected, inspector, cancellationToken);
+        }
         using var changing = await _changingPoints.CloseAsync(cancellationToken);
         return await _committer.CommitAsync(session, manifest, expected, inspector, cancellationToken);
     }
@@ -312,6 +331,7 @@ public sealed class BackupRepository : IAsyncDisposable
         _changingPoints.Dispose();
         _deleting.Dispose();
         _collecting.Dispose();
+        _marking.Dispose();
         Upkeep.Dispose();
         return ValueTask.CompletedTask;
     }

@@ -11,6 +11,9 @@ public sealed record RepositoryOptions
     /// <summary>Map nodes that one reader keeps in memory, bytes: the leaves of 2 GiB of disk at usual chunk lengths.</summary>
     public int NodeCacheBytes { get; init; } = 512 << 10;
 
+    /// <summary>A time that is known to have come, Unix milliseconds: no stamp is earlier, whatever the wall clock says.</summary>
+    public long TimeFloorMs { get; init; }
+
     /// <summary>Makes the index anew from the store even if it looks current.</summary>
     public bool RebuildIndex { get; init; }
 

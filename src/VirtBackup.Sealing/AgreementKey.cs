@@ -13,12 +13,7 @@ public sealed class AgreementKey : IDisposable
 
     private readonly ECDiffieHellman _key;
 
-    private AgreementKey(ECDiffieHellman key)
-    {
-        _key = key;
-        var q = key.ExportParameters(includePrivateParameters: false).Q;
-        Public = AgreementPublicKey.FromPoint([4, .. q.X!, .. q.Y!]);
-    }
+    private AgreementKey(ECDiffieHellman key, AgreementPublicKey publicKey) => (_key, Public) = (key, publicKey);
 
     public AgreementPublicKey Public { get; }
 
@@ -34,7 +29,8 @@ public sealed class AgreementKey : IDisposable
                 entropy.Fill(scalar);
             }
             while (!scalar.AsSpan().ContainsAnyExcept((byte)0) || scalar.AsSpan().SequenceCompareTo(Order) >= 0);
-            return new AgreementKey(ECDiffieHellman.Create(new ECParameters { Curve = ECCurve.NamedCurves.nistP256, D = scalar }));
+            var key = ECDiffieHellman.Create(new ECParameters { Curve = ECCurve.NamedCurves.nistP256, D = scalar });
+            return new AgreementKey(key, AgreementPublicKey.OfFresh(key));
         }
         finally
         {
@@ -53,8 +49,8 @@ public sealed class AgreementKey : IDisposable
             {
                 throw FaultException.Malformed("A private key is not a P-256 key in PKCS #8 form.");
             }
-            // The constructor refuses a public half that is not a point of P-256, hence any other curve.
-            return new AgreementKey(key);
+            // A public half that is not a point of P-256 is refused, hence any other curve.
+            return new AgreementKey(key, AgreementPublicKey.FromPoint(AgreementPublicKey.PointOf(key)));
         }
         catch (Exception e) when (e is CryptographicException or PlatformNotSupportedException)
         {
@@ -72,12 +68,7 @@ public sealed class AgreementKey : IDisposable
     public byte[] ExportPkcs8() => _key.ExportPkcs8PrivateKey();
 
     /// <summary>The raw ECDH secret with <paramref name="other"/>; the caller wipes it.</summary>
-    internal byte[] Agree(AgreementPublicKey other)
-    {
-        using var imported = other.Import();
-        using var publicKey = imported.PublicKey;
-        return _key.DeriveRawSecretAgreement(publicKey);
-    }
+    internal byte[] Agree(AgreementPublicKey other) => other.Agree(_key);
 
     public void Dispose() => _key.Dispose();
 

@@ -4,7 +4,7 @@ using VirtBackup.Format.Keys;
 
 namespace VirtBackup.Sealing;
 
-/// <summary>A P-256 public key to which secrets are sealed. Always a point of the curve. Immutable.</summary>
+/// <summary>A P-256 public key to which secrets are sealed. Always a point of the curve. Immutable, safe for concurrent use.</summary>
 public sealed class AgreementPublicKey
 {
     /// <summary>Uncompressed point: 4 ‖ X 32 ‖ Y 32 (SEC 1 section 2.3.3).</summary>
@@ -12,9 +12,12 @@ public sealed class AgreementPublicKey
 
     private readonly byte[] _point;
 
-    private AgreementPublicKey(byte[] point)
+    // What the check of the point has made is used from then on. Guarded by itself.
+    private readonly ECDiffieHellmanPublicKey _imported;
+
+    private AgreementPublicKey(byte[] point, ECDiffieHellmanPublicKey imported)
     {
-        _point = point;
+        (_point, _imported) = (point, imported);
         SubjectPublicKeyInfo = (byte[])[.. SpkiPrefix, .. point];
         Id = KeyId.Compute(SubjectPublicKeyInfo.Span);
     }
@@ -34,32 +37,55 @@ public sealed class AgreementPublicKey
     /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: not an uncompressed point of P-256.</exception>
     public static AgreementPublicKey FromPoint(ReadOnlySpan<byte> point)
     {
+        using var checkedKey = Import(point, ECDiffieHellman.Create);
+        return new AgreementPublicKey(point.ToArray(), checkedKey.PublicKey);
+    }
+
+    /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: not a P-256 key in the usual encoding.</exception>
+    public static AgreementPublicKey FromSubjectPublicKeyInfo(ReadOnlySpan<byte> der) => FromPoint(PointOf(der));
+
+    /// <summary>The same encoding and checks, for verifying signatures.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: not a P-256 key in the usual encoding.</exception>
+    internal static ECDsa ImportVerifier(ReadOnlySpan<byte> der) => Import(PointOf(der), ECDsa.Create);
+
+    private static ReadOnlySpan<byte> PointOf(ReadOnlySpan<byte> der) => der.Length == SpkiPrefix.Length + PointBytes && der.StartsWith(SpkiPrefix)
+        ? der[SpkiPrefix.Length..]
+        : throw FaultException.Malformed("A public key is not a P-256 key in SubjectPublicKeyInfo form.");
+
+    /// <summary>The public half of a pair that was made from a scalar on P-256: its point is one of the curve.</summary>
+    internal static AgreementPublicKey OfFresh(ECDiffieHellman pair) => new(PointOf(pair), pair.PublicKey);
+
+    /// <summary>The public half as an uncompressed point, of whatever curve the pair is.</summary>
+    internal static byte[] PointOf(ECDiffieHellman pair)
+    {
+        var q = pair.ExportParameters(includePrivateParameters: false).Q;
+        return [4, .. q.X!, .. q.Y!];
+    }
+
+    /// <summary>The raw ECDH secret with a private key; the caller wipes it.</summary>
+    internal byte[] Agree(ECDiffieHellman own)
+    {
+        lock (_imported)
+        {
+            return own.DeriveRawSecretAgreement(_imported);
+        }
+    }
+
+    /// <summary>The key for the base library, which refuses a point off the curve.</summary>
+    private static T Import<T>(ReadOnlySpan<byte> point, Func<ECParameters, T> create)
+    {
         if (point.Length != PointBytes || point[0] != 4)
         {
             throw FaultException.Malformed("A public key is not an uncompressed P-256 point.");
         }
-        var key = new AgreementPublicKey(point.ToArray());
-        using var agreement = key.Import();
-        return key;
-    }
-
-    /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: not a P-256 key in the usual encoding.</exception>
-    public static AgreementPublicKey FromSubjectPublicKeyInfo(ReadOnlySpan<byte> der) =>
-        der.Length == SpkiPrefix.Length + PointBytes && der.StartsWith(SpkiPrefix)
-            ? FromPoint(der[SpkiPrefix.Length..])
-            : throw FaultException.Malformed("A public key is not a P-256 key in SubjectPublicKeyInfo form.");
-
-    /// <summary>The key for the base library, which refuses a point off the curve.</summary>
-    internal ECDiffieHellman Import()
-    {
         var parameters = new ECParameters
         {
             Curve = ECCurve.NamedCurves.nistP256,
-            Q = new ECPoint { X = _point[1..33], Y = _point[33..] },
+            Q = new ECPoint { X = point[1..33].ToArray(), Y = point[33..].ToArray() },
         };
         try
         {
-            return ECDiffieHellman.Create(parameters);
+            return create(parameters);
         }
         catch (CryptographicException e)
         {

@@ -7,20 +7,7 @@ namespace VirtBackup.Sealing;
 internal static class SigningKeys
 {
     /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: not a P-256 key.</exception>
-    public static ECDsa Import(ReadOnlySpan<byte> subjectPublicKeyInfo)
-    {
+    public static ECDsa Import(ReadOnlySpan<byte> subjectPublicKeyInfo) =>
         // The same curve and encoding as agreement keys, hence the same strict check of form and point.
-        AgreementPublicKey.FromSubjectPublicKeyInfo(subjectPublicKeyInfo);
-        var key = ECDsa.Create();
-        try
-        {
-            key.ImportSubjectPublicKeyInfo(subjectPublicKeyInfo, out _);
-            return key;
-        }
-        catch (CryptographicException e)
-        {
-            key.Dispose();
-            throw new FaultException(FaultReason.Malformed, "A public key is not a P-256 key in SubjectPublicKeyInfo form.", e);
-        }
-    }
+        AgreementPublicKey.ImportVerifier(subjectPublicKeyInfo);
 }

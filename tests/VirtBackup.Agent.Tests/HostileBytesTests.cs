@@ -81,6 +81,16 @@ public sealed class HostileBytesTests : IDisposable
     }
 
     [Fact]
+    public void Chunks_have_names()
+    {
+        var path = Path.Combine(_folder, "agent.yaml");
+        File.WriteAllText(path, "chunks: content-128K\n");
+        Assert.Equal(Format.Maps.MapShape.Of(Format.Maps.Chunker.ContentDefined, 17), AgentSettings.Load(path).ToShape());
+        File.WriteAllText(path, "chunks: big\n");
+        Assert.Contains("chunks must be one of fixed-64K, ", Assert.Throws<FaultException>(() => AgentSettings.Load(path)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void An_empty_list_is_none()
     {
         var path = Path.Combine(_folder, "agent.yaml");

@@ -3,6 +3,7 @@ using VirtBackup.Core;
 using VirtBackup.Format;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
+using VirtBackup.Repository.Collection;
 using VirtBackup.Testing.Stores;
 using static VirtBackup.Controller.Tests.EnrollmentTests;
 using static VirtBackup.Controller.Tests.StoreTests;
@@ -52,6 +53,29 @@ public sealed class DeadAgentTests
             await end(ended);
         };
         await AssertSucceedsAsync(agent, job);
+    }
+
+    [Fact]
+    public async Task A_point_that_a_dead_agent_has_opened_can_be_purged()
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(World.Token);
+        await using var world = await World.CreateAsync();
+        var agent = await world.EnrollAsync();
+        var point = (await BackUpAsync(agent, NewDisk())).PointId;
+        var job = (await world.Role.Admin.StartRestoreAsync(new StartRestoreRequest { Point = point, Agent = agent.Name }, World.Token)).Job;
+        (await ReadManifestAsync(agent, job, point)).Grant.Dispose();
+        await world.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = point }, World.Token);
+        world.Time.Advance(TimeSpan.FromHours(25));
+        Assert.Equal(1, (await world.Repository.CollectAsync(new CollectionOptions(), World.Token)).PointsKept);
+        var sweeping = world.Role.Store.RunAsync(stop.Token);
+        for (var i = 0; (await world.Repository.CollectAsync(new CollectionOptions(), World.Token)).PointsPurged == 0; i++)
+        {
+            Assert.True(i < 500, "The point is kept for ever.");
+            world.Time.Advance(TimeSpan.FromMinutes(1));
+            await Task.Delay(10, World.Token);
+        }
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => sweeping);
     }
 
     [Fact]

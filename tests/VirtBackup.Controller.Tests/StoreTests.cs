@@ -96,6 +96,26 @@ public sealed class StoreTests
     }
 
     [Fact]
+    public async Task A_base_keeps_to_its_lineage_although_the_machine_has_a_newer_one()
+    {
+        await using var world = await World.CreateAsync();
+        var agent = await world.EnrollAsync();
+        var disk = NewDisk();
+        var old = await BackUpAsync(agent, disk);
+        await world.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = old.PointId }, World.Token);
+        // All were forgotten, so a new lineage begins.
+        await BackUpAsync(agent, disk);
+        await BackUpAsync(agent, disk);
+        await world.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = old.PointId, Undo = true }, World.Token);
+        var job = await BackUpAsync(agent, disk, basePoint: old.PointId);
+        var points = (await world.Repository.ListPointsAsync(null, World.Token)).ToDictionary(static point => point.Point);
+        var (first, last) = (points[Id16.Parse(old.PointId)], points[Id16.Parse(job.PointId)]);
+        Assert.Equal((first.Lineage, 2L, first.ManifestHash, first.ManifestHash), (last.Lineage, last.Sequence, last.PreviousManifest, last.BaseManifest));
+        Assert.Equal(2, points.Values.Select(static point => point.Lineage).Distinct().Count());
+        Assert.Equal(disk, await RestoreAsync(agent, job.PointId, disk.Length));
+    }
+
+    [Fact]
     public async Task Sessions_are_idempotent_resumed_fenced_and_expire()
     {
         await using var world = await World.CreateAsync();
@@ -255,17 +275,17 @@ public sealed class StoreTests
             },
             World.Token);
 
-    internal static async Task<Protocol.Admin.V1.Job> BackUpAsync(TestAgent agent, byte[] disk)
+    internal static async Task<Protocol.Admin.V1.Job> BackUpAsync(TestAgent agent, byte[] disk, string basePoint = "")
     {
         var job = await agent.World.StartBackupAsync(agent);
-        var backup = new SealedBackup(agent, await BeginAsync(agent, job), Id16.Parse(job.PointId), 1, disk);
+        var backup = new SealedBackup(agent, await BeginAsync(agent, job, basePoint: basePoint), Id16.Parse(job.PointId), 1, disk);
         await backup.UploadAsync();
         await backup.CommitAsync();
         await agent.ReportAsync(job.JobId, 1, JobState.Succeeded, report => report.Backup = new BackupResult { PointId = job.PointId });
         return job;
     }
 
-    private static async Task<(Manifest Manifest, RestoreGrant Grant)> ReadManifestAsync(TestAgent agent, Protocol.Admin.V1.Job job, string pointId)
+    internal static async Task<(Manifest Manifest, RestoreGrant Grant)> ReadManifestAsync(TestAgent agent, Protocol.Admin.V1.Job job, string pointId)
     {
         using var oneTimeKey = AgreementKey.Create(SystemEntropy.Instance);
         var request = new GrantRequest

@@ -45,6 +45,34 @@ public sealed class KeySealingTests
     }
 
     [Fact]
+    public void A_signing_key_off_the_curve_or_in_another_form_is_refused()
+    {
+        using var pair = AgreementKey.Create(SystemEntropy.Instance);
+        var der = pair.Public.SubjectPublicKeyInfo.ToArray();
+        SigningKeys.Import(der).Dispose();
+        Assert.Equal(FaultReason.Malformed, Fixtures.Refused(() => SigningKeys.Import([.. der, 0])).Reason);
+        Assert.Equal(FaultReason.Malformed, Fixtures.Refused(() => SigningKeys.Import(der.AsSpan(1))).Reason);
+        der[^1] ^= 1;
+        Assert.Contains("curve", Fixtures.Refused(() => SigningKeys.Import(der)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void One_public_key_agrees_as_often_as_it_is_asked()
+    {
+        using var recipient = AgreementKey.Create(SystemEntropy.Instance);
+        var known = AgreementPublicKey.FromSubjectPublicKeyInfo(recipient.Public.SubjectPublicKeyInfo.Span);
+        Parallel.For(0, 16, _ =>
+        {
+            using var own = AgreementKey.Create(SystemEntropy.Instance);
+            var secret = own.Agree(known);
+            lock (recipient)
+            {
+                Assert.Equal(recipient.Agree(own.Public), secret);
+            }
+        });
+    }
+
+    [Fact]
     public void A_point_off_the_curve_is_refused()
     {
         using var recipient = Fixtures.Recipient();

@@ -64,6 +64,11 @@ public sealed class BackupRun
             // Told changes are changes since the newest point of this agent.
             settled = settled with { Tracked = settled.Base?.Point };
         }
+        if (settled.Tracked is not null && settled.Base!.Disks.Any(disk => disk.Shape != _context.Tools.Shape))
+        {
+            _progress.Log("Disks are cut in another way than before: all blocks are read once.");
+            settled = settled with { Tracked = null };
+        }
         var purpose = new SessionPurpose(_job.JobId, _job.Attempt, _machine, _point, settled.Base?.Point);
         using var session = await StoreSession.BeginAsync(_context.Store, purpose, _context.Tools.Time, _context.Tools.Entropy, _progress, cancellationToken);
         var commitSent = false;

@@ -17,7 +17,10 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     private const int ProbesInFlight = 2;
     private const int ProbeBatch = 64;
     private const int BuffersMax = 96;
+    private const int BuffersMin = 24;
+    private const int BuffersBytes = 24 << 20;
     private const int SpansMax = 96;
+    private const int CutsInFlight = 6;
 
     private readonly Channel<ReadWork> _toRead = Channel.CreateBounded<ReadWork>(BuffersMax);
     private readonly Channel<NamedChunk> _toProbe = Channel.CreateBounded<NamedChunk>(BuffersMax);
@@ -25,8 +28,10 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     private readonly SemaphoreSlim _spans = new(SpansMax);
     private readonly SentChunks _sent = new();
     private readonly SortedSet<Id16> _epochs = [];
+    private readonly Dictionary<MapShape, ContentCutter> _cutters = [];
     private int _bufferBytes;
     private ChunkBuffers? _buffers;
+    private ChunkBuffers? _windows;
 
     /// <summary>Key epochs of all entries seen.</summary>
     public IReadOnlySet<Id16> Epochs => _epochs;
@@ -34,8 +39,9 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     /// <summary>Captures all disks; when it returns everything has been appended to the session's lanes.</summary>
     public async Task RunAsync(IReadOnlyList<DiskRun> disks, CancellationToken cancellationToken)
     {
-        _bufferBytes = disks.Max(disk => disk.Geometry.Shape.ChunkBytes);
-        _buffers = new ChunkBuffers(BuffersMax, _bufferBytes);
+        _bufferBytes = disks.Max(disk => disk.Geometry.Shape.ChunkBytesMax);
+        _buffers = new ChunkBuffers(Math.Clamp(BuffersBytes / _bufferBytes, BuffersMin, BuffersMax), _bufferBytes);
+        PrepareCutting(disks);
         using var loops = new LoopGroup(cancellationToken);
         loops.Start(async token =>
         {
@@ -79,7 +85,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             long next = 0;
             await foreach (var extent in disk.Source.ListExtentsAsync(cancellationToken))
             {
-                var chunk = (long)disk.Geometry.Shape.ChunkBytes;
+                var chunk = 1L << TouchedSpan.GranuleLog2Of(disk.Geometry.Shape);
                 var first = Math.Max(extent.Offset / chunk * chunk, next);
                 next = Math.Min((extent.End + chunk - 1) / chunk * chunk, disk.Geometry.StreamLength);
                 progress.AddTotal(Math.Max(0, next - first));
@@ -101,6 +107,11 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             {
                 await _spans.WaitAsync(cancellationToken);
                 var span = new SpanRun(disk, leaves[i], bases[i], group[i]);
+                if (!span.IsFixed)
+                {
+                    await _toRead.Writer.WriteAsync(new ReadWork(span, WholeSpan), cancellationToken);
+                    continue;
+                }
                 for (var chunk = 0; chunk < span.ChunkCount; chunk++)
                 {
                     if (group[i].IsTouched(chunk))
@@ -117,12 +128,14 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     {
         await foreach (var work in _toRead.Reader.ReadAllAsync(cancellationToken))
         {
+            if (work.Chunk == WholeSpan)
+            {
+                await CutAsync(work.Span, cancellationToken);
+                continue;
+            }
             var length = work.Span.LengthOf(work.Chunk);
             var buffer = await _buffers!.TakeAsync(cancellationToken);
-            await rate.WaitAsync(length, cancellationToken);
-            await tools.SharedRate.WaitAsync(length, cancellationToken);
-            await work.Span.Disk.Source.ReadAsync(work.Span.OffsetOf(work.Chunk), buffer[..length], cancellationToken);
-            work.Span.Disk.CountRead(length);
+            await ReadAsync(work.Span, work.Span.OffsetOf(work.Chunk), buffer[..length], cancellationToken);
             progress.AddDone(length);
             if (!buffer.Span[..length].ContainsAnyExcept((byte)0))
             {
@@ -130,15 +143,99 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
                 await FinishAsync(work, MapEntry.Zeros(length), buffer, cancellationToken);
                 continue;
             }
-            var secret = keys.ComputeSecret(buffer.Span[..length]);
-            var id = secret.DeriveId();
-            if (work.Span.TryGetSame(work.Chunk, id, out var same))
+            await NameAsync(work, buffer, length, cancellationToken);
+        }
+    }
+
+    private async ValueTask ReadAsync(SpanRun span, long offset, Memory<byte> target, CancellationToken cancellationToken)
+    {
+        await rate.WaitAsync(target.Length, cancellationToken);
+        await tools.SharedRate.WaitAsync(target.Length, cancellationToken);
+        await span.Disk.Source.ReadAsync(offset, target, cancellationToken);
+        span.Disk.CountRead(target.Length);
+    }
+
+    private async ValueTask NameAsync(ReadWork work, Memory<byte> buffer, int length, CancellationToken cancellationToken)
+    {
+        var secret = keys.ComputeSecret(buffer.Span[..length]);
+        var id = secret.DeriveId();
+        if (work.Span.TryGetSame(work.Chunk, id, out var same) && same.Length == length)
+        {
+            progress.CountKnown();
+            await FinishAsync(work, same, buffer, cancellationToken);
+            return;
+        }
+        await _toProbe.Writer.WriteAsync(new NamedChunk(work, buffer, length, id, secret), cancellationToken);
+    }
+
+    private void PrepareCutting(IReadOnlyList<DiskRun> disks)
+    {
+        Span<ulong> gear = stackalloc ulong[256];
+        foreach (var shape in disks.Select(static disk => disk.Geometry.Shape).Where(static shape => shape.Chunker == Chunker.ContentDefined).Distinct())
+        {
+            keys.FillGearTable(gear);
+            _cutters.Add(shape, new ContentCutter(shape, gear));
+        }
+        gear.Clear();
+        if (_cutters.Count > 0)
+        {
+            _windows = new ChunkBuffers(CutsInFlight, _cutters.Keys.Max(SpanCutter.WindowBytesOf));
+        }
+    }
+
+    /// <summary>Cuts a span by its content; its chunks go on as those of one length do.</summary>
+    private async ValueTask CutAsync(SpanRun span, CancellationToken cancellationToken)
+    {
+        var window = await _windows!.TakeAsync(cancellationToken);
+        await foreach (var piece in new SpanCutter(_cutters[span.Place.Shape], window, ReadTouchedAsync).CutAsync(span, cancellationToken))
+        {
+            if (piece.Content is not { } content)
             {
-                progress.CountKnown();
-                await FinishAsync(work, same, buffer, cancellationToken);
+                span.Add(piece.Entry);
+                if (piece.Entry.IsZero)
+                {
+                    progress.CountZero();
+                }
                 continue;
             }
-            await _toProbe.Writer.WriteAsync(new NamedChunk(work, buffer, length, id, secret), cancellationToken);
+            var buffer = await _buffers!.TakeAsync(cancellationToken);
+            content.CopyTo(buffer);
+            await NameAsync(new ReadWork(span, span.Reserve()), buffer, content.Length, cancellationToken);
+        }
+        _windows.Return(window);
+        if (span.FinishCutting())
+        {
+            await CompleteAsync(span, cancellationToken);
+        }
+    }
+
+    /// <summary>Reads a part of a span; what is known to hold zeros is not read.</summary>
+    private async ValueTask ReadTouchedAsync(SpanRun span, long offset, Memory<byte> target, CancellationToken cancellationToken)
+    {
+        var granuleLog2 = TouchedSpan.GranuleLog2Of(span.Place.Shape);
+        var isSparse = span.ReadsZerosWhereUntouched;
+        for (var at = 0; at < target.Length;)
+        {
+            var granule = (int)((offset + at) >> granuleLog2);
+            var isTouched = span.Touched.IsTouched(granule);
+            var end = at;
+            while (end < target.Length && span.Touched.IsTouched((int)((offset + end) >> granuleLog2)) == isTouched)
+            {
+                end = (int)Math.Min(target.Length, ((((offset + end) >> granuleLog2) + 1) << granuleLog2) - offset);
+            }
+            if (isTouched || !isSparse)
+            {
+                await ReadAsync(span, span.SpanOffset + offset + at, target[at..end], cancellationToken);
+            }
+            else
+            {
+                target.Span[at..end].Clear();
+            }
+            if (isTouched)
+            {
+                progress.AddDone(end - at);
+            }
+            at = end;
         }
     }
 
@@ -204,13 +301,19 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     private async ValueTask FinishAsync(ReadWork work, MapEntry entry, Memory<byte> buffer, CancellationToken cancellationToken)
     {
         _buffers!.Return(buffer);
-        var span = work.Span;
-        if (span.Set(work.Chunk, entry))
+        if (work.Span.Set(work.Chunk, entry))
         {
-            await span.Disk.Map.SetLeafAsync(span.Leaf, span.Build(_epochs), span.BaseId, cancellationToken);
-            _spans.Release();
+            await CompleteAsync(work.Span, cancellationToken);
         }
     }
+
+    private async ValueTask CompleteAsync(SpanRun span, CancellationToken cancellationToken)
+    {
+        await span.Disk.Map.SetLeafAsync(span.Leaf, span.Build(_epochs), span.BaseId, cancellationToken);
+        _spans.Release();
+    }
+
+    private const int WholeSpan = -1;
 
     private readonly record struct ReadWork(SpanRun Span, int Chunk);
 

@@ -4,10 +4,30 @@ using VirtBackup.Format.Maps;
 
 namespace VirtBackup.Agent.Capture;
 
-/// <summary>The chunks of one leaf that must be read: bit i % 64 of word i / 64.</summary>
-internal readonly record struct TouchedSpan(long Leaf, ulong[] Chunks)
+/// <summary>
+/// The granules of one leaf that must be read: bit i % 64 of word i / 64. A granule is a chunk where all have one length, and
+/// a quarter of the average chunk where they have not.
+/// </summary>
+internal readonly record struct TouchedSpan(long Leaf, ulong[] Granules)
 {
-    public bool IsTouched(int chunk) => (Chunks[chunk >> 6] & (1UL << (chunk & 63))) != 0;
+    public static int GranuleLog2Of(MapShape shape) =>
+        shape.Chunker == Chunker.Fixed ? shape.ChunkLog2 : Math.Max(MapShape.ChunkLog2Min, shape.ChunkLog2 - 2);
+
+    public bool IsTouched(int granule) => (Granules[granule >> 6] & (1UL << (granule & 63))) != 0;
+
+    /// <summary>Whether any granule with a byte in [start, end) is touched.</summary>
+    public bool IsAnyTouched(long start, long end, int granuleLog2)
+    {
+        var last = (int)Math.Min((end - 1) >> granuleLog2, (Granules.Length * 64) - 1);
+        for (var granule = (int)(start >> granuleLog2); granule <= last; granule++)
+        {
+            if (IsTouched(granule))
+            {
+                return true;
+            }
+        }
+        return false;
+    }
 }
 
 /// <summary>Turns a disk's extents into touched leaves, grouped by the leaves' parents, in ascending order.</summary>
@@ -29,11 +49,12 @@ internal static class SpanPlanner
                 throw FaultException.Malformed($"The hypervisor reported an extent of {extent.Length} bytes at {extent.Offset}, out of order or outside a disk of {geometry.StreamLength} bytes.");
             }
             end = extent.End;
-            var shape = geometry.Shape;
-            var last = (extent.End - 1) >> shape.ChunkLog2;
-            for (var chunk = extent.Offset >> shape.ChunkLog2; chunk <= last; chunk++)
+            var granuleLog2 = TouchedSpan.GranuleLog2Of(geometry.Shape);
+            var perLeafLog2 = geometry.Shape.SpanLog2 - granuleLog2;
+            var last = (extent.End - 1) >> granuleLog2;
+            for (var granule = extent.Offset >> granuleLog2; granule <= last; granule++)
             {
-                var leaf = chunk >> (shape.SpanLog2 - shape.ChunkLog2);
+                var leaf = granule >> perLeafLog2;
                 if (group.Count == 0 || group[^1].Leaf != leaf)
                 {
                     if (group.Count > 0 && group[0].Leaf / MapShape.Radix != leaf / MapShape.Radix)
@@ -41,10 +62,10 @@ internal static class SpanPlanner
                         yield return group;
                         group = new List<TouchedSpan>(MapShape.Radix);
                     }
-                    group.Add(new TouchedSpan(leaf, new ulong[((1 << (shape.SpanLog2 - shape.ChunkLog2)) + 63) / 64]));
+                    group.Add(new TouchedSpan(leaf, new ulong[((1 << perLeafLog2) + 63) / 64]));
                 }
-                var inLeaf = (int)(chunk - (leaf << (shape.SpanLog2 - shape.ChunkLog2)));
-                group[^1].Chunks[inLeaf >> 6] |= 1UL << (inLeaf & 63);
+                var inLeaf = (int)(granule - (leaf << perLeafLog2));
+                group[^1].Granules[inLeaf >> 6] |= 1UL << (inLeaf & 63);
             }
         }
         if (group.Count > 0)

@@ -1,9 +1,10 @@
 using VirtBackup.Core;
+using VirtBackup.Format.Maps;
 
 namespace VirtBackup.Cli.Analysis;
 
-/// <summary>What images come to when they are cut into chunks of one size. Safe for concurrent use.</summary>
-internal sealed class ChunkSizeTally(int chunkBytes)
+/// <summary>What images come to when they are cut in one way. Safe for concurrent use.</summary>
+internal sealed class ChunkSizeTally(MapShape shape)
 {
     private readonly Lock _lock = new();
     private readonly DistinctChunks _distinct = new();
@@ -13,13 +14,13 @@ internal sealed class ChunkSizeTally(int chunkBytes)
     private ulong _zeroBytes;
     private TimeSpan _work;
 
-    public int ChunkBytes => chunkBytes;
+    public MapShape Shape => shape;
 
     public void AddZeros(int bytes)
     {
         lock (_lock)
         {
-            var chunks = (ulong)((bytes + chunkBytes - 1) / chunkBytes);
+            var chunks = shape.Chunker == Chunker.Fixed ? (ulong)((bytes + shape.ChunkBytes - 1) / shape.ChunkBytes) : 1;
             _chunks += chunks;
             _zeroChunks += chunks;
             _logicalBytes += (ulong)bytes;
@@ -61,7 +62,7 @@ internal sealed class ChunkSizeTally(int chunkBytes)
         {
             var (unique, stored) = (_distinct.RawBytes, _distinct.StoredBytes);
             return new ChunkSizeView(
-                chunkBytes, _chunks, _zeroChunks, _logicalBytes, _zeroBytes, _distinct.Count, unique, stored, Ratio(_logicalBytes - _zeroBytes, unique),
+                shape.Chunker == Chunker.Fixed ? "fixed" : "content-defined", shape.ChunkBytes, _chunks, _zeroChunks, _logicalBytes, _zeroBytes, _distinct.Count, unique, stored, Ratio(_logicalBytes - _zeroBytes, unique),
                 Ratio(_logicalBytes, stored), _distinct.IsEstimate, _work.TotalSeconds);
         }
     }
@@ -70,11 +71,11 @@ internal sealed class ChunkSizeTally(int chunkBytes)
 }
 
 /// <summary>
-/// <see cref="DedupRatio"/>: bytes that are not zero to different bytes; <see cref="TotalRatio"/>: all bytes to stored bytes;
+/// <see cref="ChunkBytes"/>: the average where cuts follow the content. <see cref="DedupRatio"/>: bytes that are not zero to different bytes; <see cref="TotalRatio"/>: all bytes to stored bytes;
 /// null when nothing is stored. <see cref="Estimated"/>: the unique and stored sums are estimates from a sample.
 /// </summary>
 internal sealed record ChunkSizeView(
-    int ChunkBytes, ulong Chunks, ulong ZeroChunks, ulong LogicalBytes, ulong ZeroBytes, ulong UniqueChunks, ulong UniqueBytes, ulong StoredBytes,
+    string Chunker, int ChunkBytes, ulong Chunks, ulong ZeroChunks, ulong LogicalBytes, ulong ZeroBytes, ulong UniqueChunks, ulong UniqueBytes, ulong StoredBytes,
     double? DedupRatio, double? TotalRatio, bool Estimated, double CpuSeconds);
 
 internal sealed record ImageView(string Path, ulong Bytes);

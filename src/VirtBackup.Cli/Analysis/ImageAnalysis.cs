@@ -1,21 +1,27 @@
 using System.Collections.Concurrent;
 using Microsoft.Win32.SafeHandles;
 using VirtBackup.Core;
+using VirtBackup.Format.Maps;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Cli.Analysis;
 
 /// <summary>
-/// Cuts raw disk images into fixed chunks of several sizes at once, and names, compresses and seals them as a backup would,
+/// Cuts raw disk images in several ways at once, fixed and by content, and names, compresses and seals them as a backup would,
 /// under keys that are thrown away. Every image is read once; memory is bounded, whatever the images' size.
 /// </summary>
 internal sealed class ImageAnalysis(TimeProvider time, IEntropy entropy)
 {
-    private const int BlockBytes = Limits.ChunkBytesMax;
+    /// <summary>The longest span of a map: no chunk crosses one.</summary>
+    private const int BlockBytes = 16 << 20;
 
-    private static readonly int[] ChunkSizes = [64 << 10, 256 << 10, 1 << 20, BlockBytes];
+    private readonly ChunkSizeTally[] _tallies =
+    [
+        .. new byte[] { 16, 18, 20, 22 }.Select(static log2 => new ChunkSizeTally(MapShape.Of(Chunker.Fixed, log2))),
+        .. new byte[] { 16, 17, 18 }.Select(static log2 => new ChunkSizeTally(MapShape.Of(Chunker.ContentDefined, log2))),
+    ];
 
-    private readonly ChunkSizeTally[] _tallies = [.. ChunkSizes.Select(static size => new ChunkSizeTally(size))];
+    private readonly Dictionary<MapShape, ContentCutter> _cutters = [];
     private long _bytesRead;
 
     /// <param name="images">All of them together: chunks that several have count once.</param>
@@ -28,6 +34,7 @@ internal sealed class ImageAnalysis(TimeProvider time, IEntropy entropy)
         using var root = RootSecret.Create(entropy);
         using var idKey = root.DeriveIdKey(Id16.Create(entropy), 1);
         using var keys = idKey.DeriveChunkKeys();
+        PrepareCutting(keys);
         var idle = new ConcurrentBag<Worker>();
         try
         {
@@ -78,19 +85,53 @@ internal sealed class ImageAnalysis(TimeProvider time, IEntropy entropy)
         foreach (var tally in _tallies)
         {
             var began = time.GetTimestamp();
-            for (var at = 0; at < length; at += tally.ChunkBytes)
+            if (tally.Shape.Chunker == Chunker.ContentDefined)
             {
-                worker.Add(tally, at, Math.Min(tally.ChunkBytes, length - at));
+                Cut(worker, tally, length);
+            }
+            else
+            {
+                for (var at = 0; at < length; at += tally.Shape.ChunkBytes)
+                {
+                    worker.Add(tally, at, Math.Min(tally.Shape.ChunkBytes, length - at));
+                }
             }
             tally.AddWork(time.GetElapsedTime(began));
         }
     }
 
+    private void PrepareCutting(ChunkKeys keys)
+    {
+        Span<ulong> gear = stackalloc ulong[256];
+        keys.FillGearTable(gear);
+        foreach (var shape in _tallies.Select(static tally => tally.Shape).Where(static shape => shape.Chunker == Chunker.ContentDefined))
+        {
+            _cutters[shape] = new ContentCutter(shape, gear);
+        }
+    }
+
+    /// <summary>Span by span, as a backup would.</summary>
+    private void Cut(Worker worker, ChunkSizeTally tally, int length)
+    {
+        var cutter = _cutters[tally.Shape];
+        for (var span = 0; span < length; span += (int)tally.Shape.SpanBytes)
+        {
+            var end = Math.Min(length, span + (int)tally.Shape.SpanBytes);
+            for (var at = span; at < end;)
+            {
+                var seen = Math.Min(end - at, cutter.LookaheadBytes);
+                var cut = cutter.Next(worker.Block(at, seen), at - span, at + seen == end);
+                worker.Add(tally, at, cut.Length);
+                at += cut.Length;
+            }
+        }
+    }
+
     private sealed class Worker(ChunkKeys keys, IEntropy entropy) : IDisposable
     {
-        private readonly ChunkSealer _sealer = new(keys, entropy, BlockBytes);
+        private readonly ChunkSealer _sealer = new(keys, entropy);
         private readonly byte[] _block = new byte[BlockBytes];
-        private readonly byte[] _record = new byte[ChunkSealer.RecordBytesMax(BlockBytes)];
+        private readonly byte[] _record = new byte[ChunkSealer.RecordBytesMax(Limits.ChunkBytesMax)];
 
         public async ValueTask ReadAsync(SafeFileHandle file, long offset, int length, CancellationToken cancellationToken)
         {
@@ -100,6 +141,8 @@ internal sealed class ImageAnalysis(TimeProvider time, IEntropy entropy)
                 done += count > 0 ? count : throw new EndOfStreamException("An image became shorter while it was read.");
             }
         }
+
+        public ReadOnlySpan<byte> Block(int offset, int length) => _block.AsSpan(offset, length);
 
         public bool IsZero(int length) => !_block.AsSpan(0, length).ContainsAnyExcept((byte)0);
 

@@ -10,7 +10,7 @@ internal sealed class AnalyzeCommand : ProgramCommand
     private readonly Argument<string[]> _images = new("image") { Description = "Raw disk images; chunks that several of them have count once", Arity = ArgumentArity.OneOrMore };
 
     public AnalyzeCommand(CliContext context)
-        : base("analyze", "Measure how disk images would deduplicate and compress, at several chunk sizes", context) => Add(_images);
+        : base("analyze", "Measure how disk images would deduplicate and compress, cut in several ways", context) => Add(_images);
 
     protected override async Task<int> RunAsync(ParseResult parse, CancellationToken cancellationToken)
     {
@@ -40,19 +40,19 @@ internal sealed class AnalyzeCommand : ProgramCommand
 
     private static void Write(IAnsiConsole console, AnalysisView view)
     {
-        var table = new ColumnTable("CHUNK SIZE", "?>LOGICAL", "?>ZERO", ">UNIQUE", ">STORED", "?>DEDUP", ">TOTAL", "?>CHUNKS", "?>CPU TIME");
+        var table = new ColumnTable("CUT", "CHUNK SIZE", "?>LOGICAL", "?>ZERO", ">UNIQUE", ">STORED", "?>DEDUP", ">TOTAL", "?>CHUNKS", "?>CPU TIME");
         foreach (var size in view.ChunkSizes)
         {
             var about = size.Estimated ? "~" : "";
             table.AddRow(
-                TextLayout.Cell(size.ChunkBytes < 1 << 20 ? $"{size.ChunkBytes >> 10} KiB" : $"{size.ChunkBytes >> 20} MiB"), TextLayout.Cell(Units.Bytes(size.LogicalBytes)), TextLayout.Cell(Units.Bytes(size.ZeroBytes)),
+                TextLayout.Cell(size.Chunker == "fixed" ? "fixed" : "content"), TextLayout.Cell(size.ChunkBytes < 1 << 20 ? $"{size.ChunkBytes >> 10} KiB" : $"{size.ChunkBytes >> 20} MiB"), TextLayout.Cell(Units.Bytes(size.LogicalBytes)), TextLayout.Cell(Units.Bytes(size.ZeroBytes)),
                 TextLayout.Cell(about + Units.Bytes(size.UniqueBytes)), TextLayout.Cell(about + Units.Bytes(size.StoredBytes)), TextLayout.Cell(RatioOf(size.DedupRatio)),
                 TextLayout.Cell(RatioOf(size.TotalRatio)), TextLayout.Cell(Units.Count(size.Chunks)), TextLayout.Cell(Units.Duration(TimeSpan.FromSeconds(size.CpuSeconds))));
         }
         table.Write(console);
         console.WriteLine();
         var images = view.Images.Count == 1 ? "one image" : $"{view.Images.Count} images together";
-        console.WriteLine($"{images}, in {Units.Duration(TimeSpan.FromSeconds(view.Seconds))}. STORED: unique chunks after zstd level 1 and sealing, without the map. Backups use chunks of 256 KiB.");
+        console.WriteLine($"{images}, in {Units.Duration(TimeSpan.FromSeconds(view.Seconds))}. STORED: unique chunks after zstd level 1 and sealing, without the map. Backups use fixed chunks of 256 KiB unless agent.yaml says otherwise (chunks: content-128K).");
         if (view.ChunkSizes.Any(static size => size.Estimated))
         {
             console.WriteLine("~ estimated from a sample of the chunks.");

@@ -21,15 +21,16 @@ public sealed partial class CollectionService : IDisposable
     public static readonly TimeSpan FirstDelay = TimeSpan.FromMinutes(30);
 
     private readonly BackupRepository _repository;
+    private readonly PointRecords _points;
     private readonly JobService _jobs;
     private readonly ITrustedClock _clock;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly OwnJobs _queue;
 
-    public CollectionService(BackupRepository repository, JobService jobs, ITrustedClock clock, TimeProvider time, ILogger<CollectionService> logger)
+    public CollectionService(BackupRepository repository, PointRecords points, JobService jobs, ITrustedClock clock, TimeProvider time, ILogger<CollectionService> logger)
     {
-        (_repository, _jobs, _clock, _time, _logger) = (repository, jobs, clock, time, logger);
+        (_repository, _points, _jobs, _clock, _time, _logger) = (repository, points, jobs, clock, time, logger);
         _queue = new OwnJobs(RunAsync, "collection", jobs, logger);
     }
 
@@ -50,7 +51,7 @@ public sealed partial class CollectionService : IDisposable
         {
             try
             {
-                var report = await _repository.CollectAsync(new CollectionOptions { Time = _clock }, cancellationToken);
+                var report = await CollectAsync(new CollectionOptions { Time = _clock }, cancellationToken);
                 if (report.PointsPurged + report.RecordsRemoved + report.PacksDeleted + report.Problems.Count > 0)
                 {
                     LogDone(report.PointsPurged, report.RecordsRemoved, report.PacksDeleted, report.BytesFreed, report.Problems.Count);
@@ -89,13 +90,23 @@ public sealed partial class CollectionService : IDisposable
                 Time = _clock, IsDryRun = request.DryRun, Progress = stages,
                 BytesPerSecond = request.ReadBytesPerSecondMax == 0 ? null : (long)Math.Min(request.ReadBytesPerSecondMax, long.MaxValue),
             };
-            return ToResult(await _repository.CollectAsync(options, cancellationToken), audit);
+            return ToResult(await CollectAsync(options, cancellationToken), audit);
         }
         finally
         {
             await reporting.CancelAsync();
             await reporter;
         }
+    }
+
+    private async ValueTask<CollectionReport> CollectAsync(CollectionOptions options, CancellationToken cancellationToken)
+    {
+        var report = await _repository.CollectAsync(options, cancellationToken);
+        foreach (var point in options.IsDryRun ? [] : report.PurgedPoints)
+        {
+            await _points.DeleteAsync(point, CancellationToken.None);
+        }
+        return report;
     }
 
     private ValueTask ReportAsync(JobRow job, string phase, CancellationToken cancellationToken) =>

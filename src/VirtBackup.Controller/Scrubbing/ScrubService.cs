@@ -190,7 +190,7 @@ public sealed partial class ScrubService : IDisposable
             report = await _parts.Repository.Upkeep.ScrubAsync(
                 new ScrubOptions
                 {
-                    CheckedBeforeMs = job.CreatedMs + 1, Opener = opener, Progress = latest,
+                    CheckedBeforeMs = long.MaxValue, Opener = opener, Progress = latest,
                     BytesPerSecond = request.ReadBytesPerSecondMax == 0 ? null : (long)Math.Min(request.ReadBytesPerSecondMax, long.MaxValue),
                 },
                 cancellationToken);

@@ -23,7 +23,10 @@ internal sealed class ReadingService(
     private const int NodeIdsMax = 1024;
     private const int SigningKeyBytesMax = 1 << 10;
 
-    private static readonly TimeSpan IdleMax = TimeSpan.FromMinutes(15);
+    /// <summary>A point that nobody reads is let go after this time: its agent may be gone.</summary>
+    public static readonly TimeSpan IdleMax = TimeSpan.FromMinutes(15);
+
+    private static readonly TimeSpan SweepInterval = TimeSpan.FromMinutes(1);
 
     private readonly ConcurrentDictionary<(Id16 Job, Id16 Point), OpenPoint> _open = new();
 
@@ -111,6 +114,28 @@ internal sealed class ReadingService(
         }
     }
 
+    /// <summary>Lets go of what nobody reads any more, until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        while (true)
+        {
+            await Task.Delay(SweepInterval, time, cancellationToken);
+            CloseIdle();
+        }
+    }
+
+    private void CloseIdle()
+    {
+        foreach (var (key, candidate) in _open)
+        {
+            if (candidate.Idle > IdleMax)
+            {
+                Close(key);
+            }
+        }
+    }
+
     private void Close((Id16 Job, Id16 Point) key)
     {
         if (_open.TryRemove(key, out var closed))
@@ -121,13 +146,6 @@ internal sealed class ReadingService(
 
     private async ValueTask<OpenPoint> OpenAsync(JobRow job, Id16 point, CancellationToken cancellationToken)
     {
-        foreach (var (key, candidate) in _open)
-        {
-            if (candidate.Idle > IdleMax)
-            {
-                Close(key);
-            }
-        }
         if (_open.TryGetValue((job.JobId, point), out var known))
         {
             return known;

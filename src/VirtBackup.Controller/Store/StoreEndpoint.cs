@@ -124,6 +124,13 @@ public sealed class StoreEndpoint
     public IAsyncEnumerable<PooledSlice> ReadRecordsAsync(Caller caller, ReadRecordsRequest request, CancellationToken cancellationToken) =>
         _reading.ReadRecordsAsync(caller, request, cancellationToken);
 
+    /// <summary>Ends what agents have left open, until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        // Neither comes to its end by itself.
+        await await Task.WhenAny(_sessions.RunAsync(cancellationToken), _reading.RunAsync(cancellationToken));
+    }
+
     /// <summary>Ends what a job's attempt held.</summary>
     public async ValueTask EndJobAsync(Id16 jobId)
     {

@@ -28,6 +28,7 @@ internal sealed class UploadService(SessionRegistry sessions, TimeProvider time)
             var lane = RequireLane(session, first);
             await using var ended = session.Ended.Register(static state => ((CancellationTokenSource)state!).Cancel(), scope);
             await lane.TakeAsync(scope, scope.Token);
+            session.EnterStream();
             try
             {
                 await RunAsync(session, lane, stream, messages, scope);
@@ -40,6 +41,7 @@ internal sealed class UploadService(SessionRegistry sessions, TimeProvider time)
             }
             finally
             {
+                session.LeaveStream();
                 lane.Leave(scope);
             }
         }

@@ -19,6 +19,7 @@ internal sealed class WriteSession : IAsyncDisposable
     private readonly BeginSessionResponse _welcome;
     private long _usedAt;
     private int _disposed;
+    private int _streams;
 
     public WriteSession(Id16 id, Id16 jobId, string agent, string requestId, CommitExpectation expectation, IngestSession ingest, BeginSessionResponse welcome, TimeProvider time)
     {
@@ -62,7 +63,16 @@ internal sealed class WriteSession : IAsyncDisposable
     public CancellationToken Ended { get; }
 
     /// <summary>How long ago the last call was.</summary>
-    public TimeSpan Idle => _time.GetElapsedTime(Interlocked.Read(ref _usedAt));
+    public TimeSpan Idle => Volatile.Read(ref _streams) > 0 ? TimeSpan.Zero : _time.GetElapsedTime(Interlocked.Read(ref _usedAt));
+
+    /// <summary>An upload stream is open: the agent is there, even if it has nothing to send for long.</summary>
+    public void EnterStream() => Interlocked.Increment(ref _streams);
+
+    public void LeaveStream()
+    {
+        Touch();
+        Interlocked.Decrement(ref _streams);
+    }
 
     /// <summary>Notes that the agent is still there.</summary>
     public void Touch() => Interlocked.Exchange(ref _usedAt, _time.GetTimestamp());

@@ -169,7 +169,7 @@ public readonly struct MapLeaf
         {
             Check.That(entry.Length > 0 && entry.Length <= left);
             Check.That(place.Shape.Chunker == Chunker.ContentDefined
-                ? entry.IsZero || entry.Length <= Limits.ChunkBytesMax
+                ? entry.IsZero || entry.Length <= place.Shape.ChunkBytesMax
                 : entry.Length == Math.Min(left, place.Shape.ChunkBytes));
             Check.That(!entry.IsZero || (entry.MaskedSecret.IsZero && entry.EpochId.IsEmpty));
             left -= entry.Length;
@@ -225,7 +225,7 @@ public readonly struct MapLeaf
                 return zero ? "a zero run carries a mask or a key epoch" : "an entry names a key epoch that is not listed";
             }
             if (Head.Shape.Chunker == Chunker.ContentDefined
-                && (LengthAt(i) <= 0 || LengthAt(i) > (zero ? Head.Shape.SpanBytes : Limits.ChunkBytesMax)))
+                && (LengthAt(i) <= 0 || LengthAt(i) > (zero ? Head.Shape.SpanBytes : Head.Shape.ChunkBytesMax)))
             {
                 return "a chunk's length is out of bounds";
             }

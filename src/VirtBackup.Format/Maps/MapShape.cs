@@ -38,7 +38,7 @@ public readonly record struct MapShape(Chunker Chunker, byte ChunkLog2, byte Spa
     public int ChunkBytes => 1 << ChunkLog2;
 
     /// <summary>Bytes of the longest chunk that a map of this shape may name.</summary>
-    public int ChunkBytesMax => Chunker == Chunker.Fixed ? ChunkBytes : Limits.ChunkBytesMax;
+    public int ChunkBytesMax => Chunker == Chunker.Fixed ? ChunkBytes : Math.Min(4 * ChunkBytes, Limits.ChunkBytesMax);
 
     /// <summary>Bytes of a stream that one leaf covers.</summary>
     public long SpanBytes => 1L << SpanLog2;

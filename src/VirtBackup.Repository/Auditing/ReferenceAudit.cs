@@ -16,11 +16,14 @@ namespace VirtBackup.Repository.Auditing;
 /// Backups go on meanwhile: they only add to counts, so what looks counted too often is looked at again while nothing changes.
 /// Memory: 4 bytes for each object. Runs once per instance, and never beside a collection.
 /// </summary>
-internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate changingPoints, TimeProvider clock)
+internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate changingPoints, TimeProvider clock, int suspectsMax = ReferenceAudit.SuspectsMax)
 {
-    private const int RowsPerRead = 16 << 10;
-    private const int SuspectsMax = 1 << 20;
+    /// <summary>Objects that may be counted too often and are remembered.</summary>
+    public const int SuspectsMax = 1 << 20;
 
+    private const int RowsPerRead = 16 << 10;
+
+    private readonly int _suspectsMax = suspectsMax;
     private readonly NumberedCounts _counts = new();
     private readonly HashSet<Id16> _points = [];
     private readonly NodeReader _nodes = new(store, index);
@@ -185,6 +188,7 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
     {
         var suspects = new List<(RecordKind, Id32)>();
         var holding = new List<Id32>();
+        var isTooMuch = false;
         for (var after = (Id: Id32.Zero, Kind: 0L); ;)
         {
             var from = after;
@@ -204,6 +208,10 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
                         {
                             throw new AuditStoppedException($"The {kind} object {id} is counted {count} times and needed {_counts[number]} times.");
                         }
+                        if (isTooMuch)
+                        {
+                            continue;
+                        }
                         if (count > _counts[number])
                         {
                             suspects.Add((kind, id));
@@ -217,13 +225,16 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
                 },
                 cancellationToken);
             _report = _report with { Rows = _report.Rows + rows };
-            if (suspects.Count > SuspectsMax || holding.Count > SuspectsMax)
-            {
-                throw new AuditStoppedException("More than a million objects are counted too often.");
-            }
             if (rows == 0)
             {
-                return (suspects, holding);
+                // Counts that are too high endanger nothing: beyond the bound nothing is set right this time.
+                return isTooMuch ? ([], []) : (suspects, holding);
+            }
+            if (suspects.Count > _suspectsMax || holding.Count > _suspectsMax)
+            {
+                isTooMuch = true;
+                suspects.Clear();
+                holding.Clear();
             }
         }
     }
@@ -235,7 +246,8 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
     private async ValueTask<Id32> SettleAsync(
         List<(RecordKind Kind, Id32 Id)> suspects, List<Id32> holding, Id32 knownExcess, CancellationToken cancellationToken)
     {
-        if (suspects.Count == 0)
+        if (suspects.Count == 0 || !await CountHoldingAsync(holding, cancellationToken)
+            || (await index.ReadAsync(connection => FindExcess(connection, suspects), cancellationToken)).Count == 0)
         {
             return Id32.Zero;
         }
@@ -255,11 +267,6 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
         {
             await CountRootsAsync(roots, cancellationToken);
         }
-        foreach (var node in await index.ReadAsync(connection => FilterHolding(connection, holding), cancellationToken))
-        {
-            var children = await ReadChildrenAsync(node, cancellationToken);
-            await CountAsync(children.Kind, children.Ids, cancellationToken);
-        }
         var excess = await index.ReadAsync(connection => FindExcess(connection, suspects), cancellationToken);
         if (excess.Count == 0)
         {
@@ -276,15 +283,23 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
         return Id32.Zero;
     }
 
-    private List<Id32> FilterHolding(ISqlConnection connection, List<Id32> holding)
+    /// <summary>Counts what nodes hold that no point reaches. False: one cannot be read, so nobody knows what it holds.</summary>
+    private async ValueTask<bool> CountHoldingAsync(List<Id32> holding, CancellationToken cancellationToken)
     {
-        using var find = connection.Prepare("SELECT number FROM object WHERE id = ?1 AND kind = 2 AND holds = 1 LIMIT 1");
-        return holding.Distinct().Where(id =>
+        foreach (var node in holding.Distinct())
         {
-            var holds = find.Bind(1, id).Step() && !_counts.IsMarked(find.GetInt64(0));
-            find.Reset();
-            return holds;
-        }).ToList();
+            try
+            {
+                var children = NodeChildren.Of(await _nodes.ReadAsync(node, cancellationToken));
+                _report = _report with { Nodes = _report.Nodes + 1 };
+                await CountAsync(children.Kind, children.Ids, cancellationToken);
+            }
+            catch (FaultException fault) when (IsDamage(fault))
+            {
+                return false;
+            }
+        }
+        return true;
     }
 
     private List<(RecordKind Kind, Id32 Id, long Needed, long Count)> FindExcess(ISqlConnection connection, List<(RecordKind Kind, Id32 Id)> suspects)

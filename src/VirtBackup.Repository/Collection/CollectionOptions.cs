@@ -52,14 +52,14 @@ public enum CollectionStage
     /// <summary>The second look: what is still without reference leaves the index.</summary>
     Remove = 5,
 
-    /// <summary>Packs with much that is dead are written anew without it.</summary>
-    Repack = 6,
-
     /// <summary>Packs without anything alive are marked for deletion.</summary>
     Trash = 7,
 
     /// <summary>Packs that were marked long enough ago are deleted.</summary>
     Empty = 8,
+
+    /// <summary>Packs with much that is dead are written anew without it, and marked.</summary>
+    Repack = 6,
 }
 
 /// <summary>How far a run is.</summary>
@@ -80,6 +80,9 @@ public sealed record CollectionReport
 
     /// <summary>Forgotten points that were let go for good.</summary>
     public long PointsPurged { get; init; }
+
+    /// <summary>Which they were.</summary>
+    public IReadOnlyList<Id16> PurgedPoints { get; init; } = [];
 
     /// <summary>Forgotten points that can still be brought back.</summary>
     public long PointsKept { get; init; }

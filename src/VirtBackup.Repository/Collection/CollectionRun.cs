@@ -20,7 +20,7 @@ internal sealed class CollectionRun
     public required RecoveryPointCommitter Committer { get; init; }
     public required LiveClaims Claims { get; init; }
     public required CollectionOptions Options { get; init; }
-    public required TimeProvider Clock { get; init; }
+    public required FlooredClock Clock { get; init; }
 
     /// <summary>Closed while points change: commits, forgetting, releasing.</summary>
     public required Gate ChangingPoints { get; init; }
@@ -49,6 +49,7 @@ internal sealed class CollectionRun
             return;
         }
         var (nowMs, mayExpire) = await trusted.ReadAsync(cancellationToken);
+        Clock.Raise(nowMs);
         NowMs = mayExpire
             ? nowMs
             : throw new FaultException(

@@ -26,8 +26,9 @@ public sealed record CollectionSafety
     public TimeSpan UploadedFor { get; init; } = TimeSpan.FromDays(7);
 
     /// <summary>
-    /// An object is looked at twice, this long apart, and must be without reference both times. Closes: a session that
-    /// relied on an object before a restart of the controller, when nobody remembers its probes. At least 24 h.
+    /// An object is looked at twice, this long apart, and must be without reference both times; a probe that finds it in
+    /// between lets it off. Closes: a session that relies on an object and is replaced by another one, which does not
+    /// remember the probe: it has this long to commit. At least 24 h.
     /// </summary>
     public TimeSpan CondemnedFor { get; init; } = TimeSpan.FromHours(24);
 

@@ -37,12 +37,14 @@ internal static class Collector
         await LookStage.CondemnAsync(run, cancellationToken);
         await EnterAsync(run, row with { Stage = CollectionStage.Remove }, cancellationToken);
         await LookStage.RemoveAsync(run, cancellationToken);
-        await EnterAsync(run, row with { Stage = CollectionStage.Repack }, cancellationToken);
-        await new RepackStage(run).RunAsync(cancellationToken);
         await EnterAsync(run, row with { Stage = CollectionStage.Trash }, cancellationToken);
         await TrashStage.TrashAsync(run, cancellationToken);
+        // Before anything is written: the device may be full.
         await EnterAsync(run, row with { Stage = CollectionStage.Empty }, cancellationToken);
         await TrashStage.EmptyAsync(run, cancellationToken);
+        await EnterAsync(run, row with { Stage = CollectionStage.Repack }, cancellationToken);
+        await new RepackStage(run).RunAsync(cancellationToken);
+        await TrashStage.TrashAsync(run, cancellationToken);
         await EnterAsync(run, row with { Stage = CollectionStage.None, FinishedMs = run.NowMs }, cancellationToken);
         return run.Report;
     }
@@ -70,6 +72,7 @@ internal static class Collector
         {
             using var changing = await run.ChangingPoints.CloseAsync(cancellationToken);
             await run.Committer.SettlePendingAsync(run.Before(run.Options.Safety.UploadedFor), cancellationToken);
+            _ = await run.Points.RecheckAsync(cancellationToken);
         }
     }
 
@@ -88,7 +91,7 @@ internal static class Collector
             if (!audit.IsSound)
             {
                 throw new FaultException(
-                    FaultReason.FailedPrecondition, $"{audit.Problem} Nothing is deleted by counts that are wrong: verify the repository, and rebuild its index.");
+                    FaultReason.FailedPrecondition, $"{audit.Problem} Nothing is deleted by counts that are wrong: run 'virtbackup repository verify', then 'virtbackup repository rebuild-index'.");
             }
         }
     }
@@ -103,7 +106,7 @@ internal static class Collector
         {
             throw new FaultException(
                 FaultReason.FailedPrecondition,
-                $"{count} recovery points lack something, and what is left of them is not counted: nothing is deleted until they are repaired, or forgotten and purged. Verify the repository.");
+                $"{count} recovery points lack something, and what is left of them is not counted: nothing is deleted until what they lack is back, or they are forgotten and purged. 'virtbackup repository verify' names them.");
         }
     }
 }

@@ -43,7 +43,9 @@ internal static class ManifestCheck
             // A copy in the trash does not count beside a manifest at its own key.
             if (!visibleNow.Contains(point) && (isVisible || !forgottenNow.Contains(point)) && await IsManifestAsync(run, key, cancellationToken))
             {
-                throw Refuse($"The store holds {key}, which the index does not know.");
+                throw Refuse(
+                    $"The store holds {key}, which the index does not know.",
+                    "restart the controller; if it is still so, the object is damaged or misnamed: put the right one in its place, or move it out of the repository and lose that point");
             }
         }
         foreach (var (point, vm) in visible)
@@ -78,8 +80,8 @@ internal static class ManifestCheck
         return !AbortTombstone.IsTombstone(await run.Store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken));
     }
 
-    private static FaultException Refuse(string why) =>
-        new(FaultReason.FailedPrecondition, $"{why} Nothing is deleted while store and index differ: restart the controller, or rebuild the index.");
+    private static FaultException Refuse(string why, string whatToDo = "restart the controller") =>
+        new(FaultReason.FailedPrecondition, $"{why} Nothing is deleted while store and index differ: {whatToDo}.");
 
     private sealed class PointSet(IEnumerable<(Id16 Point, Id16 Vm)> points) : IEnumerable<(Id16 Point, Id16 Vm)>
     {

@@ -20,6 +20,11 @@ internal static class PurgeStage
             if (!run.IsDryRun)
             {
                 using var changing = await run.ChangingPoints.CloseAsync(cancellationToken);
+                if (run.Claims.IsHeld(info.Point))
+                {
+                    run.Report = run.Report with { PointsKept = run.Report.PointsKept + 1 };
+                    continue;
+                }
                 try
                 {
                     await run.Points.PurgeAsync(info.Point, run.NowMs, cancellationToken);
@@ -30,7 +35,7 @@ internal static class PurgeStage
                     continue;
                 }
             }
-            run.Report = run.Report with { PointsPurged = run.Report.PointsPurged + 1 };
+            run.Report = run.Report with { PointsPurged = run.Report.PointsPurged + 1, PurgedPoints = [.. run.Report.PurgedPoints, info.Point] };
         }
     }
 }

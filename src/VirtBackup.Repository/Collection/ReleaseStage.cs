@@ -50,8 +50,10 @@ internal static class ReleaseStage
             {
                 loaded.Add((node, await nodes.ReadAsync(node.Id, cancellationToken)));
             }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Corrupt or FaultReason.NotFound)
+            catch (FaultException fault) when (fault.Reason is FaultReason.Corrupt or FaultReason.NotFound or FaultReason.Unavailable)
             {
+                // One bad place of the device, unless the store is gone altogether.
+                await run.Owner.RequireAsync(cancellationToken);
                 // Without its bytes nobody knows its children: they stay counted and stored.
                 run.AddProblem($"The map node {node.Id} cannot be read, so what it holds is kept: {fault.Message}");
             }

@@ -1,39 +1,34 @@
-using System.Buffers;
+using System.Security.Cryptography;
 using VirtBackup.Core;
 using VirtBackup.Format;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Ingest;
 
 namespace VirtBackup.Repository.Collection;
 
 /// <summary>
 /// Writes packs anew that are dead to a good part: what lives is copied byte for byte into new packs, which are durable
 /// before one transaction moves the index from the old places to the new ones. Pinned and young records move too. A pack
-/// whose bytes do not hash to its name is left as it is, for repair. Holds one record and one staged pack of each kind.
+/// whose bytes do not hash to its name is left as it is, for repair: it is read once, and what was hashed is what is copied.
+/// Holds one pack that is read, and one staged pack of each kind.
 /// </summary>
 internal sealed class RepackStage(CollectionRun run)
 {
-    private const int PacksPerPage = 64;
-
     private readonly Dictionary<RecordKind, Target> _targets = [];
     private readonly Pace _pace = new(run.Clock, run.Options.BytesPerSecond);
+    private byte[] _pack = [];
 
     public async ValueTask RunAsync(CancellationToken cancellationToken)
     {
         try
         {
-            long after = 0;
-            while (true)
+            var numbers = await run.Index.ReadAsync(connection => PackTable.ListToRepack(connection, run.Options.RepackDeadPercent), cancellationToken);
+            run.Report = run.Report with { RowsRead = run.Report.RowsRead + numbers.Count };
+            foreach (var number in numbers)
             {
-                var page = await run.Index.ReadAsync(connection => PackTable.ListWithDead(connection, after, PacksPerPage), cancellationToken);
-                if (page.Count == 0)
-                {
-                    break;
-                }
-                after = page[^1].Number;
-                run.Report = run.Report with { RowsRead = run.Report.RowsRead + page.Count };
-                foreach (var pack in page.Where(pack => pack.DeadRecords < pack.Records && pack.DeadBytes * 100 >= pack.Bytes * run.Options.RepackDeadPercent))
+                if (await run.Index.ReadAsync(connection => PackTable.Find(connection, number), cancellationToken) is { State: PackState.Live } pack)
                 {
                     await RepackAsync(pack, cancellationToken);
                 }
@@ -42,6 +37,10 @@ internal sealed class RepackStage(CollectionRun run)
             {
                 await PublishAsync(target, cancellationToken);
             }
+        }
+        catch (FaultException full) when (full.Reason == FaultReason.DeviceFull)
+        {
+            run.AddProblem($"Packs with dead records are not written anew, because the device is full: {full.Message}");
         }
         finally
         {
@@ -54,41 +53,53 @@ internal sealed class RepackStage(CollectionRun run)
 
     private async ValueTask RepackAsync(PackRow pack, CancellationToken cancellationToken)
     {
-        var key = ObjectKeys.Pack(pack.Hash);
         if (run.IsDryRun)
         {
             Count(pack, pack.Bytes - pack.DeadBytes);
             return;
         }
-        PackEntry[] entries;
-        try
+        if (await ReadAsync(pack, cancellationToken) is not { } entries)
         {
-            // Damage must not come back under a name that calls it sound.
-            var hash = await PackReader.HashAsync(run.Store, key, pack.Bytes, cancellationToken);
-            run.Report = run.Report with { BytesRead = run.Report.BytesRead + pack.Bytes };
-            await _pace.SpendAsync(pack.Bytes, cancellationToken);
-            if (hash != pack.Hash)
-            {
-                run.AddProblem($"The pack {key} is damaged and is not written anew: its bytes do not hash to its name.");
-                return;
-            }
-            entries = (await PackReader.ReadFooterAsync(run.Store, new ObjectInfo(key, pack.Bytes), cancellationToken)).Entries.ToArray();
-        }
-        catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Malformed or FaultReason.Corrupt)
-        {
-            run.AddProblem($"The pack {key} cannot be read and is not written anew: {fault.Message}");
             return;
         }
         Array.Sort(entries, static (left, right) => left.Offset.CompareTo(right.Offset));
         var alive = await run.Index.ReadAsync(connection => Array.FindAll(entries, entry => CandidateTable.HasRow(connection, entry.Header, pack.Number)), cancellationToken);
         run.Report = run.Report with { RowsRead = run.Report.RowsRead + entries.Length };
-        long bytes = 0;
         foreach (var entry in alive)
         {
-            await CopyAsync(pack, key, entry, cancellationToken);
-            bytes += entry.Header.RecordLength;
+            await CopyAsync(pack, entry, cancellationToken);
         }
-        Count(pack, bytes);
+        Count(pack, alive.Sum(static entry => (long)entry.Header.RecordLength));
+    }
+
+    /// <summary>Reads a pack whole and proves it by its name; null: it is left alone.</summary>
+    private async ValueTask<PackEntry[]?> ReadAsync(PackRow pack, CancellationToken cancellationToken)
+    {
+        var key = ObjectKeys.Pack(pack.Hash);
+        if (_pack.Length < pack.Bytes)
+        {
+            _pack = GC.AllocateUninitializedArray<byte>(checked((int)pack.Bytes));
+        }
+        var bytes = _pack.AsMemory(0, (int)pack.Bytes);
+        try
+        {
+            await run.Store.ReadExactlyAsync(key, 0, bytes, cancellationToken);
+            run.Report = run.Report with { BytesRead = run.Report.BytesRead + bytes.Length };
+            await _pace.SpendAsync(bytes.Length, cancellationToken);
+            if (Id32.Read(SHA256.HashData(bytes.Span)) != pack.Hash)
+            {
+                run.AddProblem($"The pack {key} is damaged and is not written anew: its bytes do not hash to its name.");
+                return null;
+            }
+            return PackFooter.Parse(bytes.Span, pack.Bytes).Entries.ToArray();
+        }
+        catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unavailable)
+        {
+            // One bad place of the device, unless the store is gone altogether.
+            await run.Owner.RequireAsync(cancellationToken);
+            run.AddProblem($"The pack {key} cannot be read and is not written anew: {fault.Message}");
+            return null;
+        }
     }
 
     private void Count(PackRow pack, long bytes) => run.Report = run.Report with
@@ -96,40 +107,26 @@ internal sealed class RepackStage(CollectionRun run)
         PacksRepacked = run.Report.PacksRepacked + 1, BytesRepacked = run.Report.BytesRepacked + bytes, RowsRead = run.Report.RowsRead + pack.Records,
     };
 
-    private async ValueTask CopyAsync(PackRow pack, string key, PackEntry entry, CancellationToken cancellationToken)
+    private async ValueTask CopyAsync(PackRow pack, PackEntry entry, CancellationToken cancellationToken)
     {
         if (!_targets.TryGetValue(pack.Kind, out var target))
         {
-            _targets.Add(pack.Kind, target = new Target(await StagedPack(pack.Kind, cancellationToken)));
+            _targets.Add(pack.Kind, target = new Target(await StagedPack.CreateAsync(run.Store, pack.Kind, cancellationToken)));
         }
         var header = entry.Header;
         target.CreatedMs = Math.Max(target.CreatedMs, pack.CreatedMs);
         if (target.Pack.Contains(header))
         {
             target.Moves.Add(new RecordMove(entry, pack.Number, IsCopied: false));
-            return;
         }
-        var buffer = ArrayPool<byte>.Shared.Rent(header.RecordLength);
-        try
+        else
         {
-            var record = buffer.AsMemory(0, header.RecordLength);
-            await run.Store.ReadExactlyAsync(key, entry.Offset, record, cancellationToken);
-            run.Report = run.Report with { BytesRead = run.Report.BytesRead + record.Length };
-            await _pace.SpendAsync(record.Length, cancellationToken);
-            if (RecordHeader.Parse(record.Span) != header)
-            {
-                throw FaultException.Corrupt($"The pack {key} holds another record at byte {entry.Offset} than its footer says.");
-            }
             var offset = checked((uint)target.Pack.RecordBytes);
-            await target.Pack.AppendAsync(record, cancellationToken);
+            await target.Pack.AppendAsync(_pack.AsMemory((int)entry.Offset, header.RecordLength), cancellationToken);
             target.Pack.Complete(header);
             target.Moves.Add(new RecordMove(new PackEntry(header, offset), pack.Number, IsCopied: true));
         }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
-        if (target.Pack.RecordBytes >= run.PackBytesTarget || target.Pack.Count >= Limits.PackRecordsMax)
+        if (target.Pack.RecordBytes >= run.PackBytesTarget || target.Moves.Count >= Limits.PackRecordsMax)
         {
             _targets.Remove(pack.Kind);
             await using var full = target.Pack;
@@ -153,12 +150,9 @@ internal sealed class RepackStage(CollectionRun run)
             cancellationToken);
     }
 
-    private ValueTask<Ingest.StagedPack> StagedPack(RecordKind kind, CancellationToken cancellationToken) =>
-        Ingest.StagedPack.CreateAsync(run.Store, kind, cancellationToken);
-
-    private sealed class Target(Ingest.StagedPack pack)
+    private sealed class Target(StagedPack pack)
     {
-        public Ingest.StagedPack Pack => pack;
+        public StagedPack Pack => pack;
 
         public List<RecordMove> Moves { get; } = [];
 

@@ -22,22 +22,18 @@ internal static class TrashStage
         long after = 0;
         while (true)
         {
-            var page = await run.Index.ReadAsync(connection => PackTable.ListWithDead(connection, after, PacksPerPage), cancellationToken);
-            if (page.Count == 0)
+            var dead = await run.Index.ReadAsync(connection => PackTable.ListDead(connection, after, PacksPerPage), cancellationToken);
+            if (dead.Count == 0)
             {
                 return;
             }
-            after = page[^1].Number;
-            var dead = page.FindAll(static pack => pack.DeadRecords == pack.Records);
-            if (dead.Count > 0)
+            after = dead[^1].Number;
+            var trashed = await run.ChangeAsync(connection => dead.FindAll(pack => run.IsDryRun || PackTable.TryTrash(connection, pack.Number, now)), cancellationToken);
+            run.Report = run.Report with
             {
-                var trashed = await run.ChangeAsync(connection => dead.FindAll(pack => run.IsDryRun || PackTable.TryTrash(connection, pack.Number, now)), cancellationToken);
-                run.Report = run.Report with
-                {
-                    PacksTrashed = run.Report.PacksTrashed + trashed.Count, BytesTrashed = run.Report.BytesTrashed + trashed.Sum(static pack => pack.Bytes),
-                };
-            }
-            run.Report = run.Report with { RowsRead = run.Report.RowsRead + page.Count };
+                PacksTrashed = run.Report.PacksTrashed + trashed.Count, BytesTrashed = run.Report.BytesTrashed + trashed.Sum(static pack => pack.Bytes),
+                RowsRead = run.Report.RowsRead + dead.Count,
+            };
         }
     }
 
@@ -114,6 +110,8 @@ internal static class TrashStage
         {
             return false;
         }
+        // Whoever has taken the repository over meanwhile may rely on the pack.
+        await run.Owner.RequireAsync(cancellationToken);
         await run.Store.DeleteAsync(key, cancellationToken);
         await run.Index.WriteAsync(
             connection =>

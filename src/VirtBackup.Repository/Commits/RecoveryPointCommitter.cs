@@ -33,6 +33,9 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         await owner.RequireAsync(cancellationToken);
         await RequireBaseAsync(head, cancellationToken);
         await CheckAsync(manifest, inspector, cancellationToken);
+        await SettleOtherAsync(manifest, cancellationToken);
+        // The walk may have taken long.
+        await owner.RequireAsync(cancellationToken);
         await index.WriteAsync(
             connection => PointTable.PutPending(connection, manifest, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
         if (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, CancellationToken.None))
@@ -41,6 +44,28 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         }
         await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, CancellationToken.None);
         return new CommitResult(manifest.Hash, session.StoredBytes);
+    }
+
+    /// <summary>
+    /// Does what a commit does of its proof beside other changes of points. What it misses or others release meanwhile, the
+    /// commit itself finds.
+    /// </summary>
+    public async ValueTask PrepareAsync(
+        IngestSession session, ReadOnlyMemory<byte> bytes, CommitExpectation expected, ILeafInspector inspector, CancellationToken cancellationToken)
+    {
+        var manifest = Manifest.Parse(bytes);
+        if (expected.FindDifference(manifest.Head, repository, session.Scope, session.IdGeneration) is null
+            && await index.ReadAsync(connection => PointTable.Find(connection, manifest.Head.Point), cancellationToken) is null)
+        {
+            try
+            {
+                await CheckAsync(manifest, inspector, cancellationToken);
+            }
+            catch (FaultException fault) when (fault.Reason == FaultReason.Incomplete)
+            {
+                // Said by the commit, if it is still so.
+            }
+        }
     }
 
     /// <summary>Proves that everything the manifest needs is stored, and marks its nodes complete.</summary>
@@ -99,6 +124,18 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
             var manifest = Manifest.Parse(stored);
             await CheckAsync(manifest, inspector: null, cancellationToken);
             await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, cancellationToken);
+        }
+    }
+
+    /// <summary>An earlier attempt's manifest may lie in the store already, and then it is the point's.</summary>
+    private async ValueTask SettleOtherAsync(Manifest manifest, CancellationToken cancellationToken)
+    {
+        var head = manifest.Head;
+        if (await index.ReadAsync(connection => PointTable.FindPending(connection, head.Point), cancellationToken) is { } pending
+            && pending.ManifestHash != manifest.Hash && await store.FindAsync(ObjectKeys.Manifest(head.Vm, head.Point), cancellationToken) is not null)
+        {
+            await SettlePendingAsync(pendingUntilMs: 0, cancellationToken);
+            throw AlreadyExists(head.Point);
         }
     }
 

@@ -43,13 +43,6 @@ internal sealed class ObjectNumbers : IDisposable
     /// <summary>A new object without references.</summary>
     public ObjectIdentity Next() => new(_next++, 0, 0, 0);
 
-    /// <summary>It was sent again, so it is condemned no longer.</summary>
-    public void Revive(RecordKind kind, Id32 id)
-    {
-        using var revive = _connection.Prepare("UPDATE object SET condemned_ms = 0 WHERE id = ?1 AND kind = ?2");
-        revive.Bind(1, id).Bind(2, (long)kind).Execute();
-    }
-
     public void Dispose()
     {
         _find.Dispose();

@@ -30,20 +30,14 @@ internal static class ObjectTable
     }
 
     /// <summary>
-    /// Adds a pack and all its records that the index lacks; a pack in the trash comes back from there. An object that is
-    /// known gets one more location, and is condemned no longer.
+    /// Adds a pack and all its records that the index lacks; a pack in the trash comes back from there, and one that is known
+    /// is young again. An object that is known gets one more location, and is condemned no longer.
     /// </summary>
     /// <returns>Records that were in quarantine or in doubt, and have a sound location now.</returns>
     public static List<HealedRecord> AddPack(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
     {
         var healed = new List<HealedRecord>();
-        var earlier = PackTable.Find(connection, pack.Hash);
-        var isLive = earlier is { State: PackState.Live };
-        if (earlier is not null && !isLive)
-        {
-            PackTable.Remove(connection, earlier.Number);
-        }
-        var number = isLive ? earlier!.Number : PackTable.Add(connection, pack, generation, createdMs);
+        var (number, isLive) = Enter(connection, pack, generation, createdMs);
         using var insert = PrepareInsert(connection);
         insert.Bind(2, (long)pack.Kind).Bind(4, number);
         using var numbers = new ObjectNumbers(connection);
@@ -60,7 +54,7 @@ internal static class ObjectTable
             var identity = known ?? numbers.Next();
             if (identity.CondemnedMs > 0)
             {
-                numbers.Revive(header.Kind, header.Id);
+                Revive(connection, header.Kind, header.Id);
             }
             Bind(insert, entry, scopeNumber, identity with { CondemnedMs = 0 });
             if (insert.Execute() == 1 && isLive)
@@ -86,13 +80,7 @@ internal static class ObjectTable
     /// <param name="createdMs">The youngest source's.</param>
     public static void MoveInto(ISqlConnection connection, StoredPack pack, IReadOnlyList<RecordMove> moves, long generation, long createdMs)
     {
-        var known = PackTable.Find(connection, pack.Hash);
-        var isLive = known is { State: PackState.Live };
-        if (known is not null && !isLive)
-        {
-            PackTable.Remove(connection, known.Number);
-        }
-        var number = isLive ? known!.Number : PackTable.Add(connection, pack, generation, createdMs);
+        var (number, isLive) = Enter(connection, pack, generation, createdMs);
         using var insert = PrepareInsert(connection);
         insert.Bind(2, (long)pack.Kind).Bind(4, number);
         using var find = connection.Prepare(
@@ -117,6 +105,11 @@ internal static class ObjectTable
                         PackTable.AddDead(connection, number, -1, -header.RecordLength);
                     }
                 }
+                if (!move.IsCopied && !find.Bind(4, number).Step())
+                {
+                    continue;
+                }
+                find.Reset();
                 remove.Bind(1, header.Id).Bind(3, scope).Bind(4, move.Source).Execute();
                 PackTable.AddDead(connection, move.Source, 1, header.RecordLength);
             }
@@ -142,18 +135,18 @@ internal static class ObjectTable
 
     /// <summary>Sets bit i of <paramref name="bitmap"/> for every chunk that is stored for the scope, and notes its number.</summary>
     /// <param name="ids">n * 32 bytes.</param>
-    public static void ProbeChunks(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers) =>
-        Probe(connection, "SELECT number FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 AND pack > 0 LIMIT 1", scope, ids, bitmap, numbers);
+    public static void ProbeChunks(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers, List<Id32> condemned) =>
+        Probe(connection, "SELECT number, condemned_ms FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 AND pack > 0 LIMIT 1", scope, ids, bitmap, numbers, condemned);
 
     /// <summary>Sets bit i of <paramref name="bitmap"/> for every node below which everything is stored, and notes its number.</summary>
     /// <param name="ids">n * 32 bytes.</param>
-    public static void ProbeNodes(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers) =>
+    public static void ProbeNodes(ISqlConnection connection, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers, List<Id32> condemned) =>
         Probe(
             connection,
-            "SELECT o.number FROM complete_node n JOIN object o ON o.id = n.id AND o.kind = 2 WHERE n.id = ?1 AND n.scope = ?2 LIMIT 1",
-            scope, ids, bitmap, numbers);
+            "SELECT o.number, o.condemned_ms FROM complete_node n JOIN object o ON o.id = n.id AND o.kind = 2 WHERE n.id = ?1 AND n.scope = ?2 LIMIT 1",
+            scope, ids, bitmap, numbers, condemned);
 
-    private static void Probe(ISqlConnection connection, string sql, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers)
+    private static void Probe(ISqlConnection connection, string sql, long scope, ReadOnlySpan<byte> ids, Span<byte> bitmap, List<long> numbers, List<Id32> condemned)
     {
         using var statement = connection.Prepare(sql);
         statement.Bind(2, scope);
@@ -164,9 +157,36 @@ internal static class ObjectTable
             {
                 bitmap[i / 8] |= (byte)(1 << (i % 8));
                 numbers.Add(statement.GetInt64(0));
+                if (statement.GetInt64(1) > 0)
+                {
+                    condemned.Add(Id32.Read(ids[(i * Id32.Size)..]));
+                }
                 statement.Reset();
             }
         }
+    }
+
+    /// <summary>The object is condemned no longer.</summary>
+    public static void Revive(ISqlConnection connection, RecordKind kind, Id32 id)
+    {
+        using var revive = connection.Prepare("UPDATE object SET condemned_ms = 0 WHERE id = ?1 AND kind = ?2");
+        revive.Bind(1, id).Bind(2, (long)kind).Execute();
+    }
+
+    /// <summary>The number of the pack, and whether it was alive already.</summary>
+    private static (long Number, bool IsLive) Enter(ISqlConnection connection, StoredPack pack, long generation, long createdMs)
+    {
+        var known = PackTable.Find(connection, pack.Hash);
+        if (known is { State: PackState.Live })
+        {
+            PackTable.Renew(connection, known.Number, createdMs);
+            return (known.Number, true);
+        }
+        if (known is not null)
+        {
+            PackTable.Remove(connection, known.Number);
+        }
+        return (PackTable.Add(connection, pack, generation, createdMs), false);
     }
 
     private static IStatement PrepareInsert(ISqlConnection connection) => connection.Prepare(

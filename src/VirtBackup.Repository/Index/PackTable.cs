@@ -58,6 +58,13 @@ internal static class PackTable
         return number;
     }
 
+    /// <summary>The pack was stored again: its records are as young as that.</summary>
+    public static void Renew(ISqlConnection connection, long number, long createdMs)
+    {
+        using var statement = connection.Prepare("UPDATE pack SET created_ms = ?2 WHERE number = ?1 AND created_ms < ?2");
+        statement.Bind(1, number).Bind(2, createdMs).Execute();
+    }
+
     /// <summary>Notes that records of the pack have no row any more.</summary>
     public static void AddDead(ISqlConnection connection, long number, long records, long bytes)
     {
@@ -71,11 +78,27 @@ internal static class PackTable
         statement.Bind(1, number).Execute();
     }
 
-    /// <summary>Live packs with dead records, by number, beginning behind <paramref name="after"/>.</summary>
-    public static List<PackRow> ListWithDead(ISqlConnection connection, long after, int countMax)
+    /// <summary>Numbers of live packs that are dead to so many percent of their bytes and hold something alive, ascending.</summary>
+    public static List<long> ListToRepack(ISqlConnection connection, int deadPercent)
     {
         using var statement = connection.Prepare(
-            $"SELECT {Columns} FROM pack WHERE dead_records > 0 AND state = 0 AND number > ?1 ORDER BY number LIMIT ?2");
+            "SELECT number FROM pack WHERE dead_records > 0 AND dead_records < records AND state = 0 AND dead_bytes * 100 / bytes >= ?1");
+        statement.Bind(1, deadPercent);
+        var numbers = new List<long>();
+        while (statement.Step())
+        {
+            numbers.Add(statement.GetInt64(0));
+        }
+        // Asked for the order, SQLite would rather look at all packs in their order.
+        numbers.Sort();
+        return numbers;
+    }
+
+    /// <summary>Live packs without anything alive, by number, beginning behind <paramref name="after"/>.</summary>
+    public static List<PackRow> ListDead(ISqlConnection connection, long after, int countMax)
+    {
+        using var statement = connection.Prepare(
+            $"SELECT {Columns} FROM pack WHERE dead_records = records AND state = 0 AND number > ?1 ORDER BY number LIMIT ?2");
         return ReadAll(statement.Bind(1, after).Bind(2, countMax));
     }
 

@@ -116,10 +116,8 @@ public static class RepositoryIndex
             state_ms INTEGER NOT NULL,
             generation INTEGER NOT NULL,
             created_ms INTEGER NOT NULL,
-            checked_ms INTEGER NOT NULL,
             dead_records INTEGER NOT NULL,
             dead_bytes INTEGER NOT NULL);
-        CREATE INDEX pack_by_proof ON pack(checked_ms, number) WHERE state = 0;
         CREATE INDEX pack_with_dead ON pack(number) WHERE dead_records > 0 AND state = 0;
         CREATE INDEX pack_in_trash ON pack(number) WHERE state > 0;
         CREATE TABLE object(
@@ -139,7 +137,6 @@ public static class RepositoryIndex
             PRIMARY KEY (id, kind, scope, pack)) WITHOUT ROWID;
         CREATE INDEX object_without_reference ON object(pack) WHERE count = 0;
         CREATE INDEX node_to_release ON object(id) WHERE count = 0 AND holds = 1;
-        CREATE INDEX object_without_location ON object(pack, position) WHERE pack <= 0;
         CREATE TABLE numbering(
             only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
             next INTEGER NOT NULL);
@@ -180,6 +177,18 @@ public static class RepositoryIndex
             finished_ms INTEGER NOT NULL,
             problem TEXT,
             excess BLOB NOT NULL);
+        """,
+        // Version 3: packs that lost little are many in an old repository, and nothing is to be done about them.
+        """
+        DROP INDEX pack_with_dead;
+        CREATE INDEX pack_to_repack ON pack((dead_bytes * 100 / bytes)) WHERE dead_records > 0 AND dead_records < records AND state = 0;
+        CREATE INDEX pack_without_live ON pack(number) WHERE dead_records = records AND state = 0;
+        """,
+        // Version 4: proofs of packs, and what was found damaged.
+        """
+        ALTER TABLE pack ADD COLUMN checked_ms INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX pack_by_proof ON pack(checked_ms, number) WHERE state = 0;
+        CREATE INDEX object_without_location ON object(pack, position) WHERE pack <= 0;
         CREATE TABLE damage(
             pack INTEGER PRIMARY KEY,
             hash BLOB NOT NULL,

@@ -119,6 +119,7 @@ public sealed class IngestSession : IAsyncDisposable
         {
             throw new FaultException(FaultReason.Unavailable, "The pack was just deleted from the repository: send its records again.");
         }
-        await _indexer.AddAsync(pack, cancellationToken);
+        // Not to be left in the queue: the gate opens again.
+        await _indexer.AddAsync(pack, CancellationToken.None);
     }
 }

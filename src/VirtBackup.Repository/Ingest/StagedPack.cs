@@ -123,7 +123,15 @@ internal sealed class StagedPack : IAsyncDisposable
     /// </summary>
     private async ValueTask RequireSameAsync(StoredPack pack, CancellationToken cancellationToken)
     {
-        var hash = await PackReader.HashAsync(_store, ObjectKeys.Pack(pack.Hash), pack.Bytes, cancellationToken);
+        Id32 hash;
+        try
+        {
+            hash = await PackReader.HashAsync(_store, ObjectKeys.Pack(pack.Hash), pack.Bytes, cancellationToken);
+        }
+        catch (FaultException gone) when (gone.Reason == FaultReason.NotFound)
+        {
+            throw new FaultException(FaultReason.Unavailable, "The pack was just deleted from the repository: send its records again.", gone);
+        }
         if (hash != pack.Hash)
         {
             Blocker = pack.Hash;

@@ -32,7 +32,7 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         await MoveAsync(key, TrashKey(info.Vm, point), cancellationToken);
         // Its roots stay counted until it is purged.
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        await index.WriteAsync(connection => PointTable.SetForgotten(connection, point, now), cancellationToken);
+        await index.WriteAsync(connection => PointTable.SetForgotten(connection, point, now), CancellationToken.None);
     }
 
     public async ValueTask RecallAsync(Id16 vm, Id16 point, CancellationToken cancellationToken)
@@ -50,7 +50,7 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         }
         await committer.CheckAsync(manifest, inspector: null, cancellationToken);
         await MoveAsync(trashed, key, cancellationToken);
-        await committer.AdoptAsync(manifest, isComplete: true, forgottenMs: 0, cancellationToken);
+        await committer.AdoptAsync(manifest, isComplete: true, forgottenMs: 0, CancellationToken.None);
     }
 
     public async ValueTask<IReadOnlyList<ForgottenPoint>> ListForgottenAsync(CancellationToken cancellationToken) =>
@@ -75,8 +75,38 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         }
         await RequireUnlockedAsync(point, nowMs, cancellationToken);
         await owner.RequireAsync(cancellationToken);
+        if (await store.FindAsync(ObjectKeys.Manifest(info.Vm, point), cancellationToken) is not null)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point} is forgotten in the index and visible in the store. Nothing is deleted: restart the controller.");
+        }
         await store.DeleteAsync(TrashKey(info.Vm, point), cancellationToken);
         await index.WriteAsync(connection => PointTable.Remove(connection, point), CancellationToken.None);
+    }
+
+    /// <summary>Looks again at points that lacked something: it may be back. No point may change meanwhile.</summary>
+    /// <returns>Points that are whole again.</returns>
+    public async ValueTask<List<Id16>> RecheckAsync(CancellationToken cancellationToken)
+    {
+        var whole = new List<Id16>();
+        foreach (var (info, forgottenMs, _) in await index.ReadAsync(PointTable.ListIncomplete, cancellationToken))
+        {
+            try
+            {
+                var key = forgottenMs > 0 ? TrashKey(info.Vm, info.Point) : ObjectKeys.Manifest(info.Vm, info.Point);
+                var manifest = Manifest.Parse(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken));
+                if (manifest.Hash == info.ManifestHash)
+                {
+                    await committer.CheckAsync(manifest, inspector: null, cancellationToken);
+                    await committer.AdoptAsync(manifest, isComplete: true, forgottenMs, CancellationToken.None);
+                    whole.Add(info.Point);
+                }
+            }
+            catch (FaultException fault) when (fault.Reason is FaultReason.Incomplete or FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported or FaultReason.NotFound)
+            {
+                // Still not whole.
+            }
+        }
+        return whole;
     }
 
     private async ValueTask RequireUnlockedAsync(Id16 point, long nowMs, CancellationToken cancellationToken)
@@ -105,6 +135,6 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         {
             throw new FaultException(FaultReason.AlreadyExists, $"The object {to} exists already and differs from {from}. Verify the repository.");
         }
-        await store.DeleteAsync(from, cancellationToken);
+        await store.DeleteAsync(from, CancellationToken.None);
     }
 }

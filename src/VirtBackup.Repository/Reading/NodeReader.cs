@@ -26,11 +26,15 @@ internal sealed class NodeReader(IObjectStore store, IDatabase index)
                 {
                     return await ReadAtAsync(id, key, location, cancellationToken);
                 }
-                catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed)
+                catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unavailable)
                 {
                     failure = fault;
                 }
             }
+        }
+        if (failure?.Reason == FaultReason.Unavailable)
+        {
+            throw new FaultException(FaultReason.Unavailable, failure.Message, failure);
         }
         throw failure is null
             ? new FaultException(FaultReason.NotFound, $"The map node {id} is not in the repository.")

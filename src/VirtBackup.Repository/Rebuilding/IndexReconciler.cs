@@ -2,7 +2,6 @@ using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
 using VirtBackup.Format.Manifests;
-using VirtBackup.Format.Packs;
 using VirtBackup.Repository.Commits;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Points;
@@ -17,12 +16,8 @@ namespace VirtBackup.Repository.Rebuilding;
 internal sealed class IndexReconciler(
     IObjectStore store, IDatabase index, RecoveryPointCommitter committer, long generation, TimeProvider clock, IProgress<RebuildProgress>? progress)
 {
-    private const int RowsPerTransaction = 32 << 10;
-
     private readonly List<ObjectProblem> _problems = [];
-    private readonly List<StoredPack> _batch = [];
     private long _problemCount;
-    private int _batchRows;
     private RebuildProgress _done;
 
     /// <summary>Runs once.</summary>
@@ -61,58 +56,12 @@ internal sealed class IndexReconciler(
         UPDATE numbering SET next = 1;
         """);
 
-    private ValueTask<PackState?> FindPackAsync(Id32 hash, long bytes, CancellationToken cancellationToken) =>
-        index.ReadAsync(connection => PackTable.Find(connection, hash) is { } pack && pack.Bytes == bytes ? pack.State : (PackState?)null, cancellationToken);
-
-    /// <summary>Adds the packs that the index lacks; returns how many of the live ones that it knew are there.</summary>
     private async ValueTask<long> AddPacksAsync(CancellationToken cancellationToken)
     {
-        long known = 0;
-        await foreach (var info in store.ListAsync(ObjectKeys.PacksPrefix, cancellationToken))
-        {
-            if (!ObjectKeys.TryParsePack(info.Key, out var hash))
-            {
-                Report(info.Key, "It is not named as a pack.");
-                continue;
-            }
-            if (await FindPackAsync(hash, info.Length, cancellationToken) is { } state)
-            {
-                known += state == PackState.Live ? 1 : 0;
-                continue;
-            }
-            PackFooter footer;
-            try
-            {
-                footer = await PackReader.ReadFooterAsync(store, info, cancellationToken);
-            }
-            catch (FaultException fault) when (IsDamage(fault))
-            {
-                Report(info.Key, fault.Message);
-                continue;
-            }
-            _batch.Add(new StoredPack(hash, footer.Kind, info.Length, footer.Entries.ToArray()));
-            _batchRows += footer.Entries.Length;
-            _done = _done with { Packs = _done.Packs + 1, Records = _done.Records + footer.Entries.Length };
-            if (_batchRows >= RowsPerTransaction)
-            {
-                await WriteBatchAsync(cancellationToken);
-            }
-        }
-        await WriteBatchAsync(cancellationToken);
+        var intake = new PackIntake(store, index, generation, clock, Report, progress);
+        var known = await intake.RunAsync(cancellationToken);
+        _done = intake.Done;
         return known;
-    }
-
-    private async ValueTask WriteBatchAsync(CancellationToken cancellationToken)
-    {
-        if (_batch.Count == 0)
-        {
-            return;
-        }
-        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        await index.WriteAsync(connection => _batch.ForEach(pack => _ = ObjectTable.AddPack(connection, pack, generation, now)), cancellationToken);
-        _batch.Clear();
-        _batchRows = 0;
-        progress?.Report(_done);
     }
 
     private async ValueTask AddKeysAsync(CancellationToken cancellationToken)

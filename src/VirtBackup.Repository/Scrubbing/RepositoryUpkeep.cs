@@ -1,8 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
-using VirtBackup.Format.Manifests;
-using VirtBackup.Repository.Commits;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Ingest;
 using VirtBackup.Repository.Points;
@@ -21,17 +19,18 @@ public sealed class RepositoryUpkeep : IDisposable
     private readonly TimeProvider _clock;
     private readonly Ownership _owner;
     private readonly RepositoryHead _head;
-    private readonly RecoveryPointCommitter _committer;
+    private readonly PointKeeper _points;
     private readonly PackIndexer _indexer;
     private readonly Gate _changingPoints;
     private readonly Gate _collecting;
+    private readonly SharedGate _marking;
     private readonly Gate _scrubbing = new();
     private readonly Func<Id16, ushort, IngestSession> _begin;
 
     internal RepositoryUpkeep(UpkeepParts parts)
     {
         (_store, _index, _clock, _owner, _head) = (parts.Store, parts.Index, parts.Clock, parts.Owner, parts.Head);
-        (_committer, _indexer, _changingPoints, _collecting, _begin) = (parts.Committer, parts.Indexer, parts.ChangingPoints, parts.Collecting, parts.Begin);
+        (_points, _indexer, _changingPoints, _collecting, _marking, _begin) = (parts.Points, parts.Indexer, parts.ChangingPoints, parts.Collecting, parts.Marking, parts.Begin);
     }
 
     /// <summary>Told of records that had no sound copy and got one by an upload. Set once, before the first call.</summary>
@@ -92,7 +91,7 @@ public sealed class RepositoryUpkeep : IDisposable
             return [];
         }
         using var changing = await _changingPoints.CloseAsync(cancellationToken);
-        var whole = await RecheckAsync(cancellationToken);
+        var whole = await _points.RecheckAsync(cancellationToken);
         if (whole.Count > 0)
         {
             await _index.WriteAsync(UnlocatedTable.CheckDoubtfulSoon, cancellationToken);
@@ -140,6 +139,7 @@ public sealed class RepositoryUpkeep : IDisposable
     private async ValueTask<ScrubFinding?> RepairAsync(PackRow found, IChunkOpener? opener, CancellationToken cancellationToken)
     {
         using var collecting = await _collecting.CloseAsync(cancellationToken);
+        using var marking = await _marking.CloseAsync(cancellationToken);
         using var changing = await _changingPoints.CloseAsync(cancellationToken);
         if (await _index.ReadAsync(connection => PackTable.Find(connection, found.Number), cancellationToken) is not { State: PackState.Live } pack)
         {
@@ -156,41 +156,8 @@ public sealed class RepositoryUpkeep : IDisposable
         await _owner.RequireAsync(cancellationToken);
         var problem = log.ToList()[0].Problem;
         var outcome = await new PackRepair(_store, _index, _owner.Generation, _clock, opener).RunAsync(pack, problem, cancellationToken);
-        await RecheckAsync(cancellationToken);
+        await _points.RecheckAsync(cancellationToken);
         return new ScrubFinding(key, problem, outcome.Lost, outcome.Doubtful, outcome.Saved, outcome.Covered);
-    }
-
-    /// <summary>Points change no longer while this runs.</summary>
-    private async ValueTask<List<Id16>> RecheckAsync(CancellationToken cancellationToken)
-    {
-        var whole = new List<Id16>();
-        foreach (var (info, forgottenMs, state) in await _index.ReadAsync(PointTable.ListIncomplete, cancellationToken))
-        {
-            try
-            {
-                var key = forgottenMs > 0 ? PointKeeper.TrashKey(info.Vm, info.Point) : ObjectKeys.Manifest(info.Vm, info.Point);
-                var manifest = Manifest.Parse(await _store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken));
-                if (manifest.Hash != info.ManifestHash)
-                {
-                    continue;
-                }
-                await _committer.CheckAsync(manifest, inspector: null, cancellationToken);
-                if (state == PointState.Damaged)
-                {
-                    await _index.WriteAsync(connection => PointTable.SetState(connection, info.Point, PointState.Whole), cancellationToken);
-                }
-                else
-                {
-                    await _committer.AdoptAsync(manifest, isComplete: true, forgottenMs, cancellationToken);
-                }
-                whole.Add(info.Point);
-            }
-            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || fault.Reason == FaultReason.Incomplete)
-            {
-                // It still lacks something.
-            }
-        }
-        return whole;
     }
 }
 
@@ -202,9 +169,13 @@ internal sealed record UpkeepParts
     public required TimeProvider Clock { get; init; }
     public required Ownership Owner { get; init; }
     public required RepositoryHead Head { get; init; }
-    public required RecoveryPointCommitter Committer { get; init; }
+    public required PointKeeper Points { get; init; }
     public required PackIndexer Indexer { get; init; }
     public required Gate ChangingPoints { get; init; }
     public required Gate Collecting { get; init; }
+
+    /// <summary>Entered by whoever marks nodes complete beside changes of points.</summary>
+    public required SharedGate Marking { get; init; }
+
     public required Func<Id16, ushort, IngestSession> Begin { get; init; }
 }

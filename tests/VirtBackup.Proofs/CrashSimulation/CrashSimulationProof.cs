@@ -5,6 +5,7 @@ namespace VirtBackup.Proofs.CrashSimulation;
 
 /// <summary>
 /// The whole system on one thread from one seed: agents back up, restore, die; people forget, recall, verify, rebuild; the
+/// collector frees what nobody needs any more, as days pass; the
 /// network loses and cuts; and the controller's machine loses its power once, before any operation of its store or beside
 /// any transaction. Whatever the seed, all that was promised is there afterwards, and everything works.
 /// </summary>
@@ -14,7 +15,7 @@ internal sealed class CrashSimulationProof : IProof
 
     public string Name => "crash-simulation";
 
-    public IReadOnlyList<(string Name, string What)> Sabotages => SimulationRun.Defects;
+    public IReadOnlyList<(string Name, string What)> Sabotages => Defect.All;
 
     public (int Long, int Short) TrialsMax => (10_000, 10_000);
 
@@ -47,12 +48,17 @@ internal sealed class CrashSimulationProof : IProof
         Console.WriteLine("Stage: operations, crashes");
         foreach (var (stage, count) in _coverage.Under("operations:"))
         {
-            Console.WriteLine($"  {stage,-12} {count,10} {_coverage[$"crashes:{stage}"],8}");
+            Console.WriteLine($"  {stage,-15} {count,10} {_coverage[$"crashes:{stage}"],8}");
         }
         Console.WriteLine("Deed: begun, done, failed");
         foreach (var (deed, count) in _coverage.Under("begun:"))
         {
-            Console.WriteLine($"  {deed,-12} {count,10} {_coverage[$"done:{deed}"],8} {_coverage[$"failed:{deed}"],8}");
+            Console.WriteLine($"  {deed,-15} {count,10} {_coverage[$"done:{deed}"],8} {_coverage[$"failed:{deed}"],8}");
+        }
+        Console.WriteLine("Collected before the end: amount, seeds with it");
+        foreach (var (what, count) in _coverage.Under("freed:"))
+        {
+            Console.WriteLine($"  {what,-17} {count,8} {_coverage[$"seeds-with:{what}"],8}");
         }
     }
 

@@ -11,8 +11,12 @@ using VirtBackup.Testing.Stores;
 namespace VirtBackup.Proofs.CrashSimulation;
 
 /// <summary>What agents and operators do, and what may come of it. A deed that the controller's fall cuts short ends without a result.</summary>
-internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger, Random random, Coverage coverage)
+internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger, Collections collections, Random random, Coverage coverage)
 {
+    private const int CollectionsMax = 5;
+    private const int PauseMax = 60;
+
+    private bool _collecting;
     private readonly HashSet<Id16> _busy = [];
 
     /// <summary>Deeds may fail, because the weather is bad, an agent dies, or the power fails.</summary>
@@ -27,6 +31,7 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         Deed.Forget => DrawPoint(ledger.Visible) is { } point ? ForgetAsync(point, false) : null,
         Deed.Recall => DrawPoint(ledger.Forgotten) is { } point ? ForgetAsync(point, true) : null,
         Deed.Verify => VerifyAsync(),
+        Deed.Collect => _collecting ? null : CollectAsync(),
         _ => null,
     };
 
@@ -36,8 +41,8 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         _busy.Add(machine.Machine);
         try
         {
-            TinyDisks.Change(random, machine);
             var host = HostOf(machine.Machine);
+            TinyDisks.Change(random, machine, [.. host.Sources.Values.Where(source => source.Machine == machine.Machine).Select(source => source.Disks)]);
             await AttemptAsync("backup", async () =>
             {
                 var point = await host.BackUpAsync(machine, CancellationToken.None, full: random.Next(6) == 0);
@@ -91,6 +96,40 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         }
     });
 
+    /// <summary>Runs of the collector, with hours and days between.</summary>
+    public async Task CollectAsync()
+    {
+        _collecting = true;
+        try
+        {
+            if (random.Next(2) == 0)
+            {
+                site.Calendar.Pass(TimeSpan.FromHours(random.Next(160, 200)));
+            }
+            for (var left = random.Next(1, CollectionsMax + 1); left > 0; left--)
+            {
+                await CollectOnceAsync();
+                for (var pause = random.Next(PauseMax); pause > 0; pause--)
+                {
+                    await Task.Yield();
+                }
+                site.Calendar.Pass(TimeSpan.FromHours(random.Next(6) == 0 ? random.Next(160, 200) : random.Next(12, 60)));
+            }
+        }
+        finally
+        {
+            _collecting = false;
+        }
+    }
+
+    public async Task CollectOnceAsync() => await AttemptAsync("collect", async () =>
+    {
+        if (site.Connect() is (_, var power))
+        {
+            await collections.RunAsync(power);
+        }
+    });
+
     private async Task ForgetAsync(Id16 point, bool undo)
     {
         _busy.Add(point);
@@ -99,8 +138,15 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
             ledger.Asked(point);
             await AttemptAsync(undo ? "recall" : "forget", async () =>
             {
-                await site.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = point.ToString(), Undo = undo }, CancellationToken.None);
-                ledger.Answered(point, forgotten: !undo);
+                try
+                {
+                    await site.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = point.ToString(), Undo = undo }, CancellationToken.None);
+                    ledger.Answered(point, forgotten: !undo);
+                }
+                catch (FaultException late) when (undo && late.Reason == FaultReason.NotFound && ledger.MayBeGone(point))
+                {
+                    ledger.Answered(point, forgotten: true);
+                }
             });
         }
         finally

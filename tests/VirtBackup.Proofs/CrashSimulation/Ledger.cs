@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Proofs.Installation;
+using VirtBackup.Proofs.Simulation;
 using VirtBackup.Sealing;
 using VirtBackup.Testing.Proofs;
 
@@ -8,16 +9,22 @@ namespace VirtBackup.Proofs.CrashSimulation;
 
 /// <summary>
 /// What must be true of recovery points, from what was asked and answered alone: who was acknowledged is there, who was
-/// forgotten can be brought back, and whatever can be seen or brought back is whole.
+/// forgotten can be brought back for a day at least, and whatever can be seen or brought back is whole.
 /// </summary>
-internal sealed class Ledger
+internal sealed class Ledger(Calendar calendar)
 {
-    private readonly Dictionary<Id16, Fate> _fates = [];
+    /// <summary>A forgotten point can be brought back for so long.</summary>
+    private static readonly TimeSpan ForgottenFor = TimeSpan.FromHours(24);
+
+    /// <summary>Records that no point needs are kept for so long after they were sent.</summary>
+    private static readonly TimeSpan UploadedFor = TimeSpan.FromDays(7);
+
+    private readonly Dictionary<Id16, Standing> _standings = [];
 
     /// <summary>Points that must be visible.</summary>
     public IEnumerable<Id16> Visible => PointsThat(Fate.Visible);
 
-    /// <summary>Points that must be forgotten.</summary>
+    /// <summary>Points that must be forgotten, or gone when that was long ago.</summary>
     public IEnumerable<Id16> Forgotten => PointsThat(Fate.Forgotten);
 
     private enum Fate
@@ -30,18 +37,30 @@ internal sealed class Ledger
 
         /// <summary>It was asked to be forgotten or brought back, and no answer came.</summary>
         Either,
+
+        /// <summary>It was forgotten, and a census did not find it any more.</summary>
+        Gone,
     }
 
     /// <summary>Somebody who knows has said that the point is committed.</summary>
-    public void Committed(Id16 point) => _fates.TryAdd(point, Fate.Visible);
+    public void Committed(Id16 point) => _standings.TryAdd(point, new Standing(Fate.Visible, 0));
 
     /// <summary>The point is about to be forgotten or brought back.</summary>
-    public void Asked(Id16 point) => _fates[point] = Fate.Either;
+    public void Asked(Id16 point)
+    {
+        var before = _standings[point];
+        _standings[point] = new Standing(Fate.Either, before.Fate == Fate.Visible ? calendar.NowMs : before.SinceMs);
+    }
 
-    public void Answered(Id16 point, bool forgotten) => _fates[point] = forgotten ? Fate.Forgotten : Fate.Visible;
+    public void Answered(Id16 point, bool forgotten) => _standings[point] = _standings[point] with { Fate = forgotten ? Fate.Forgotten : Fate.Visible };
+
+    /// <summary>Whether the point was forgotten so long ago that nobody need have it any more.</summary>
+    public bool MayBeGone(Id16 point) =>
+        _standings[point] is { Fate: not Fate.Visible } standing && standing.SinceMs <= calendar.NowMs - (long)ForgottenFor.TotalMilliseconds;
 
     /// <summary>Proves a census taken while nothing is under way; what it shows must stay so.</summary>
-    public void Require(Census census, EscrowKeys escrow, IReadOnlyList<Host> hosts, ProvenObjects proven)
+    /// <param name="life">The life of the controller that has just ended; null: it runs, and no session is open.</param>
+    public void Require(Census census, EscrowKeys escrow, IReadOnlyList<Host> hosts, ProvenObjects proven, Power? life)
     {
         foreach (var host in hosts)
         {
@@ -57,17 +76,11 @@ internal sealed class Ledger
                     throw new RefutedException($"The manifest of point {point} is not the one whose commit was acknowledged.");
                 }
             }
-            census.RequireUploads(host.Acknowledged);
+            census.RequireUploads(host.Acknowledged, calendar.NowMs - (long)UploadedFor.TotalMilliseconds, life);
         }
-        foreach (var (point, fate) in _fates)
+        foreach (var point in _standings.Keys.ToList())
         {
-            var isVisible = census.Points.ContainsKey(point);
-            var isForgotten = census.Forgotten.ContainsKey(point);
-            if (isVisible ? fate == Fate.Forgotten : fate == Fate.Visible || !isForgotten)
-            {
-                throw new RefutedException(
-                    $"Point {point} must be {fate}, but it is {(isVisible ? "visible" : isForgotten ? "forgotten" : "gone")}.");
-            }
+            RequireStanding(census, point);
         }
         foreach (var manifest in census.Points.Values.Concat(census.Forgotten.Values))
         {
@@ -75,11 +88,32 @@ internal sealed class Ledger
         }
         foreach (var point in census.Points.Keys)
         {
-            _fates[point] = Fate.Visible;
+            _standings[point] = new Standing(Fate.Visible, 0);
         }
         foreach (var point in census.Forgotten.Keys)
         {
-            _fates[point] = Fate.Forgotten;
+            // Committed and never heard of, it cannot have been forgotten.
+            _standings[point] = _standings[point] with { Fate = Fate.Forgotten };
+        }
+    }
+
+    private void RequireStanding(Census census, Id16 point)
+    {
+        var fate = _standings[point].Fate;
+        var found = census.Points.ContainsKey(point) ? Fate.Visible : census.Forgotten.ContainsKey(point) ? Fate.Forgotten : Fate.Gone;
+        var isRight = found switch
+        {
+            Fate.Visible => fate is Fate.Visible or Fate.Either,
+            Fate.Forgotten => fate is Fate.Forgotten or Fate.Either,
+            _ => fate == Fate.Gone || MayBeGone(point),
+        };
+        if (!isRight)
+        {
+            throw new RefutedException($"Point {point} must be {fate}, but it is {found}.");
+        }
+        if (found == Fate.Gone)
+        {
+            _standings[point] = _standings[point] with { Fate = Fate.Gone };
         }
     }
 
@@ -90,5 +124,9 @@ internal sealed class Ledger
         census.RequirePoint(manifest, escrow, host.Sources[manifest.Head.Point].Disks, proven);
     }
 
-    private IEnumerable<Id16> PointsThat(Fate fate) => _fates.Where(known => known.Value == fate).Select(known => known.Key).Order();
+    private IEnumerable<Id16> PointsThat(Fate fate) => _standings.Where(known => known.Value.Fate == fate).Select(known => known.Key).Order();
+
+    /// <param name="Fate">What must be true.</param>
+    /// <param name="SinceMs">When it was asked to be forgotten, Unix milliseconds; of no meaning for a visible point.</param>
+    private readonly record struct Standing(Fate Fate, long SinceMs);
 }

@@ -1,3 +1,5 @@
+using VirtBackup.Repository.Collection;
+
 namespace VirtBackup.Proofs.CrashSimulation;
 
 /// <summary>What happens at once in one step.</summary>
@@ -8,6 +10,7 @@ internal enum Deed
     Forget,
     Recall,
     Verify,
+    Collect,
     Rebuild,
     AgentDeath,
 }
@@ -27,22 +30,30 @@ internal sealed record SimulationStep(IReadOnlyList<Deed> Deeds, bool BadWeather
 /// <param name="LoseCatalog">The catalog database is gone, and with it all jobs.</param>
 /// <param name="AgentsGoOn">Which agents wait for the controller; the others die with it.</param>
 /// <param name="AgainAt">A second failure, while the controller starts: after so many operations.</param>
+/// <param name="InStage">Not in a step but in this stage of the collector, whenever it has done so many operations.</param>
 internal sealed record SimulatedCrash(
-    int Step, long After, int Seed, bool ProcessOnly, bool LoseIndex, bool LoseCatalog, IReadOnlyList<bool> AgentsGoOn, long? AgainAt);
+    int Step, long After, int Seed, bool ProcessOnly, bool LoseIndex, bool LoseCatalog, IReadOnlyList<bool> AgentsGoOn, long? AgainAt, CollectionStage? InStage);
 
 /// <summary>All that a seed decides beforehand.</summary>
-internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash)
+internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash, int RepackDeadPercent)
 {
     private const int StepsMin = 3;
     private const int StepsMax = 5;
     private const int DeedsMax = 3;
 
+    /// <summary>What users get.</summary>
+    private const int RepackDeadPercentMax = 30;
+
     /// <summary>Most deeds take fewer operations than 2 to this power.</summary>
     private const int OperationsLog2Max = 8;
 
+    private const int StageOperationsLog2Max = 3;
+
+    private static readonly IReadOnlyList<CollectionStage> Stages = [.. Enum.GetValues<CollectionStage>().Where(stage => stage != CollectionStage.None)];
+
     private static readonly (Deed Deed, int Weight)[] Weights =
     [
-        (Deed.BackUp, 8), (Deed.Restore, 2), (Deed.Forget, 4), (Deed.Recall, 2), (Deed.Verify, 1), (Deed.Rebuild, 2), (Deed.AgentDeath, 2),
+        (Deed.BackUp, 8), (Deed.Restore, 2), (Deed.Forget, 4), (Deed.Recall, 2), (Deed.Verify, 1), (Deed.Collect, 5), (Deed.Rebuild, 2), (Deed.AgentDeath, 2),
     ];
 
     public static SimulationPlan Draw(Random random, int hosts)
@@ -56,23 +67,34 @@ internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, Simul
             {
                 deeds.Add(Deed.BackUp);
             }
+            if (steps.Count == 2 && !deeds.Contains(Deed.Forget))
+            {
+                deeds.Add(Deed.Forget);
+            }
             steps.Add(new SimulationStep(deeds, random.Next(3) == 0, TimeSpan.FromMinutes(random.Next(1, 3000))));
         }
-        return new SimulationPlan(steps, DrawCrash(random, steps.Count, hosts));
+        if (!steps.Exists(step => step.Deeds.Contains(Deed.Collect)))
+        {
+            var at = random.Next(1, steps.Count);
+            steps[at] = steps[at] with { Deeds = [.. steps[at].Deeds, Deed.Collect] };
+        }
+        return new SimulationPlan(steps, DrawCrash(random, steps.Count, hosts), random.Next(2) == 0 ? RepackDeadPercentMax : random.Next(1, RepackDeadPercentMax));
     }
 
     private static SimulatedCrash DrawCrash(Random random, int steps, int hosts)
     {
         var loseCatalog = random.Next(6) == 0;
+        var stage = random.Next(3) == 0 ? Stages[random.Next(Stages.Count)] : (CollectionStage?)null;
         return new SimulatedCrash(
             random.Next(steps),
-            random.Next(1 << random.Next(1, OperationsLog2Max + 1)),
+            random.Next(1 << random.Next(1, stage is null ? OperationsLog2Max + 1 : StageOperationsLog2Max + 1)),
             random.Next(),
             random.Next(5) == 0,
             random.Next(4) == 0,
             loseCatalog,
             [.. Enumerable.Range(0, hosts).Select(_ => !loseCatalog && random.Next(2) == 0)],
-            random.Next(4) == 0 ? random.Next(16) : null);
+            random.Next(4) == 0 ? random.Next(16) : null,
+            stage);
     }
 
     private static Deed DrawDeed(Random random)

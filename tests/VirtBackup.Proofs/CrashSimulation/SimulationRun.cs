@@ -8,17 +8,21 @@ namespace VirtBackup.Proofs.CrashSimulation;
 /// <summary>One seed: agents, machines, a drawn sequence of deeds and one failure of the power (and its echo), then every check.</summary>
 internal sealed class SimulationRun : IAsyncDisposable
 {
-    public static readonly (string Name, string What)[] Defects =
-    [
-        ("skip-file-sync", "the store does not flush files"),
-        ("skip-folder-sync", "the store does not flush folders"),
-        ("tear-on-publish", "the store gives an object its name before all of it is written"),
-        ("ack-before-durable", "the controller's word of durability comes before the store's"),
-    ];
-
     private const int ThirdHostOneIn = 4;
     private const int DeathAfterMax = 60;
     private const int VerifyOneIn = 3;
+    private const int CensusOneIn = 3;
+
+    /// <summary>Until all that was stored is old enough to be condemned.</summary>
+    private static readonly TimeSpan LongestSafety = TimeSpan.FromDays(8);
+
+    /// <summary>After it sessions and points are closed that nobody uses.</summary>
+    private static readonly TimeSpan Lease = TimeSpan.FromMinutes(20);
+
+    private static readonly TimeSpan Day = TimeSpan.FromHours(25);
+
+    /// <summary>Condemn; remove, repack and trash; empty.</summary>
+    private const int CollectionsToEnd = 3;
 
     private readonly SingleThread _thread;
     private readonly Random _random;
@@ -27,7 +31,8 @@ internal sealed class SimulationRun : IAsyncDisposable
     private readonly Coverage _coverage;
     private readonly Site _site;
     private readonly List<Host> _hosts = [];
-    private readonly Ledger _ledger = new();
+    private readonly Ledger _ledger;
+    private readonly Collections _collections;
     private readonly ProvenObjects _proven = new();
     private readonly Deeds _deeds;
     private SimulatedStore _store;
@@ -39,7 +44,11 @@ internal sealed class SimulationRun : IAsyncDisposable
         (_thread, _coverage, _defect) = (thread, coverage, options.Sabotage);
         _random = options.RandomOf(trial, 0);
         var entropy = new SeededEntropy(_random.Next());
-        _site = new Site(entropy, thread.Clock, _random.Next(4, 40) << 10);
+        _site = new Site(entropy, thread.Clock, _random.Next(4, 40) << 10)
+        {
+            AlterIndex = Defect.OfIndex(_defect), AlterStore = store => Defect.Of(_defect, store),
+        };
+        _ledger = new Ledger(_site.Calendar);
         for (var hosts = _random.Next(ThirdHostOneIn) == 0 ? 3 : 2; _hosts.Count < hosts;)
         {
             var host = new Host(_site, entropy, thread.Clock, new HostOptions
@@ -53,7 +62,8 @@ internal sealed class SimulationRun : IAsyncDisposable
             _hosts.Add(host);
         }
         _plan = SimulationPlan.Draw(_random, _hosts.Count);
-        _deeds = new Deeds(_site, _hosts, _ledger, _random, coverage);
+        _collections = new Collections(_site, _plan.RepackDeadPercent, Defect.CollectorAhead(_defect));
+        _deeds = new Deeds(_site, _hosts, _ledger, _collections, _random, coverage);
         _power = new Power();
         _store = new SimulatedStore();
     }
@@ -74,17 +84,22 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             if (i == Crash.Step)
             {
-                _power.FailsAt = _power.Operations + Crash.After;
+                Arm();
             }
             await RunAsync(_plan.Steps[i]);
         }
-        if (!_crashed)
+        if (!_crashed && Crash.InStage is null)
         {
             _coverage.Crash("nothing");
             _power.TurnOff();
             await SurviveAsync();
         }
         await RequireWorkingAsync();
+        await RequireCleanAsync();
+        if (!_crashed)
+        {
+            _coverage.Crash("nothing");
+        }
         _coverage.Count("transactions", _power.Transactions);
     }
 
@@ -127,6 +142,10 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             await SurviveAsync();
         }
+        if (step.Deeds.Contains(Deed.Collect) && _random.Next(CensusOneIn) == 0)
+        {
+            await RequireSoundAsync();
+        }
     }
 
     private async Task RestartAgentsAsync(bool enroll)
@@ -147,10 +166,10 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             return;
         }
-        var failsIn = _power.FailsAt - _power.Operations;
+        var (failsIn, failsWhen) = (_power.FailsAt - _power.Operations, _power.FailsWhen);
         _power.TurnOff();
         (_power, _store) = NextLife(power => _store.Kill(OptionsOf(power)));
-        _power.FailsAt = failsIn;
+        (_power.FailsAt, _power.FailsWhen) = (failsIn, failsWhen);
         Stage.Enter("rebuild");
         try
         {
@@ -160,6 +179,19 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             // That was the seed's crash.
         }
+    }
+
+    /// <summary>The power fails soon.</summary>
+    private void Arm()
+    {
+        var left = Crash.After;
+        if (Crash.InStage is not { } stage)
+        {
+            _power.FailsAt = _power.Operations + left;
+            return;
+        }
+        var name = Collections.StageOf(stage);
+        _power.FailsWhen = () => Stage.Now == name && left-- <= 0;
     }
 
     /// <summary>From the failure of the power to the day after.</summary>
@@ -186,15 +218,16 @@ internal sealed class SimulationRun : IAsyncDisposable
         }
         _power.FailsAt = null;
         var census = await Census.TakeAsync(_store);
-        await RequireIndexAsync(census);
+        await RequireIndexAsync(census, hasJustStarted: true);
         await RestartAgentsAsync(Crash.LoseCatalog);
     }
 
     /// <summary>The power returns: what the store holds now must be sound before anybody repairs anything.</summary>
     private async Task TurnOnAsync(long? failsAt)
     {
+        var died = _power;
         (_power, _store) = NextLife(power => Crash.ProcessOnly ? _store.Kill(OptionsOf(power)) : _store.Crash(Crash.Seed, OptionsOf(power)));
-        _ledger.Require(await Census.TakeAsync(_store), _site.Escrow, _hosts, _proven);
+        _ledger.Require(await Census.TakeAsync(_store), _site.Escrow, _hosts, _proven, died);
         _power.FailsAt = failsAt;
     }
 
@@ -205,8 +238,8 @@ internal sealed class SimulationRun : IAsyncDisposable
         return (power, store(power));
     }
 
-    /// <summary>Index and catalog know what the store holds.</summary>
-    private async Task RequireIndexAsync(Census census)
+    /// <summary>Index and catalog know what the store holds, and every reference is counted.</summary>
+    private async Task RequireIndexAsync(Census census, bool hasJustStarted)
     {
         var report = _site.Repository.OpenReport;
         if (report.ProblemCount > 0)
@@ -216,14 +249,29 @@ internal sealed class SimulationRun : IAsyncDisposable
         var known = (await _site.Repository.ListPointsAsync(null, CancellationToken.None)).Select(point => point.Point).Order();
         if (!census.Points.Keys.Order().SequenceEqual(known))
         {
-            throw new RefutedException("After a crash the index knows other points than the store holds.");
+            throw new RefutedException("The index knows other points than the store holds.");
         }
-        var listed = await _site.Role.Catalog.Points.ListIdsAsync(CancellationToken.None);
-        var there = census.Points.Keys.Select(point => (point, false)).Concat(census.Forgotten.Keys.Select(point => (point, true)));
-        if (!there.Order().SequenceEqual(listed.Select(point => (point.Key, point.Value)).Order()))
+        var listed = (await _site.Role.Catalog.Points.ListIdsAsync(CancellationToken.None)).Select(point => (Point: point.Key, IsForgotten: point.Value));
+        if (!hasJustStarted)
         {
-            throw new RefutedException("After a crash the catalog lists other points than the store holds.");
+            // What was purged since the start is told at the next one.
+            listed = listed.Where(row => !row.IsForgotten || census.Forgotten.ContainsKey(row.Point) || !_ledger.MayBeGone(row.Point));
         }
+        var there = census.Points.Keys.Select(point => (point, false)).Concat(census.Forgotten.Keys.Select(point => (point, true)));
+        if (!there.Order().SequenceEqual(listed.Order()))
+        {
+            throw new RefutedException("The catalog lists other points than the store holds.");
+        }
+        References.Of(census).RequireCounted(await _site.DumpAsync(), exactly: false);
+    }
+
+    /// <summary>While nothing is under way, all that was promised is there, and the controller knows it.</summary>
+    private async Task<Census> RequireSoundAsync()
+    {
+        var census = await Census.TakeAsync(_store);
+        _ledger.Require(census, _site.Escrow, _hosts, _proven, _power);
+        await RequireIndexAsync(census, hasJustStarted: false);
+        return census;
     }
 
     /// <summary>In fair weather everything works, and all that was promised is there.</summary>
@@ -238,9 +286,36 @@ internal sealed class SimulationRun : IAsyncDisposable
                 await _deeds.BackUpAsync(machine);
             }
         }
-        var census = await Census.TakeAsync(_store);
-        _ledger.Require(census, _site.Escrow, _hosts, _proven);
-        await RequireIndexAsync(census);
+        await RequireSoundAsync();
+    }
+
+    /// <summary>With nothing else going on, all that no visible point needs leaves the store, and everything else stays.</summary>
+    private async Task RequireCleanAsync()
+    {
+        _collections.Count(_coverage);
+        await LeaveAloneAsync();
+        _site.Calendar.Pass(LongestSafety);
+        for (var day = 0; day < CollectionsToEnd; day++)
+        {
+            await _deeds.CollectOnceAsync();
+            _site.Calendar.Pass(Day);
+            if (_power.IsOff)
+            {
+                await SurviveAsync();
+                _site.Calendar.Pass(LongestSafety);
+                day = -1;
+            }
+        }
+        var census = await RequireSoundAsync();
+        var needed = References.Of(census);
+        Cleanness.RequireNothingUnneeded(census, needed, _collections.RepackDeadPercent);
+        var audit = await _site.Repository.AuditAsync(CancellationToken.None);
+        if (!audit.IsSound || audit.CountedTooOften > 0)
+        {
+            throw new RefutedException($"In the end an audit finds {audit.CountedTooOften} objects counted too often: {audit.Problem}");
+        }
+        var dump = await _site.DumpAsync();
+        needed.RequireCounted(dump, exactly: true);
         // The census has read all of it without the product; that the product reads it too costs more.
         var visible = _ledger.Visible.ToList();
         await _deeds.RestoreAsync(visible[_random.Next(visible.Count)]);
@@ -248,13 +323,18 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             await _deeds.VerifyAsync();
         }
+        Cleanness.RequireEqual(dump, await _site.DumpAnewAsync());
     }
 
-    private SimulatedStoreOptions OptionsOf(Power power) => new()
+    /// <summary>So much time passes that the controller ends what dead agents have left open.</summary>
+    private async Task LeaveAloneAsync()
     {
-        Inject = power.Before,
-        SkipFileSync = _defect == "skip-file-sync",
-        SkipFolderSync = _defect == "skip-folder-sync",
-        TearOnPublish = _defect == "tear-on-publish",
-    };
+        using var stop = new CancellationTokenSource();
+        var sweeping = _site.Role.Store.RunAsync(stop.Token);
+        await Task.Delay(Lease, _thread.Clock);
+        await stop.CancelAsync();
+        await sweeping.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+    }
+
+    private SimulatedStoreOptions OptionsOf(Power power) => Defect.OptionsOf(_defect, power);
 }

@@ -1,4 +1,5 @@
 using VirtBackup.Agent.Tests.Fakes;
+using VirtBackup.Core;
 using VirtBackup.Format.Maps;
 
 namespace VirtBackup.Proofs.CrashSimulation;
@@ -11,6 +12,7 @@ internal static class TinyDisks
 
     private const int Chunk = 1 << MapShape.ChunkLog2Min;
     private const int SharedContents = 6;
+    private const int SetBackOneIn = 3;
 
     public static byte[] Create(Random random)
     {
@@ -22,9 +24,17 @@ internal static class TinyDisks
         return disk;
     }
 
-    /// <summary>A guest writes: whole chunks, and parts of them.</summary>
-    public static void Change(Random random, FakeHypervisor machine)
+    /// <summary>A guest writes: whole chunks, and parts of them. Sometimes all its disks are set back to what they were before.</summary>
+    public static void Change(Random random, FakeHypervisor machine, IReadOnlyList<IReadOnlyDictionary<Id16, byte[]>> earlier)
     {
+        if (earlier.Count > 0 && random.Next(SetBackOneIn) == 0)
+        {
+            var disks = earlier[random.Next(earlier.Count)];
+            foreach (var disk in machine.Disks)
+            {
+                disk.Write(0, disks[disk.Summary.Id]);
+            }
+        }
         for (var writes = random.Next(0, 5); writes > 0; writes--)
         {
             var disk = machine.Disks[random.Next(machine.Disks.Count)];

@@ -1,12 +1,17 @@
 using VirtBackup.Core;
 using VirtBackup.Format.Records;
+using VirtBackup.Proofs.Simulation;
 
 namespace VirtBackup.Proofs.Installation;
 
+/// <summary>A record whose last byte was acknowledged, and when its last byte was first sent, Unix milliseconds.</summary>
+internal readonly record struct AcknowledgedRecord(RecordHeader Header, string Session, long SentMs);
+
 /// <summary>Everything that the controller has acknowledged to the agent, as the agent saw it.</summary>
-internal sealed class Acknowledged
+internal sealed class Acknowledged(Calendar calendar)
 {
     private readonly Dictionary<(string Session, uint Lane), LaneLog> _lanes = [];
+    private readonly Dictionary<string, (string Job, Power Life)> _open = [];
 
     /// <summary>Manifests of commits that were answered, by point.</summary>
     public Dictionary<Id16, byte[]> Commits { get; } = [];
@@ -23,11 +28,39 @@ internal sealed class Acknowledged
     /// <summary>Bytes that travelled, whether or not they were acknowledged.</summary>
     public long BytesSent { get; private set; }
 
+    /// <summary>A session was opened or resumed: the only one of its job.</summary>
+    public void Opened(string session, string job, Power life)
+    {
+        foreach (var former in _open.Where(open => open.Value.Job == job).Select(open => open.Key).ToList())
+        {
+            _open.Remove(former);
+        }
+        _open[session] = (job, life);
+        Sessions++;
+    }
+
+    /// <summary>The session may be over; all of the agent without a name.</summary>
+    public void MayBeOver(string? session = null)
+    {
+        if (session is null)
+        {
+            _open.Clear();
+        }
+        else
+        {
+            _open.Remove(session);
+        }
+    }
+
+    /// <summary>Whether the session was open when that life of the controller ended.</summary>
+    public bool IsOpen(string session, Power life) => _open.TryGetValue(session, out var open) && ReferenceEquals(open.Life, life);
+
     public void Sent(string session, uint lane, long offset, ReadOnlySpan<byte> data)
     {
-        var bytes = LaneOf(session, lane).Bytes;
-        bytes.Position = offset;
-        bytes.Write(data);
+        var log = LaneOf(session, lane);
+        log.Bytes.Position = offset;
+        log.Bytes.Write(data);
+        log.NoteSent(calendar.NowMs);
         BytesSent += data.Length;
     }
 
@@ -39,19 +72,19 @@ internal sealed class Acknowledged
 
     public long LengthOf(string session, uint lane) => LaneOf(session, lane).Bytes.Length;
 
-    /// <summary>Headers of all records whose last byte was acknowledged.</summary>
-    public IEnumerable<RecordHeader> Records()
+    /// <summary>All records whose last byte was acknowledged.</summary>
+    public IEnumerable<AcknowledgedRecord> Records()
     {
-        foreach (var lane in _lanes.Values)
+        foreach (var ((session, _), lane) in _lanes)
         {
-            var bytes = lane.Bytes.ToArray();
+            var bytes = lane.Bytes.GetBuffer();
             for (var at = 0; at + RecordHeader.Size <= lane.Durable;)
             {
                 var header = RecordHeader.Parse(bytes.AsSpan(at));
                 at += header.RecordLength;
                 if (at <= lane.Durable)
                 {
-                    yield return header;
+                    yield return new AcknowledgedRecord(header, session, lane.SentMs(at));
                 }
             }
         }
@@ -68,8 +101,21 @@ internal sealed class Acknowledged
 
     private sealed class LaneLog
     {
+        private readonly List<(long End, long Ms)> _sent = [];
+
         public MemoryStream Bytes { get; } = new();
 
         public long Durable { get; set; }
+
+        public void NoteSent(long nowMs)
+        {
+            if (_sent.Count == 0 || _sent[^1].End < Bytes.Length)
+            {
+                _sent.Add((Bytes.Length, nowMs));
+            }
+        }
+
+        /// <summary>When the byte before that offset was first sent.</summary>
+        public long SentMs(long offset) => _sent.Find(sent => sent.End >= offset).Ms;
     }
 }

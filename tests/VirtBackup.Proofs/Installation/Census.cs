@@ -6,6 +6,7 @@ using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Maps;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
+using VirtBackup.Proofs.Simulation;
 using VirtBackup.Sealing;
 using VirtBackup.Testing.Proofs;
 
@@ -153,8 +154,11 @@ internal sealed class Census
         RequireUploads(acknowledged);
     }
 
-    /// <summary>Proves that keys and records that were acknowledged are there.</summary>
-    public void RequireUploads(Acknowledged acknowledged)
+    /// <summary>Proves that keys and records that were acknowledged are there, unless they are too old to be kept for nobody.</summary>
+    /// <param name="acknowledged">What an agent was told.</param>
+    /// <param name="sinceMs">Records that were sent before need not be there, if their session is over; Unix milliseconds.</param>
+    /// <param name="life">The life of the controller that has just ended; null: no session is open.</param>
+    public void RequireUploads(Acknowledged acknowledged, long sinceMs = 0, Power? life = null)
     {
         foreach (var bytes in acknowledged.Keys)
         {
@@ -164,9 +168,9 @@ internal sealed class Census
                 throw new RefutedException($"The key object of epoch {key.Epoch} was acknowledged, but is not stored.");
             }
         }
-        foreach (var header in acknowledged.Records())
+        foreach (var (header, session, sentMs) in acknowledged.Records())
         {
-            if (Find(header.Kind, header.Id, header.Scope).Count == 0)
+            if (Find(header.Kind, header.Id, header.Scope).Count == 0 && (sentMs >= sinceMs || (life is not null && acknowledged.IsOpen(session, life))))
             {
                 throw new RefutedException($"The {header.Kind} record {header.Id} was acknowledged as durable, but is not stored.");
             }

@@ -50,6 +50,7 @@ internal sealed class Host : IDisposable
     {
         (_site, _entropy, _time, _options) = (site, entropy, time, options ?? new HostOptions());
         (_signer, _tlsKey) = (CreateKey(), CreateKey());
+        Acknowledged = new Acknowledged(site.Calendar);
         Life = Begin();
     }
 
@@ -61,7 +62,7 @@ internal sealed class Host : IDisposable
     /// <summary>Whether that process has told the controller of its machines.</summary>
     public bool IsConnected { get; private set; }
 
-    public Acknowledged Acknowledged { get; } = new();
+    public Acknowledged Acknowledged { get; }
 
     public Caller Caller { get; private set; } = null!;
 
@@ -81,6 +82,7 @@ internal sealed class Host : IDisposable
     public async Task RestartAsync(bool enroll)
     {
         Life.End();
+        Acknowledged.MayBeOver();
         _unheard.Clear();
         Life = Begin();
         IsConnected = false;

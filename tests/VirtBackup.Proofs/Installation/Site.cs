@@ -31,9 +31,19 @@ internal sealed class Site : IAsyncDisposable
         (_entropy, _time, _packBytes) = (entropy, time, packBytes);
         _authority = CertificateAuthority.Create(entropy, time);
         Escrow = EscrowKeys.Create(entropy);
+        Calendar = new Calendar(time);
         _index = NewIndex();
         _catalog = NewCatalog();
     }
+
+    /// <summary>The repository's time.</summary>
+    public Calendar Calendar { get; }
+
+    /// <summary>Plants a defect between the repository and its index.</summary>
+    public Func<IDatabase, IDatabase> AlterIndex { get; init; } = static index => index;
+
+    /// <summary>Plants a defect between the controller and its store.</summary>
+    public Func<IObjectStore, IObjectStore> AlterStore { get; init; } = static store => store;
 
     public EscrowKeys Escrow { get; }
 
@@ -58,7 +68,7 @@ internal sealed class Site : IAsyncDisposable
     public async Task BootAsync(IObjectStore store, Power power, bool loseIndex, bool loseCatalog, bool rebuild = false)
     {
         _running = null;
-        Store = store;
+        Store = store = AlterStore(store);
         if (loseIndex)
         {
             _index = NewIndex();
@@ -68,7 +78,7 @@ internal sealed class Site : IAsyncDisposable
             _catalog = NewCatalog();
         }
         Repository = await BackupRepository.OpenAsync(
-            store, new PoweredDatabase(_index, power), new RepositoryOptions { PackBytesTarget = _packBytes, RebuildIndex = rebuild }, _time, _entropy, CancellationToken.None);
+            store, AlterIndex(new PoweredDatabase(_index, power)), new RepositoryOptions { PackBytesTarget = _packBytes, RebuildIndex = rebuild }, Calendar, _entropy, CancellationToken.None);
         var role = new ControllerRole(new ControllerParts
         {
             Identity = new ControllerIdentity(Repository.Head.Uuid, "1.0.0", "127.0.0.1:7443", "memory"),
@@ -83,6 +93,18 @@ internal sealed class Site : IAsyncDisposable
         });
         await role.StartAsync(CancellationToken.None);
         _running = (role, power);
+    }
+
+    /// <summary>What the index says, as sorted lines.</summary>
+    public ValueTask<IReadOnlyList<string>> DumpAsync() => IndexDump.WriteAsync(_index, CancellationToken.None);
+
+    /// <summary>What an index says that is made anew from the store. The controller is no longer the owner then.</summary>
+    public async Task<IReadOnlyList<string>> DumpAnewAsync()
+    {
+        var index = NewIndex();
+        await using var repository = await BackupRepository.OpenAsync(
+            Store, index, new RepositoryOptions { PackBytesTarget = _packBytes }, Calendar, _entropy, CancellationToken.None);
+        return await IndexDump.WriteAsync(index, CancellationToken.None);
     }
 
     public async ValueTask DisposeAsync()

@@ -25,8 +25,16 @@ internal sealed class StoreTransport(Site site, Host host, Cable cable, Acknowle
 
     public async ValueTask<BeginSessionResponse> BeginSessionAsync(BeginSessionRequest request, CancellationToken cancellationToken)
     {
+        var life = site.Connect()?.Power;
         var response = await CallAsync("session", role => role.Store.BeginSessionAsync(host.Caller, request, cancellationToken), cancellationToken);
-        acknowledged.Sessions++;
+        if (site.Connect()?.Power is { } now && ReferenceEquals(life, now))
+        {
+            acknowledged.Opened(response.SessionId, request.JobId, now);
+        }
+        else
+        {
+            acknowledged.Sessions++;
+        }
         return response;
     }
 
@@ -49,6 +57,7 @@ internal sealed class StoreTransport(Site site, Host host, Cable cable, Acknowle
 
     public async ValueTask<CommitRecoveryPointResponse> CommitRecoveryPointAsync(CommitRecoveryPointRequest request, CancellationToken cancellationToken)
     {
+        acknowledged.MayBeOver(request.SessionId);
         var response = await CallAsync("commit", role => role.Store.CommitRecoveryPointAsync(host.Caller, request, cancellationToken), cancellationToken);
         var bytes = request.Manifest.ToByteArray();
         var point = Manifest.Parse(bytes).Head.Point;
@@ -57,8 +66,11 @@ internal sealed class StoreTransport(Site site, Host host, Cable cable, Acknowle
         return response;
     }
 
-    public ValueTask<AbandonSessionResponse> AbandonSessionAsync(AbandonSessionRequest request, CancellationToken cancellationToken) =>
-        CallAsync("session", role => role.Store.AbandonSessionAsync(host.Caller, request), cancellationToken);
+    public ValueTask<AbandonSessionResponse> AbandonSessionAsync(AbandonSessionRequest request, CancellationToken cancellationToken)
+    {
+        acknowledged.MayBeOver(request.SessionId);
+        return CallAsync("session", role => role.Store.AbandonSessionAsync(host.Caller, request), cancellationToken);
+    }
 
     public ValueTask<ReadManifestResponse> ReadManifestAsync(ReadManifestRequest request, CancellationToken cancellationToken) =>
         CallAsync("read", role => role.Store.ReadManifestAsync(host.Caller, request, cancellationToken), cancellationToken);

@@ -17,6 +17,9 @@ internal sealed class Power
     /// <summary>The operation before which the power fails; null: never.</summary>
     public long? FailsAt { get; set; }
 
+    /// <summary>Asked before every operation whether the power fails before it.</summary>
+    public Func<bool>? FailsWhen { get; set; }
+
     /// <summary>Operations so far: the index of the next one.</summary>
     public long Operations { get; private set; }
 
@@ -83,7 +86,7 @@ internal sealed class Power
     private void Pass()
     {
         Require();
-        if (Operations >= FailsAt)
+        if (Operations >= FailsAt || FailsWhen?.Invoke() == true)
         {
             Failed?.Invoke();
             TurnOff();

@@ -74,6 +74,44 @@ public sealed class AuditTests
     }
 
     [Fact]
+    public async Task ADamagedNodeThatNothingNeedsStopsNothing()
+    {
+        await using var world = await World.CreateAsync(options: new RepositoryOptions { PackBytesTarget = 30_000 });
+        var kept = world.NewMachine(1).Point(1, [.. Enumerable.Range(1, 90)]);
+        await world.BackUpAsync(kept);
+        var before = await world.KeysAsync(ObjectKeys.PacksPrefix);
+        var lost = world.NewMachine(2).Point(1, [.. Enumerable.Range(300, 90)]);
+        await world.BackUpAsync(lost);
+        foreach (var key in (await world.KeysAsync(ObjectKeys.PacksPrefix)).Except(before))
+        {
+            var bytes = await world.Store.ReadAllAsync(key, Limits.PackBytesMax, Token);
+            if (RecordHeader.Parse(bytes).Kind == RecordKind.Map)
+            {
+                bytes[RecordHeader.Size + 20] ^= 1;
+                await world.ReplaceAsync(key, bytes);
+            }
+        }
+        await world.Repository.ForgetAsync(lost.Id, Token);
+        ((SetClock)world.Clock).Pass(TimeSpan.FromDays(40));
+        Assert.False((await world.Repository.AuditAsync(Token)).IsSound);
+        // The point goes before the audit, and then nothing needs the damaged nodes.
+        var report = await world.Repository.CollectAsync(new CollectionOptions(), Token);
+        Assert.NotEmpty(report.Problems);
+        Assert.True(report.Audit!.IsSound, report.Audit.Problem);
+        await world.AssertReadableAsync(kept);
+    }
+
+    [Fact]
+    public async Task ManyCountsThatMayBeTooHighAreNoAlarm()
+    {
+        await using var world = await MakeAsync();
+        await ChangeAsync(world, "UPDATE object SET count = count + 1 WHERE kind = 1");
+        using var gate = new Gate();
+        var report = await new Auditing.ReferenceAudit(world.Store, world.Index, gate, world.Clock, suspectsMax: 3).RunAsync(Token);
+        Assert.True(report.IsSound, report.Problem);
+    }
+
+    [Fact]
     public async Task WhatACommitOfUnknownOutcomeHoldsIsNoExcess()
     {
         var fails = false;

@@ -8,8 +8,8 @@ namespace VirtBackup.Repository.Tests.Collection;
 
 public sealed class CollectionTests
 {
-    private static readonly RepositoryOptions SmallPacks = new() { PackBytesTarget = 30_000 };
-    private static readonly TimeSpan Day = TimeSpan.FromHours(25);
+    internal static readonly RepositoryOptions SmallPacks = new() { PackBytesTarget = 30_000 };
+    internal static readonly TimeSpan Day = TimeSpan.FromHours(25);
 
     private static CancellationToken Token => World.Token;
 
@@ -79,6 +79,31 @@ public sealed class CollectionTests
         }
         await CollectForDaysAsync(world, 12);
         await AssertNothingUnneededAsync(world, deadPercentMax: 0);
+    }
+
+    [Fact]
+    public async Task APackThatIsSentAgainIsAsYoungAsItsLastSending()
+    {
+        await using var world = await World.CreateAsync(options: SmallPacks);
+        var point = world.NewMachine(1).Point(1, [1, 2, 3]);
+        await using (var session = world.Begin())
+        {
+            await world.UploadAsync(session, point);
+        }
+        Clock(world).Pass(TimeSpan.FromDays(30));
+        await using (var session = world.Begin())
+        {
+            await world.UploadAsync(session, point);
+        }
+        await CollectForDaysAsync(world, 6);
+        Assert.Equal([7], await World.ProbeAsync(world.Repository, RecordKind.Data, World.Scope, Ids(1, 2, 3)));
+        // However long its session stays open.
+        await using var patient = world.Begin();
+        await world.UploadAsync(patient, point);
+        await CollectForDaysAsync(world, 20);
+        await world.CommitAsync(patient, point);
+        await world.AssertReadableAsync(point);
+        await AssertCountsAsync(world);
     }
 
     [Fact]
@@ -209,21 +234,35 @@ public sealed class CollectionTests
     }
 
     [Fact]
-    public async Task NothingIsDeletedWhileStoreAndIndexDiffer()
+    public async Task PacksThatLostLittleCostNothing()
     {
         await using var world = await World.CreateAsync(options: SmallPacks);
-        var first = world.NewMachine(1).Point(1, [1, 2, 3]);
-        await world.BackUpAsync(first);
-        await world.BackUpAsync(world.NewMachine(2).Point(1, [4, 5]));
-        await world.Repository.ForgetAsync(first.Id, Token);
-        var stray = ObjectKeys.Manifest(Machine.NameOf("vm", 9), Machine.NameOf("point", 9));
-        await world.Store.PutAsync(stray, new byte[300], Token);
-        Clock(world).Pass(TimeSpan.FromDays(30));
-        Assert.Equal(FaultReason.FailedPrecondition, (await Assert.ThrowsAsync<FaultException>(async () => await world.Repository.CollectAsync(new CollectionOptions(), Token))).Reason);
-        await world.Store.DeleteAsync(stray, Token);
-        await world.Store.DeleteAsync(ObjectKeys.Manifest(world.NewMachine(2).Vm, world.NewMachine(2).Point(1, [4, 5]).Id), Token);
-        Assert.Equal(FaultReason.FailedPrecondition, (await Assert.ThrowsAsync<FaultException>(async () => await world.Repository.CollectAsync(new CollectionOptions(), Token))).Reason);
-        Assert.Single(await world.Repository.ListForgottenAsync(Token));
+        var machine = world.NewMachine(1);
+        // What goes with the first of two points is a tenth of its pack.
+        var kept = new List<PointBytes>();
+        for (var i = 0; i < 20; i++)
+        {
+            var disk = Enumerable.Range(i * 100, 42).Select(content => content + 1).ToArray();
+            var gone = machine.Point(i * 2, disk);
+            await world.BackUpAsync(gone);
+            kept.Add(machine.Point((i * 2) + 1, [.. disk[..38], .. disk[..4]]));
+            await world.BackUpAsync(kept[^1]);
+            await world.Repository.ForgetAsync(gone.Id, Token);
+        }
+        await CollectForDaysAsync(world, 12);
+        var littleDead = (await world.DumpAsync()).Select(line => line.Split(' ')).Count(parts => parts[0] == "pack" && Number(parts, "dead") > 0);
+        Assert.InRange(littleDead, 10, int.MaxValue);
+        var report = await world.Repository.CollectAsync(new CollectionOptions(), Token);
+        Assert.Equal(0, report.RowsRead);
+        Assert.Equal(0, report.PacksRepacked);
+        // A stricter share finds them, and then none is left.
+        Assert.InRange((await world.Repository.CollectAsync(new CollectionOptions { RepackDeadPercent = 1 }, Token)).PacksRepacked, littleDead / 2, littleDead);
+        foreach (var point in kept)
+        {
+            await world.AssertReadableAsync(point);
+        }
+        await CollectForDaysAsync(world, 2);
+        await AssertNothingUnneededAsync(world, deadPercentMax: 0);
     }
 
     [Fact]
@@ -294,9 +333,9 @@ public sealed class CollectionTests
         Assert.Equal((await world.DumpAsync()).Count(line => line.StartsWith("pack ", StringComparison.Ordinal)), (await world.KeysAsync(ObjectKeys.PacksPrefix)).Count);
     }
 
-    private static SetClock Clock(World world) => (SetClock)world.Clock;
+    internal static SetClock Clock(World world) => (SetClock)world.Clock;
 
-    private static byte[] Ids(params int[] contents) => [.. contents.SelectMany(content => Machine.ChunkId(content).ToArray())];
+    internal static byte[] Ids(params int[] contents) => [.. contents.SelectMany(content => Machine.ChunkId(content).ToArray())];
 
     private static long Number(string[] parts, string name) =>
         long.Parse(parts.First(part => part.StartsWith(name + "=", StringComparison.Ordinal))[(name.Length + 1)..], System.Globalization.CultureInfo.InvariantCulture);

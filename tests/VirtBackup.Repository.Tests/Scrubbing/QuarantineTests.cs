@@ -236,6 +236,30 @@ public sealed class QuarantineTests
         Assert.Equal((0L, 90L), (finding.RecordsLost, finding.RecordsDoubtful));
     }
 
+    /// <summary>A commit that proves its nodes while damage is taken out of use must not find them complete afterwards.</summary>
+    [Fact]
+    public async Task ACommitBesideARepairFindsWhatIsLost()
+    {
+        await using var world = await World.CreateAsync(options: SmallPacks);
+        var machine = world.NewMachine(1);
+        var (point, next) = (machine.Point(1, Disk), machine.Point(2, [.. Disk, 7, 7]));
+        await world.BackUpAsync(point);
+        await using var session = world.Begin();
+        await World.SendAsync(session, RecordKind.Map, next.Nodes);
+        await world.HurtAsync(Machine.ChunkId(7));
+        Task? commit = null;
+        var opener = new ReactingOpener(async () =>
+        {
+            // Marks are gone by now, and locations are not.
+            commit ??= world.CommitAsync(session, next).AsTask();
+            await Task.WhenAny(commit, Task.Delay(TimeSpan.FromMilliseconds(500), Token));
+        });
+        Assert.Equal(1, Assert.Single((await world.ScrubAsync(opener)).Findings).RecordsLost);
+        Assert.Equal(FaultReason.Incomplete, (await Assert.ThrowsAsync<FaultException>(() => commit!)).Reason);
+        await world.ReadInFullAsync(next);
+        await world.AssertSoundAsync(point, next);
+    }
+
     /// <summary>Nodes of a purged point answer probes until they are released: they must stop as well.</summary>
     [Fact]
     public async Task NodesThatNoPointReachesStopAnsweringToo()
@@ -275,4 +299,21 @@ public sealed class QuarantineTests
     }
 
     private static byte[] Ids(params int[] contents) => [.. contents.SelectMany(content => Machine.ChunkId(content).ToArray())];
+
+    /// <summary>Opens, and lets something happen at the first chunk.</summary>
+    private sealed class ReactingOpener(Func<Task> react) : IChunkOpener
+    {
+        private readonly HashOpener _opener = new();
+        private bool _reacted;
+
+        public async ValueTask OpenAsync(Id16 vm, Format.Maps.MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
+        {
+            if (!_reacted)
+            {
+                _reacted = true;
+                await react();
+            }
+            await _opener.OpenAsync(vm, entry, record, cancellationToken);
+        }
+    }
 }

@@ -14,6 +14,9 @@ public interface IProof
     /// <summary>No trial of the short form begins later, unless their number was given.</summary>
     TimeSpan ShortLimit { get; }
 
+    /// <summary>Options that only this proof has, as they were given: they belong to a run that is to be repeated.</summary>
+    string OwnOptions => "";
+
     /// <summary>What was done so far, for people.</summary>
     string Figures { get; }
 

@@ -45,7 +45,7 @@ public static class ProofProgram
         }
         using var onInterrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Interrupt);
         using var onTermination = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Interrupt);
-        Console.WriteLine($"{proof.Name}: --seed {options.Seed} --start-trial {options.StartTrial}");
+        Console.WriteLine($"{proof.Name}: --seed {options.Seed} --start-trial {options.StartTrial}{proof.OwnOptions}");
         var begun = 0;
         bool IsLate() => options.IsLate(clock.Elapsed, proof.ShortLimit);
         IEnumerable<int> Trials()
@@ -68,7 +68,7 @@ public static class ProofProgram
             var trial = (failure as RefutedException)?.Trial ?? options.StartTrial + Math.Max(0, begun - 1);
             Console.WriteLine(failure is RefutedException ? failure.Message : failure.ToString());
             Console.WriteLine($"Again: tests/proofs/{proof.Name}.sh --seed {options.Seed} --start-trial {trial} --trials 1"
-                + $"{(options.Short ? " --short" : "")}{(options.Sabotage is null ? "" : $" --sabotage {options.Sabotage}")}");
+                + $"{proof.OwnOptions}{(options.Short ? " --short" : "")}{(options.Sabotage is null ? "" : $" --sabotage {options.Sabotage}")}");
             var problem = failure.Message.ReplaceLineEndings(" ");
             Console.WriteLine($"{proof.Name}: FAIL seed={options.Seed} trial={trial} seconds={clock.Elapsed.TotalSeconds:0} {problem[..Math.Min(problem.Length, ProblemCharsMax)]}");
             return NotProven;
