@@ -19,6 +19,7 @@ public sealed class CatalogDatabase
         Holds = new HoldRecords(database);
         Time = new TrustedTimeRecords(database);
         Damages = new DamageRecords(database);
+        Runs = new RunRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -40,4 +41,6 @@ public sealed class CatalogDatabase
     public TrustedTimeRecords Time { get; }
 
     public DamageRecords Damages { get; }
+
+    public RunRecords Runs { get; }
 }

@@ -4,7 +4,7 @@ namespace VirtBackup.Catalog;
 
 /// <summary>
 /// The catalog's tables. Times are Unix milliseconds. What the repository holds too (recovery points) is a projection
-/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets and holds are at home here.
+/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds and series of runs are at home here.
 /// </summary>
 public static class CatalogSchema
 {
@@ -191,5 +191,26 @@ public static class CatalogSchema
         );
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3]);
+    private const string Version4 = """
+        CREATE TABLE run (
+            point_id BLOB NOT NULL PRIMARY KEY,
+            vm_id BLOB NOT NULL,
+            ended_ms INTEGER NOT NULL,
+            logical_bytes INTEGER NOT NULL,
+            grown_bytes INTEGER NOT NULL,
+            new_bytes INTEGER NOT NULL,
+            stored_bytes INTEGER NOT NULL,
+            cut TEXT NOT NULL,
+            comparable INTEGER NOT NULL,
+            verdict INTEGER NOT NULL,
+            usual_new INTEGER NOT NULL,
+            usual_stored INTEGER NOT NULL,
+            held INTEGER NOT NULL,
+            finished INTEGER NOT NULL
+        );
+        CREATE INDEX run_by_vm ON run (vm_id, ended_ms, point_id);
+        CREATE INDEX abnormal_run ON run (vm_id) WHERE verdict = 2;
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4]);
 }

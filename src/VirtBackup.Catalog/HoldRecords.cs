@@ -26,8 +26,30 @@ public sealed class HoldRecords(IDatabase database)
                 {
                     throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {hold.PointId} has {CountMax} holds already: release some first.");
                 }
-                using var statement = connection.Prepare($"INSERT INTO hold ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
-                statement.Bind(1, hold.HoldId).Bind(2, hold.PointId).Bind(3, hold.Reason).Bind(4, hold.PlacedBy).Bind(5, hold.BySystem ? 1 : 0).Bind(6, hold.PlacedMs).Execute();
+                Insert(connection, hold);
+            },
+            cancellationToken);
+
+    /// <summary>Places all of them or none. The caller has seen that no point gets more than <see cref="CountMax"/>.</summary>
+    public ValueTask AddAllAsync(IReadOnlyCollection<HoldRow> holds, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            connection =>
+            {
+                foreach (var hold in holds)
+                {
+                    Insert(connection, hold);
+                }
+            },
+            cancellationToken);
+
+    /// <summary>Releases all holds of that placer on a machine's points. Returns how many there were.</summary>
+    public ValueTask<int> RemoveAllAsync(Id16 vmId, string placedBy, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            connection =>
+            {
+                using var statement = connection.Prepare(
+                    "DELETE FROM hold WHERE placed_by = ?2 AND by_system = 1 AND point_id IN (SELECT point_id FROM point WHERE vm_id = ?1)");
+                return statement.Bind(1, vmId).Bind(2, placedBy).Execute();
             },
             cancellationToken);
 
@@ -55,6 +77,12 @@ public sealed class HoldRecords(IDatabase database)
                 return ReadAll(statement.Bind(1, vmId)).ToLookup(static hold => hold.PointId);
             },
             cancellationToken);
+
+    private static void Insert(ISqlConnection connection, HoldRow hold)
+    {
+        using var statement = connection.Prepare($"INSERT INTO hold ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+        statement.Bind(1, hold.HoldId).Bind(2, hold.PointId).Bind(3, hold.Reason).Bind(4, hold.PlacedBy).Bind(5, hold.BySystem ? 1 : 0).Bind(6, hold.PlacedMs).Execute();
+    }
 
     private static List<HoldRow> List(ISqlConnection connection, Id16 pointId)
     {

@@ -23,7 +23,7 @@ internal static class CommandTree
         root.Add(Noun("agent", "The service on each hypervisor host",
             new Commands.Agents.TokenCommand(context), new Commands.Agents.EnrollCommand(context), new Commands.Agents.RevokeCommand(context),
             new Commands.Agents.RunCommand(context), new Commands.Agents.ListCommand(context)));
-        root.Add(Noun("vm", "Virtual machines that agents report", new Commands.Machines.ListCommand(context), new Commands.Machines.ShowCommand(context)));
+        root.Add(Noun("vm", "Virtual machines that agents report", new Commands.Machines.ListCommand(context), new Commands.Machines.ShowCommand(context), new Commands.Machines.AcceptCommand(context)));
         root.Add(Noun("backup", "Take recovery points",
             new Commands.Backups.RunCommand(context), new Commands.Backups.PlanCommand(context),
             new Commands.Jobs.ListCommand(context, "List backups that were started, newest first", "backup"), new Commands.Jobs.ShowCommand(context, "Show one backup and its outcome")));

@@ -6,6 +6,7 @@ using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
+using VirtBackup.Controller.Signals;
 using VirtBackup.Controller.Store;
 using VirtBackup.Core;
 using VirtBackup.Database;
@@ -62,6 +63,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly VerifyService _verifications;
     private readonly TrustedClock _clock;
     private readonly PointCustody _custody;
+    private readonly RunSignals _signals;
     private readonly RetentionRun _retentionRun;
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
@@ -82,8 +84,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Jobs = new JobService(Catalog, Connections, time, loggers.CreateLogger<JobService>());
         _sessions = new SessionRegistry(parts.Repository, _keyholder, Catalog, Jobs, entropy, time, loggers.CreateLogger<SessionRegistry>());
         _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder);
+        _clock = new TrustedClock(Catalog.Time, parts.Boot, time, loggers.CreateLogger<TrustedClock>());
+        var locks = new PointLocks(parts.Store);
+        _custody = new PointCustody(parts.Repository, locks, Catalog, _clock, entropy);
+        _signals = new RunSignals(Catalog, _custody, Jobs, time, loggers.CreateLogger<RunSignals>());
         Store = new StoreEndpoint(
-            parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, entropy, time, loggers.CreateLogger<CommitService>());
+            parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, _signals, entropy, time, loggers.CreateLogger<CommitService>());
         var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, loggers.CreateLogger<InventoryIntake>());
         Agents = new AgentEndpoint(parts.Identity, Catalog.Agents, Connections, Jobs, inventory, time, loggers.CreateLogger<AgentEndpoint>());
         var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
@@ -91,9 +97,6 @@ public sealed partial class ControllerRole : IAsyncDisposable
             parts.Authority, tokens, Catalog.Agents, Connections, Revoked, parts.Store, time, loggers.CreateLogger<EnrollmentService>());
         _verifications = new VerifyService(parts.Repository, parts.Store, _keyholder, Catalog, Jobs, time, loggers.CreateLogger<VerifyService>());
         var references = new References(Catalog);
-        _clock = new TrustedClock(Catalog.Time, parts.Boot, time, loggers.CreateLogger<TrustedClock>());
-        var locks = new PointLocks(parts.Store);
-        _custody = new PointCustody(parts.Repository, locks, Catalog, _clock, entropy);
         var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
@@ -109,8 +112,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
         Admin = new AdminEndpoint(
-            parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages, _clock, time);
+            parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
+            _signals, _clock, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
+        _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;
         Jobs.OwnJobCancelled = job =>
         {
@@ -170,6 +175,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
         _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
+        await _signals.SettleAsync(cancellationToken);
     }
 
     /// <summary>Works beside the calls until cancelled.</summary>

@@ -25,6 +25,8 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("agent revoke host-1", "name=host-1 revoked=true", "Agent 'host-1' is revoked")]
     [InlineData("vm list", "virtual_machines.0.name=web1 virtual_machines.0.disks.1.skip_reason=excluded", "web1   host-1   running       2   3.0 GiB")]
     [InlineData("vm show web1", "virtual_machine.name=web1 virtual_machine.retention.rule_set=gold recent_jobs.0.kind=backup", "gold: daily 7, within 48 h")]
+    [InlineData("vm show web1", "recent_runs.0.verdict=usual recent_runs.0.new_share=0.01 recent_runs.0.usual_stored_share=0.45 recent_runs.0.explanation=null", "30.0 MiB")]
+    [InlineData("vm accept web1", "vm=web1 runs_accepted=1 holds_released=4", "1 unusual run of web1 counts as usual from now on; 4 holds are released.")]
     [InlineData("recovery-point list", "recovery_points.0.sequence=1 recovery_points.1.sequence=0 recovery_points.0.consistency=filesystem recovery_points.0.retention.kept_by.1=latest", "ab12cd34ef56   web1     1")]
     [InlineData("recovery-point show web1@latest", "vm=web1 stored_bytes=419430400 streams.0.name=vda retention.verified=true retention.lock_time=2031-05-04T12:00:00.000Z", "2031-05-11 12:00:00")]
     [InlineData("recovery-point forget web1@1 --undo", "forgotten=false", "is back")]
@@ -65,6 +67,17 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         Assert.Contains(table, forPeople.Output);
         Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
         Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
+    }
+
+    [Fact]
+    public async Task Unusual_runs_are_told_with_the_reason_and_the_next_step()
+    {
+        _controller.Admin.IsFlagged = true;
+        Assert.Contains("web1: 1 unusual backup run, the points before are held. See: virtbackup vm show web1", (await RunAsync("vm", "list")).Succeeds().Output, StringComparison.Ordinal);
+        var shown = (await RunAsync("vm", "show", "web1")).Succeeds().Output;
+        Assert.Contains("66 % of the machine was new data.", shown, StringComparison.Ordinal);
+        Assert.Contains("virtbackup vm accept web1", shown, StringComparison.Ordinal);
+        Assert.Contains("abnormal", shown, StringComparison.Ordinal);
     }
 
     [Fact]

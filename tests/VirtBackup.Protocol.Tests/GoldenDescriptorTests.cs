@@ -2,7 +2,6 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Agent.V1;
-using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Store.V1;
 
 namespace VirtBackup.Protocol.Tests;
@@ -17,11 +16,7 @@ public sealed class GoldenDescriptorTests
     {
         File =
         {
-            new[]
-                {
-                    CommonReflection.Descriptor, AgentServiceReflection.Descriptor, StoreServiceReflection.Descriptor, AdminServiceReflection.Descriptor,
-                    RetentionReflection.Descriptor, RetentionServiceReflection.Descriptor, CollectionReflection.Descriptor,
-                }
+            WithImports([AgentServiceReflection.Descriptor, StoreServiceReflection.Descriptor, AdminServiceReflection.Descriptor, RetentionServiceReflection.Descriptor])
                 .Select(file => FileDescriptorProto.Parser.ParseFrom(file.SerializedData)),
         },
     };
@@ -81,5 +76,28 @@ public sealed class GoldenDescriptorTests
         using var stream = typeof(GoldenDescriptorTests).Assembly.GetManifestResourceStream("protocol.binpb");
         Assert.NotNull(stream);
         return FileDescriptorSet.Parser.ParseFrom(stream);
+    }
+
+    /// <summary>The files of services with all that they import, each behind what it imports.</summary>
+    private static List<FileDescriptor> WithImports(IEnumerable<FileDescriptor> services)
+    {
+        var files = new List<FileDescriptor>();
+        foreach (var service in services)
+        {
+            Add(service);
+        }
+        return files;
+
+        void Add(FileDescriptor file)
+        {
+            if (file.Package.StartsWith("virtbackup.", StringComparison.Ordinal) && !files.Contains(file))
+            {
+                foreach (var import in file.Dependencies)
+                {
+                    Add(import);
+                }
+                files.Add(file);
+            }
+        }
     }
 }

@@ -8,17 +8,19 @@ internal static class WireCompatibility
     public static List<string> FindBreaks(FileDescriptorSet golden, FileDescriptorSet current)
     {
         var breaks = new List<string>();
-        var files = current.File.ToDictionary(file => file.Name);
+        // A package is on the wire, the file that a message stands in is not.
+        var packages = current.File.ToLookup(static file => file.Package);
         foreach (var old in golden.File)
         {
-            if (!files.TryGetValue(old.Name, out var file) || file.Package != old.Package)
+            var files = packages[old.Package].ToList();
+            if (files.Count == 0)
             {
-                breaks.Add($"file {old.Name} is gone or has another package");
+                breaks.Add($"package {old.Package} is gone");
                 continue;
             }
-            CompareMessages(old.Package, old.MessageType, file.MessageType, breaks);
-            CompareEnums(old.Package, old.EnumType, file.EnumType, breaks);
-            CompareServices(old, file, breaks);
+            CompareMessages(old.Package, old.MessageType, files.SelectMany(static file => file.MessageType), breaks);
+            CompareEnums(old.Package, old.EnumType, files.SelectMany(static file => file.EnumType), breaks);
+            CompareServices(old, files, breaks);
         }
         return breaks;
     }
@@ -85,11 +87,11 @@ internal static class WireCompatibility
         }
     }
 
-    private static void CompareServices(FileDescriptorProto old, FileDescriptorProto current, List<string> breaks)
+    private static void CompareServices(FileDescriptorProto old, IReadOnlyCollection<FileDescriptorProto> current, List<string> breaks)
     {
         foreach (var service in old.Service)
         {
-            var now = current.Service.FirstOrDefault(candidate => candidate.Name == service.Name);
+            var now = current.SelectMany(static file => file.Service).FirstOrDefault(candidate => candidate.Name == service.Name);
             foreach (var method in service.Method)
             {
                 var same = now?.Method.FirstOrDefault(candidate => candidate.Name == method.Name);

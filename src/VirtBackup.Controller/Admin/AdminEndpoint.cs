@@ -6,6 +6,7 @@ using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
+using VirtBackup.Controller.Signals;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Repository;
@@ -15,10 +16,11 @@ namespace VirtBackup.Controller.Admin;
 /// <summary>What operators' tools can ask for. Safe for concurrent use.</summary>
 public sealed class AdminEndpoint(
     ControllerIdentity identity, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, References references, JobStarter starter,
-    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, ITrustedClock clock,
-    TimeProvider time)
+    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, RunSignals signals,
+    ITrustedClock clock, TimeProvider time)
 {
     private const int RecentJobs = 20;
+    private const int RecentRuns = 30;
 
     private readonly DateTimeOffset _started = time.GetUtcNow();
 
@@ -47,6 +49,7 @@ public sealed class AdminEndpoint(
             TrustedTime = WireText.ToTimestamp(trusted.NowMs),
             TimeUnconfirmed = !trusted.MayExpire,
             Proof = await damages.DescribeAsync(cancellationToken),
+            VirtualMachinesFlagged = (uint)(await catalog.Runs.ListAbnormalAsync(null, cancellationToken)).DistinctBy(static run => run.VmId).Count(),
         };
     }
 
@@ -102,7 +105,18 @@ public sealed class AdminEndpoint(
         {
             response.RecentJobs.Add(await ToMessageAsync(job, cancellationToken));
         }
+        response.RecentRuns.Add((await catalog.Runs.ListAsync(row.VmId, RecentRuns, cancellationToken)).Select(SignalMessages.ToMessage));
         return response;
+    }
+
+    /// <summary>Takes flagged runs of a machine for usual ones, and lets go of what was held for them.</summary>
+    public async ValueTask<AcceptRunsResponse> AcceptRunsAsync(Caller caller, AcceptRunsRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(caller);
+        ArgumentNullException.ThrowIfNull(request);
+        var row = await references.FindMachineAsync(request.Vm, cancellationToken);
+        var (runs, holds) = await signals.AcceptAsync(row.VmId, row.Name, caller.Name, cancellationToken);
+        return new AcceptRunsResponse { VmName = row.Name, RunsAccepted = (uint)runs, HoldsReleased = (uint)holds };
     }
 
     public async ValueTask<ListRecoveryPointsResponse> ListRecoveryPointsAsync(ListRecoveryPointsRequest request, CancellationToken cancellationToken)
@@ -228,6 +242,7 @@ public sealed class AdminEndpoint(
         var (count, newestMs) = await catalog.Points.SummariseAsync(row.VmId, cancellationToken);
         var machine = AdminMessages.ToMessage(row, count, newestMs);
         machine.Retention = await outlook.DescribeMachineAsync(row.VmId, cancellationToken);
+        machine.FlaggedRuns = (uint)(await catalog.Runs.ListAbnormalAsync(row.VmId, cancellationToken)).Count;
         return machine;
     }
 

@@ -25,6 +25,9 @@ public sealed class AdminGrpcService(AdminEndpoint endpoint) : AdminService.Admi
     public override async Task<GetVirtualMachineResponse> GetVirtualMachine(GetVirtualMachineRequest request, ServerCallContext context) =>
         await endpoint.GetVirtualMachineAsync(request, context.CancellationToken);
 
+    public override async Task<AcceptRunsResponse> AcceptRuns(AcceptRunsRequest request, ServerCallContext context) =>
+        await endpoint.AcceptRunsAsync(CallGate.CallerOf(context), request, context.CancellationToken);
+
     public override async Task<ListRecoveryPointsResponse> ListRecoveryPoints(ListRecoveryPointsRequest request, ServerCallContext context) =>
         await endpoint.ListRecoveryPointsAsync(request, context.CancellationToken);
 

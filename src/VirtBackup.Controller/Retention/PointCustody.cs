@@ -42,6 +42,43 @@ public sealed class PointCustody(
         }
     }
 
+    /// <summary>Holds all listed points of a machine that are meant and that this part of the system does not hold yet.</summary>
+    /// <param name="vm">Whose points.</param>
+    /// <param name="isMeant">Which of them.</param>
+    /// <param name="reason">At most <see cref="ReasonCharsMax"/> characters.</param>
+    /// <param name="placedBy">The part of the system.</param>
+    /// <param name="cancellationToken">Stops before the holds are placed.</param>
+    /// <returns>How many were held.</returns>
+    public async ValueTask<int> HoldMachineAsync(Id16 vm, Func<PointRow, bool> isMeant, string reason, string placedBy, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(isMeant);
+        using (await EnterAsync(cancellationToken))
+        {
+            var now = await clock.ReadAsync(cancellationToken);
+            var held = await catalog.Holds.ListOfMachineAsync(vm, cancellationToken);
+            var holds = new List<HoldRow>();
+            foreach (var point in await catalog.Points.ListOfMachineAsync(vm, cancellationToken))
+            {
+                var own = held[point.PointId].ToList();
+                if (isMeant(point) && own.Count < HoldRecords.CountMax && !own.Exists(hold => hold.BySystem && hold.PlacedBy == placedBy))
+                {
+                    holds.Add(new HoldRow(Id16.Create(entropy), point.PointId, reason, placedBy, BySystem: true, now.NowMs));
+                }
+            }
+            await catalog.Holds.AddAllAsync(holds, cancellationToken);
+            return holds.Count;
+        }
+    }
+
+    /// <summary>Releases what <see cref="HoldMachineAsync"/> held. Returns how many holds there were.</summary>
+    public async ValueTask<int> ReleaseMachineAsync(Id16 vm, string placedBy, CancellationToken cancellationToken)
+    {
+        using (await EnterAsync(cancellationToken))
+        {
+            return await catalog.Holds.RemoveAllAsync(vm, placedBy, cancellationToken);
+        }
+    }
+
     /// <summary>Releases the hold whose id starts so; with an empty text the only one.</summary>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.NotFound"/>: there is none; <see cref="FaultReason.FailedPrecondition"/>: more than one is meant.

@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Signals;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Protocol.Store.V1;
@@ -11,7 +12,8 @@ namespace VirtBackup.Controller.Store;
 
 /// <summary>Commits recovery points: proves who signed, what hangs below, that it can be opened, and then lists it. Safe for concurrent use.</summary>
 public sealed partial class CommitService(
-    SessionRegistry sessions, BackupRepository repository, Keyholder keyholder, PointDescriber describer, CatalogDatabase catalog, ILogger<CommitService> logger)
+    SessionRegistry sessions, BackupRepository repository, Keyholder keyholder, PointDescriber describer, CatalogDatabase catalog, RunSignals signals,
+    ILogger<CommitService> logger)
 {
     public async ValueTask<CommitRecoveryPointResponse> CommitAsync(Caller caller, CommitRecoveryPointRequest request, CancellationToken cancellationToken)
     {
@@ -48,8 +50,12 @@ public sealed partial class CommitService(
         ManifestSealing.VerifySignature(manifest, agent.SigningKey);
         using var keys = new OpenedKeys(keyholder);
         await RequireReadableAsync(manifest, keys, cancellationToken);
+        // What came before an abnormal run is held before the run is there to be kept instead of it.
+        var run = await signals.JudgeAsync(manifest.Head, session.Ingest.ChunkBytes, cancellationToken);
         var result = await repository.CommitAsync(session.Ingest, bytes, session.Expectation, new LeafInspector(keys), cancellationToken);
+        session.IsCommitted = true;
         await ListAsync(manifest, result.StoredBytes);
+        await signals.NoteCommittedAsync(run, session.JobId, CancellationToken.None);
         LogCommitted(manifest.Head.Point, manifest.Head.Sequence, manifest.Head.Vm, caller.Name, result.StoredBytes);
         return new CommitRecoveryPointResponse { ManifestHash = ByteString.CopyFrom(result.ManifestHash.ToArray()), StoredBytes = (ulong)result.StoredBytes };
     }

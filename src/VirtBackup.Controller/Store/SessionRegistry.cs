@@ -28,6 +28,9 @@ public sealed partial class SessionRegistry(
 
     private const int RequestIdCharsMax = 128;
 
+    /// <summary>Told of each session after its end. Set once, before the first call.</summary>
+    internal Func<WriteSession, ValueTask>? Ended { get; set; }
+
     private readonly SemaphoreSlim _changing = new(1, 1);
     private readonly ConcurrentDictionary<Id16, WriteSession> _sessions = new();
 
@@ -244,6 +247,10 @@ public sealed partial class SessionRegistry(
         if (_sessions.TryRemove(session.Id, out _))
         {
             await session.DisposeAsync();
+            if (Ended is { } ended)
+            {
+                await ended(session);
+            }
         }
     }
 

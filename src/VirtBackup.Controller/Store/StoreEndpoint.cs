@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
 using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Signals;
 using VirtBackup.Core;
 using VirtBackup.Format.Keys;
 using VirtBackup.Protocol.Store.V1;
@@ -30,14 +31,14 @@ public sealed class StoreEndpoint
 
     public StoreEndpoint(
         BackupRepository repository, IObjectStore store, CatalogDatabase catalog, Keyholder keyholder, JobService jobs, SessionRegistry sessions,
-        PointDescriber describer, IEntropy entropy, TimeProvider time, ILogger<CommitService> logger)
+        PointDescriber describer, RunSignals signals, IEntropy entropy, TimeProvider time, ILogger<CommitService> logger)
     {
         _repository = repository;
         _catalog = catalog;
         _keyholder = keyholder;
         _jobs = jobs;
         _sessions = sessions;
-        _commits = new CommitService(sessions, repository, keyholder, describer, catalog, logger);
+        _commits = new CommitService(sessions, repository, keyholder, describer, catalog, signals, logger);
         _uploads = new UploadService(sessions, time);
         _reading = new ReadingService(repository, store, keyholder, catalog, jobs, entropy, time);
     }

@@ -59,6 +59,9 @@ internal sealed class WriteSession : IAsyncDisposable
     /// <summary>One commit at a time.</summary>
     public SemaphoreSlim Committing { get; } = new(1, 1);
 
+    /// <summary>Its point is committed.</summary>
+    public bool IsCommitted { get; set; }
+
     /// <summary>Cancelled when the session is over.</summary>
     public CancellationToken Ended { get; }
 

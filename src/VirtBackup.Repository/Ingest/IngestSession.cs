@@ -19,6 +19,8 @@ public sealed class IngestSession : IAsyncDisposable
     private readonly Gate _gate;
     private readonly SessionClaim _claim;
     private long _storedBytes;
+    private long _chunkBytes;
+    private long _chunkSealedBytes;
 
     internal IngestSession(
         IObjectStore store, PackIndexer indexer, Gate gate, SessionClaim claim, Id16 scope, ushort idGeneration, int packBytesTarget)
@@ -40,6 +42,9 @@ public sealed class IngestSession : IAsyncDisposable
 
     /// <summary>Bytes of the packs that this session made durable.</summary>
     public long StoredBytes => Interlocked.Read(ref _storedBytes);
+
+    /// <summary>Bytes of the chunks that this session made durable: before compression, and sealed.</summary>
+    public (long Raw, long Sealed) ChunkBytes => (Interlocked.Read(ref _chunkBytes), Interlocked.Read(ref _chunkSealedBytes));
 
     internal int PackBytesTarget { get; }
 
@@ -97,6 +102,17 @@ public sealed class IngestSession : IAsyncDisposable
             await _indexer.AddAsync(stored, cancellationToken);
         }
         Interlocked.Add(ref _storedBytes, stored.Bytes);
+        if (stored.Kind == RecordKind.Data)
+        {
+            var (raw, packed) = (0L, 0L);
+            foreach (var entry in stored.Entries)
+            {
+                raw += entry.Header.RawLength;
+                packed += entry.Header.SealedLength;
+            }
+            Interlocked.Add(ref _chunkBytes, raw);
+            Interlocked.Add(ref _chunkSealedBytes, packed);
+        }
     }
 
     /// <summary>A damaged pack that no row names makes room for the sound one; any other is the next that the scrub reads.</summary>

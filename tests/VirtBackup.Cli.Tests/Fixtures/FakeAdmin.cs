@@ -36,6 +36,9 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     /// <summary>One pack lost a chunk of the one point.</summary>
     public bool IsDamaged { get; set; }
 
+    /// <summary>The machine's last run was unusual.</summary>
+    public bool IsFlagged { get; set; }
+
     public (ErrorReason Reason, string Message)? Failure { get; set; }
 
     public static Agent Agent => new() { Name = "host-1", Connected = true, Version = "1.2.3", HostName = "host", HypervisorKind = "qemu", EnrollTime = Noon, LastSeenTime = Noon, CertificateExpireTime = Noon, VirtualMachines = 1 };
@@ -50,6 +53,12 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     {
         PointId = PointId, VmId = VmId, VmName = "web1", CreateTime = Noon, Sequence = 1, Consistency = Consistency.Filesystem, LogicalBytes = 3UL << 30,
         ReadBytes = 1 << 30, StoredBytes = 400 << 20, HypervisorKind = "qemu", Agent = "host-1", Retention = FakeRetention.Point, Streams = { new PointStream { StreamId = "s1", Name = "vda", Kind = "disk", LengthBytes = 3UL << 30, ReadBytes = 1 << 30 } },
+    };
+
+    private static MachineRun Run => new()
+    {
+        PointId = PointId, EndTime = Noon, LogicalBytes = 3UL << 30, NewBytes = 30 << 20, StoredBytes = 12 << 20, NewShare = 0.01, StoredShare = 0.4, UsualNewShare = 0.008,
+        UsualStoredShare = 0.45, Verdict = RunVerdict.Usual,
     };
 
     public T Request<T>() => Requests.OfType<T>().Last();
@@ -70,10 +79,27 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         Answer(request, new RevokeAgentResponse { Agent = request.Name == "host-1" ? With(Agent, static agent => agent.Revoked = true) : throw Missing("agent", request.Name) });
 
     public override Task<ListVirtualMachinesResponse> ListVirtualMachines(ListVirtualMachinesRequest request, ServerCallContext context) =>
-        Answer(request, new ListVirtualMachinesResponse { VirtualMachines = { Machine } });
+        Answer(request, new ListVirtualMachinesResponse { VirtualMachines = { IsFlagged ? With(Machine, static machine => machine.FlaggedRuns = 1) : Machine } });
 
     public override Task<GetVirtualMachineResponse> GetVirtualMachine(GetVirtualMachineRequest request, ServerCallContext context) =>
-        Answer(request, new GetVirtualMachineResponse { VirtualMachine = Known(request.Vm), RecentJobs = { JobOf("backup") } });
+        Answer(request, new GetVirtualMachineResponse
+        {
+            VirtualMachine = IsFlagged ? With(Known(request.Vm), static machine => machine.FlaggedRuns = 1) : Known(request.Vm), RecentJobs = { JobOf("backup") },
+            RecentRuns =
+            {
+                With(Run, run =>
+                {
+                    if (IsFlagged)
+                    {
+                        (run.NewBytes, run.NewShare, run.StoredShare, run.Verdict, run.Explanation) = (2UL << 30, 0.66, 1.0, RunVerdict.Abnormal, "66 % of the machine was new data.");
+                    }
+                }),
+                Run,
+            },
+        });
+
+    public override Task<AcceptRunsResponse> AcceptRuns(AcceptRunsRequest request, ServerCallContext context) =>
+        Answer(request, new AcceptRunsResponse { VmName = Known(request.Vm).Name, RunsAccepted = 1, HoldsReleased = 4 });
 
     /// <summary>Two pages.</summary>
     public override Task<ListRecoveryPointsResponse> ListRecoveryPoints(ListRecoveryPointsRequest request, ServerCallContext context) =>

@@ -33,6 +33,12 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
                 console.Write(TextLayout.Cell($"{machine.Name}: {machine.Problem}", TextLayout.Bad));
                 console.WriteLine();
             }
+            foreach (var machine in list.VirtualMachines.Where(static machine => machine.FlaggedRuns > 0))
+            {
+                console.Write(TextLayout.Cell(
+                    $"{machine.Name}: {machine.FlaggedRuns} unusual backup {(machine.FlaggedRuns == 1 ? "run" : "runs")}, the points before are held. See: virtbackup vm show {machine.Name}", TextLayout.Bad));
+                console.WriteLine();
+            }
         });
         return ExitCode.Succeeded;
     }
