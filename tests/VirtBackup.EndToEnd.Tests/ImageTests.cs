@@ -56,6 +56,20 @@ public sealed class ImageTests
     }
 
     [Fact]
+    public async Task A_link_is_followed_to_the_image()
+    {
+        using var disks = new LabDirectory();
+        var image = await Disks.WriteRandomAsync(disks.File("image.raw"), OddBytes);
+        File.CreateSymbolicLink(disks.File("near.raw"), "image.raw");
+        File.CreateSymbolicLink(disks.File("far.raw"), disks.File("near.raw"));
+        var (installation, _) = await Installation.StartAsync((_, agent) => agent.Add("m", Guid.NewGuid(), new InstalledImage(disks.File("far.raw"), LabDiskFormat.Raw, "disk")));
+        await using var _ = installation;
+        await installation.WaitForMachineAsync("m");
+        var restored = await installation.RestoreDisksAsync(Outcomes.PointOf(await installation.BackUpAsync("m")), "restored");
+        Assert.Equal(await File.ReadAllBytesAsync(image), await File.ReadAllBytesAsync(restored["disk"]));
+    }
+
+    [Fact]
     public async Task Images_that_cannot_be_read_end_a_backup_with_one_error_and_no_point()
     {
         using var disks = new LabDirectory();

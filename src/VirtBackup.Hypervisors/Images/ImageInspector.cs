@@ -27,14 +27,18 @@ internal sealed class ImageInspector(string qemuImg, ProcessRunner processes)
         }
         var info = await ReadInfoAsync(image.Path, image.Format, cancellationToken);
         var length = info.LengthBytes;
-        if (image.Format == "raw" && new FileInfo(image.Path).Length is var exact && exact > 0 && exact < length)
+        if (image.Format == "raw" && MeasureFile(image.Path) is var exact && exact > 0 && exact < length)
         {
-            // qemu-img rounds a file up to whole sectors; what is backed up is the file. (A device has length 0 here.)
+            // qemu-img rounds a file up to whole sectors; what is backed up is the file.
             length = exact;
         }
         return length is >= 0 and <= Limits.DiskBytesMax
             ? length : throw FaultException.Malformed($"The image {image.Path} claims {length} bytes.");
     }
+
+    /// <summary>Bytes of the file that the path leads to, whatever links are on the way; 0 for a device.</summary>
+    private static long MeasureFile(string path) =>
+        File.ResolveLinkTarget(path, returnFinalTarget: true) is FileInfo target ? target.Length : new FileInfo(path).Length;
 
     /// <summary>
     /// The files that the image consists of, topmost first, all of them whole. QEMU reads zeros where a qcow2 file was cut
