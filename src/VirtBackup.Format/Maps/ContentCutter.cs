@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using VirtBackup.Core;
 
 namespace VirtBackup.Format.Maps;
@@ -104,29 +106,52 @@ public sealed class ContentCutter
         {
             return bytes.Length;
         }
-        var gear = _gear.AsSpan();
         ulong hash = 0;
         var at = Math.Max(0, _min - WindowBytes);
         for (; at < _min; at++)
         {
-            hash = (hash << 1) + gear[bytes[at]];
+            hash = (hash << 1) + _gear[bytes[at]];
         }
-        for (var normal = Math.Min(_average, bytes.Length); at < normal; at++)
+        var normal = Math.Min(_average, bytes.Length);
+        var cut = FindCut(bytes[..normal], at, ref hash, _strict);
+        if (cut == 0)
         {
-            hash = (hash << 1) + gear[bytes[at]];
-            if ((hash & _strict) == 0)
+            cut = FindCut(bytes, normal, ref hash, _loose);
+        }
+        return cut == 0 ? bytes.Length : cut;
+    }
+
+    /// <summary>The first cut behind <paramref name="at"/>; 0: there is none. Every byte of whatever is backed up runs through it.</summary>
+    private int FindCut(ReadOnlySpan<byte> bytes, int at, ref ulong hash, ulong mask)
+    {
+        // 256 entries for 256 values of a byte, and places below the length: nothing here can be out of bounds.
+        ref var gear = ref MemoryMarshal.GetArrayDataReference(_gear);
+        ref var first = ref MemoryMarshal.GetReference(bytes);
+        var rolling = hash;
+        // Two bytes a turn: the second hash does not wait for the first.
+        for (var pairs = bytes.Length - 1; at < pairs; at += 2)
+        {
+            var one = Unsafe.Add(ref gear, (nint)Unsafe.Add(ref first, (nint)at));
+            var two = (one << 1) + Unsafe.Add(ref gear, (nint)Unsafe.Add(ref first, (nint)at + 1));
+            if ((((rolling << 1) + one) & mask) == 0)
+            {
+                return at + 1;
+            }
+            rolling = (rolling << 2) + two;
+            if ((rolling & mask) == 0)
+            {
+                return at + 2;
+            }
+        }
+        if (at < bytes.Length)
+        {
+            rolling = (rolling << 1) + Unsafe.Add(ref gear, (nint)Unsafe.Add(ref first, (nint)at));
+            if ((rolling & mask) == 0)
             {
                 return at + 1;
             }
         }
-        for (; at < bytes.Length; at++)
-        {
-            hash = (hash << 1) + gear[bytes[at]];
-            if ((hash & _loose) == 0)
-            {
-                return at + 1;
-            }
-        }
-        return bytes.Length;
+        hash = rolling;
+        return 0;
     }
 }
