@@ -29,7 +29,7 @@ public sealed class AgentSettings
     public int ReadMibPerSecondMax { get; set; }
 
     /// <summary>How disks are cut into chunks; <see cref="ToShape"/> knows the names.</summary>
-    public string Chunks { get; set; } = "fixed-256K";
+    public string Chunks { get; set; } = "content-128K";
 
     public List<MachineSettings> Machines { get; set; } = [];
 

@@ -68,7 +68,12 @@ public sealed class DisasterTests
     {
         using var disks = new LabDirectory();
         var image = await Disks.WriteRandomAsync(disks.File("disk.raw"), 5 << 20);
-        var (installation, _) = await Installation.StartAsync((_, agent) => agent.Add("m", Guid.NewGuid(), new InstalledImage(image, LabDiskFormat.Raw, "disk")));
+        var (installation, _) = await Installation.StartAsync((_, agent) =>
+        {
+            // The chunks are counted below.
+            agent.Chunks = "fixed-256K";
+            agent.Add("m", Guid.NewGuid(), new InstalledImage(image, LabDiskFormat.Raw, "disk"));
+        });
         await using var _ = installation;
         await installation.WaitForMachineAsync("m");
         await installation.BackUpAsync("m");

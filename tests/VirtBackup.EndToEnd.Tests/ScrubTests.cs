@@ -11,7 +11,12 @@ public sealed class ScrubTests
     {
         using var disks = new LabDirectory();
         var image = await Disks.WriteRandomAsync(disks.File("disk.raw"), 3 << 20);
-        var (installation, _) = await Installation.StartAsync((_, agent) => agent.Add("m", Guid.NewGuid(), new InstalledImage(image, LabDiskFormat.Raw, "disk")));
+        var (installation, _) = await Installation.StartAsync((_, agent) =>
+        {
+            // The chunks are counted below.
+            agent.Chunks = "fixed-256K";
+            agent.Add("m", Guid.NewGuid(), new InstalledImage(image, LabDiskFormat.Raw, "disk"));
+        });
         await using var _ = installation;
         await installation.WaitForMachineAsync("m");
         var point = Outcomes.PointOf(await installation.BackUpAsync("m"));

@@ -52,7 +52,7 @@ internal sealed class AnalyzeCommand : ProgramCommand
         table.Write(console);
         console.WriteLine();
         var images = view.Images.Count == 1 ? "one image" : $"{view.Images.Count} images together";
-        console.WriteLine($"{images}, in {Units.Duration(TimeSpan.FromSeconds(view.Seconds))}. STORED: unique chunks after zstd level 1 and sealing, without the map. Backups use fixed chunks of 256 KiB unless agent.yaml says otherwise (chunks: content-128K).");
+        console.WriteLine($"{images}, in {Units.Duration(TimeSpan.FromSeconds(view.Seconds))}. STORED: unique chunks after zstd level 1 and sealing, without the map. Backups use content-defined chunks of 128 KiB unless agent.yaml says otherwise (chunks: fixed-256K).");
         if (view.ChunkSizes.Any(static size => size.Estimated))
         {
             console.WriteLine("~ estimated from a sample of the chunks.");

@@ -33,6 +33,9 @@ public sealed class InstalledAgent : IAsyncDisposable
 
     public ServiceProcess Service { get; }
 
+    /// <summary>How disks are cut, in the words of agent.yaml; null: by default. Set before machines are added.</summary>
+    public string? Chunks { get; set; }
+
     /// <summary>Configures a running machine.</summary>
     /// <param name="guestAgent">Whether its guest is up and has an agent.</param>
     public void Add(LabVm machine, bool guestAgent = true)
@@ -58,6 +61,7 @@ public sealed class InstalledAgent : IAsyncDisposable
     private void Write()
     {
         var text = new StringBuilder($"home: {Home}\nfleece_folder: {FleeceFolder}\n");
+        if (Chunks is not null) text.Append($"chunks: {Chunks}\n");
         if (_machines.Length > 0) text.Append("machines:\n").Append(_machines);
         if (_images.Length > 0) text.Append("images:\n").Append(_images);
         File.WriteAllText(Configuration, text.ToString());

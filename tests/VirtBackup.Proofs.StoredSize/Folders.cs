@@ -1,0 +1,8 @@
+namespace VirtBackup.Proofs.StoredSize;
+
+/// <summary>Sizes of folders.</summary>
+internal static class Folders
+{
+    /// <summary>Bytes of all files below it.</summary>
+    public static long Measure(string folder) => new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Sum(static file => file.Length);
+}

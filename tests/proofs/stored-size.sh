@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Backs up a machine, its second day, a clone, and a machine that was installed separately, with VirtBackup as it ships and
+# with restic, and proves that VirtBackup stores at most 5 % more. Prints a table of all ways to cut disks into chunks.
+#
+# usage: tests/proofs/stored-size.sh [--seed N] [--trials N] [--start-trial I] [--short] [--image FILE]... [--work DIR] [--sabotage NAME|list]
+#   --seed N          decides what is on the disks and what changes; chance without it, and printed
+#   --trials N        how many trials (default 1: 1.2 GiB of this system's files in ext4 images)
+#   --start-trial I   number of the first: trial I of a seed is the same in every run on the same system
+#   --short           96 MiB of files, and only the default way of cutting
+#   --image FILE      a raw disk image in place of those made here, only read: the first is a machine, of which a second day
+#                     and a clone are made; each further one is a machine of its own
+#   --work DIR        where images and restic's repository go (default $TMPDIR, else /tmp)
+#   --sabotage NAME   plants a fault that must be found; 'list' names them
+# The last line is 'stored-size: PASS ...' or 'stored-size: FAIL ...'.
+set -euo pipefail
+
+export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 PATH="$PATH:/usr/sbin:/sbin"
+arguments=()
+for argument in "$@"; do
+  # Images are given relative to where the caller stands.
+  if [ "${previous:-}" = --image ]; then argument=$(realpath -m -- "$argument"); fi
+  arguments+=("$argument")
+  previous=$argument
+done
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+name=VirtBackup.Proofs.StoredSize
+program=tests/$name/bin/Release/net10.0/$name
+if [ "${*: -2}" != '--sabotage list' ]; then bash deploy/lab/install-dependencies.sh --peers >&2; fi
+if [ ! -x "$program" ] || [ -n "$(find src protos tests/$name tests/VirtBackup.Testing \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
+  dotnet build "tests/$name" -c Release -m:1 -v q -clp:NoSummary >&2
+fi
+exec "$program" "${arguments[@]+"${arguments[@]}"}"
