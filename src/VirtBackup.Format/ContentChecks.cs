@@ -18,6 +18,10 @@ public interface IChunkOpener
     /// <param name="entry">The map's entry, not a zero run.</param>
     /// <param name="record">Header and payload, valid during the call.</param>
     /// <param name="cancellationToken">Stops the work.</param>
-    /// <exception cref="FaultException">The record does not hold the chunk.</exception>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.Corrupt"/>, <see cref="FaultReason.Malformed"/>, <see cref="FaultReason.Unsupported"/>: the record does
+    /// not hold the chunk; <see cref="FaultReason.Denied"/>: the entry, or the key that it needs, does not open, and nothing is said
+    /// about the record; <see cref="FaultReason.Unavailable"/>: the key cannot be read now.
+    /// </exception>
     ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken);
 }

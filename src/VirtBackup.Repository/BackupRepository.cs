@@ -53,7 +53,7 @@ public sealed class BackupRepository : IAsyncDisposable
         Upkeep = new RepositoryUpkeep(new UpkeepParts
         {
             Store = store, Index = index, Clock = clock, Owner = owner, Head = head, Points = _points, Indexer = _indexer,
-            ChangingPoints = _changingPoints, Collecting = _collecting, Marking = _marking,
+            ChangingPoints = _changingPoints, Deleting = _deleting, Collecting = _collecting, Marking = _marking,
             Begin = (scope, idGeneration) => BeginIngest(scope.IsEmpty ? head.Uuid : scope, idGeneration),
         });
     }
@@ -270,7 +270,7 @@ public sealed class BackupRepository : IAsyncDisposable
     public ValueTask ForgetAsync(Id16 point, CancellationToken cancellationToken) =>
         ChangeAsync(() => _points.ForgetAsync(point, cancellationToken), cancellationToken);
 
-    /// <summary>Brings a forgotten point back, if everything it needs is still there.</summary>
+    /// <summary>Brings a forgotten point back, if everything it needs is still there; one that is known to be damaged, as it is.</summary>
     /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.Incomplete"/>; <see cref="FaultReason.Fenced"/>.</exception>
     public ValueTask RecallAsync(Id16 vm, Id16 point, CancellationToken cancellationToken) =>
         ChangeAsync(() => _points.RecallAsync(vm, point, cancellationToken), cancellationToken);

@@ -34,8 +34,21 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
 
     public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
-        var key = await _vmKeys.GetAsync(vm, entry.EpochId, cancellationToken);
-        _opener.Open(record.Span, entry.Id, key.Unmask(entry.Id, entry.MaskedSecret), _plain.AsSpan(0, entry.Length));
+        _opener.Open(record.Span, entry.Id, await UnmaskAsync(vm, entry, cancellationToken), _plain.AsSpan(0, entry.Length));
+    }
+
+    /// <summary>Neither a damaged key nor a damaged entry says anything about the record.</summary>
+    private async ValueTask<ChunkSecret> UnmaskAsync(Id16 vm, MapEntry entry, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var key = await _vmKeys.GetAsync(vm, entry.EpochId, cancellationToken);
+            return key.Unmask(entry.Id, entry.MaskedSecret);
+        }
+        catch (FaultException fault) when (fault.Reason is FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported or FaultReason.NotFound)
+        {
+            throw new FaultException(FaultReason.Denied, $"Chunk {entry.Id} cannot be opened for VM {vm}: {fault.Message}", fault);
+        }
     }
 
     public void Dispose()

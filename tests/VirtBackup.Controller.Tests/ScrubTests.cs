@@ -2,6 +2,7 @@ using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Tests.Fixtures;
 using VirtBackup.Core;
 using VirtBackup.Format;
+using VirtBackup.Format.Keys;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 using VirtBackup.Protocol.Admin.V1;
@@ -91,6 +92,23 @@ public sealed class ScrubTests : IAsyncLifetime
         await ReplaceAsync(key, bytes);
         Assert.Equal(0UL, (await ScrubAsync()).DamagesTotal);
         Assert.Empty(await ListAsync());
+    }
+
+    /// <summary>The key object's form and hash are right, and it does not open: nothing is known about the chunks below it.</summary>
+    [Fact]
+    public async Task A_key_that_does_not_open_damages_no_chunk()
+    {
+        await StoreTests.BackUpAsync(_agent, NewDisk());
+        await foreach (var info in _world.Store.ListAsync(ObjectKeys.KeysPrefix, World.Token))
+        {
+            var key = KeyObject.Parse(await _world.Store.ReadAllAsync(info.Key, KeyObject.Size, World.Token));
+            var other = key.Sealed.ToArray();
+            other[^1] ^= 1;
+            await ReplaceAsync(info.Key, (key with { Sealed = other }).ToBytes());
+        }
+        await HurtAsync();
+        var finding = Assert.Single((await ScrubAsync()).Findings);
+        Assert.Equal((0UL, 20UL), (finding.RecordsLost, finding.RecordsDoubtful));
     }
 
     /// <summary>A lost catalog or index forgets neither the damage nor the way to its end.</summary>

@@ -66,17 +66,18 @@ internal static class TrashStage
     {
         var key = ObjectKeys.Pack(pack.Hash);
         var entries = Array.Empty<PackEntry>();
-        var isDamaged = false;
+        var isNeeded = false;
         if (await run.Store.FindAsync(key, cancellationToken) is { } info)
         {
             try
             {
                 entries = (await PackReader.ReadFooterAsync(run.Store, info, cancellationToken)).Entries.ToArray();
             }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
+            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported || StoreHealth.IsUnreadable(fault))
             {
-                // It cannot tell what lay in it: every row is asked.
-                isDamaged = true;
+                await run.Store.RequireReadableAsync(cancellationToken);
+                // It cannot tell what lay in it: every row is asked, while others go on. No row comes to name a pack in the trash.
+                isNeeded = (await run.Index.ReadAsync(connection => PackRecords.Scan(connection, pack.Number), cancellationToken)).Count > 0;
             }
         }
         if (run.IsDryRun)
@@ -92,7 +93,7 @@ internal static class TrashStage
                 {
                     return false;
                 }
-                if (isDamaged && PackRecords.Scan(connection, pack.Number).Count > 0)
+                if (isNeeded)
                 {
                     throw FaultException.Corrupt($"The pack {key} is in the trash, but the index needs records of it. Nothing is deleted: rebuild the index.");
                 }

@@ -121,10 +121,36 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
                 await index.WriteAsync(connection => PointTable.RemovePending(connection, pending.Point), cancellationToken);
                 continue;
             }
-            var manifest = Manifest.Parse(stored);
-            await CheckAsync(manifest, inspector: null, cancellationToken);
-            await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, cancellationToken);
+            await SettleAsync(pending, Manifest.Parse(stored), cancellationToken);
         }
+    }
+
+    /// <summary>The commit took place. What was damaged since then is counted, and does not keep the point from being one.</summary>
+    private async ValueTask SettleAsync(PendingCommit pending, Manifest manifest, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await CheckAsync(manifest, inspector: null, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason is FaultReason.Incomplete or FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported)
+        {
+            var isCounted = pending.ManifestHash == manifest.Hash;
+            await index.WriteAsync(
+                connection =>
+                {
+                    PointTable.Put(connection, manifest, isComplete: isCounted, forgottenMs: 0);
+                    PointTable.SetState(connection, manifest.Head.Point, isCounted ? PointState.Damaged : PointState.Uncounted);
+                },
+                cancellationToken);
+            return;
+        }
+        catch (FaultException fault) when (StoreHealth.IsUnreadable(fault))
+        {
+            // It stays pending, and counted, until it can be read.
+            await store.RequireReadableAsync(cancellationToken);
+            return;
+        }
+        await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, cancellationToken);
     }
 
     /// <summary>An earlier attempt's manifest may lie in the store already, and then it is the point's.</summary>

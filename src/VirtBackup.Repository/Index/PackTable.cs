@@ -127,9 +127,33 @@ internal static class PackTable
         return found ? Read(statement) : null;
     }
 
+    /// <summary>The pack was read whole and found sound.</summary>
+    public static void SetProven(ISqlConnection connection, long number, long nowMs)
+    {
+        using var statement = connection.Prepare("UPDATE pack SET checked_ms = ?2, unreadable_ms = 0 WHERE number = ?1");
+        statement.Bind(1, number).Bind(2, nowMs).Execute();
+    }
+
+    /// <summary>The pack could not be read now; since when it cannot, Unix milliseconds.</summary>
+    public static long NoteUnreadable(ISqlConnection connection, long number, long nowMs)
+    {
+        using var statement = connection.Prepare(
+            "UPDATE pack SET unreadable_ms = CASE WHEN unreadable_ms BETWEEN 1 AND ?2 THEN unreadable_ms ELSE ?2 END WHERE number = ?1 RETURNING unreadable_ms");
+        return statement.Bind(1, number).Bind(2, nowMs).Step() ? statement.GetInt64(0) : nowMs;
+    }
+
+    /// <summary>The smallest live packs of one kind that hold something alive, but for one.</summary>
+    public static List<PackRow> ListSmallest(ISqlConnection connection, RecordKind kind, long except, int countMax)
+    {
+        using var statement = connection.Prepare(
+            $"SELECT {Columns} FROM pack WHERE state = 0 AND kind = ?1 AND number <> ?2 AND dead_records < records ORDER BY bytes LIMIT ?3");
+        return ReadAll(statement.Bind(1, (long)kind).Bind(2, except).Bind(3, countMax));
+    }
+
+    /// <summary>When the pack is read next follows from it.</summary>
     /// <param name="connection">Of a write.</param>
     /// <param name="number">Of a pack; nothing happens when it is gone.</param>
-    /// <param name="nowMs">When it was read, Unix milliseconds.</param>
+    /// <param name="nowMs">When it was handled, Unix milliseconds; 0: it is the next to be read.</param>
     public static void SetChecked(ISqlConnection connection, long number, long nowMs)
     {
         using var statement = connection.Prepare("UPDATE pack SET checked_ms = ?2 WHERE number = ?1");

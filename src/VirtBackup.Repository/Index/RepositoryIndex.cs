@@ -17,7 +17,8 @@ public static class RepositoryIndex
     /// <c>condemned_ms</c>: when the collector first found it without reference; 0: not. A row whose <c>pack</c> is 0 is in
     /// quarantine: no sound copy is known, <c>position</c> is the number of the pack that held the last one. A negative
     /// <c>pack</c> is the number of one that is damaged nobody knows where: the record can be read, and nothing new relies on
-    /// it. <c>checked_ms</c>: when the whole pack was last read and found sound, or handled; 0: never. <c>state</c> of a
+    /// it. <c>checked_ms</c>: when the whole pack was last read and found sound, or handled; 0: never. <c>unreadable_ms</c>: since when
+    /// it cannot be read; 0: it can, as far as is known. <c>state</c> of a
     /// point: see <see cref="PointState"/>. <c>forgotten_ms</c>: 0 for a point that is visible. A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
     /// a stream and its chunks are those of <c>scope</c>.
     /// </summary>
@@ -187,6 +188,7 @@ public static class RepositoryIndex
         // Version 4: proofs of packs, and what was found damaged.
         """
         ALTER TABLE pack ADD COLUMN checked_ms INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE pack ADD COLUMN unreadable_ms INTEGER NOT NULL DEFAULT 0;
         CREATE INDEX pack_by_proof ON pack(checked_ms, number) WHERE state = 0;
         CREATE INDEX object_without_location ON object(pack, position) WHERE pack <= 0;
         CREATE TABLE damage(

@@ -38,11 +38,17 @@ internal static class UnlocatedTable
         statement.Bind(1, pack).Execute();
     }
 
-    /// <summary>Puts what is in doubt in a pack into quarantine; false: nothing is.</summary>
+    /// <summary>Puts what is in doubt in a pack, and has no other copy, into quarantine; false: nothing is in doubt.</summary>
     public static bool TryGiveUp(ISqlConnection connection, long pack)
     {
+        using var drop = connection.Prepare(
+            """
+            DELETE FROM object WHERE pack <= 0 AND pack = -?1 AND EXISTS (
+                SELECT 1 FROM object other WHERE other.id = object.id AND other.kind = object.kind AND other.scope = object.scope AND other.pack <> object.pack)
+            """);
+        var dropped = drop.Bind(1, pack).Execute();
         using var statement = connection.Prepare("UPDATE object SET pack = 0, position = ?1 WHERE pack <= 0 AND pack = -?1");
-        return statement.Bind(1, pack).Execute() > 0;
+        return statement.Bind(1, pack).Execute() + dropped > 0;
     }
 
     /// <summary>Records without a sound location, behind <paramref name="after"/>, in its order.</summary>

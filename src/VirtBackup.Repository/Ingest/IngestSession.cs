@@ -88,9 +88,9 @@ public sealed class IngestSession : IAsyncDisposable
         {
             stored = await pack.PublishAsync(cancellationToken);
         }
-        catch (FaultException fault) when (fault.Reason == FaultReason.Corrupt && pack.Blocker is { } hash)
+        catch (FaultException fault) when (fault.Reason == FaultReason.Corrupt && pack.Blocker is { } blocker)
         {
-            await RemoveBlockerAsync(hash, cancellationToken);
+            await RemoveBlockerAsync(blocker, cancellationToken);
             throw;
         }
         if (pack.WasThere)
@@ -117,12 +117,18 @@ public sealed class IngestSession : IAsyncDisposable
 
     /// <summary>A damaged pack that no row names makes room for the sound one; any other is the next that the scrub reads.</summary>
     /// <exception cref="FaultException"><see cref="FaultReason.Unavailable"/>: it is gone, the records can be sent again.</exception>
-    private async ValueTask RemoveBlockerAsync(Id32 pack, CancellationToken cancellationToken)
+    private async ValueTask RemoveBlockerAsync(StoredPack pack, CancellationToken cancellationToken)
     {
+        var key = ObjectKeys.Pack(pack.Hash);
         using var closed = await _gate.CloseAsync(cancellationToken);
-        if (await _indexer.TryForgetAsync(pack, cancellationToken))
+        // Another lane, or a repair, may have put the sound pack there since it was looked at, and rely on it.
+        if (await _store.FindAsync(key, cancellationToken) is null || await PackReader.HashAsync(_store, key, pack.Bytes, cancellationToken) == pack.Hash)
         {
-            await _store.DeleteAsync(ObjectKeys.Pack(pack), cancellationToken);
+            throw new FaultException(FaultReason.Unavailable, "A damaged copy of the pack was in the way and is not any more: send its records again.");
+        }
+        if (await _indexer.TryForgetAsync(pack.Hash, cancellationToken))
+        {
+            await _store.DeleteAsync(key, cancellationToken);
             throw new FaultException(FaultReason.Unavailable, "A damaged copy of the pack was in the way and has been removed: send its records again.");
         }
     }

@@ -24,6 +24,7 @@ internal sealed class StagedPack : IAsyncDisposable
     private readonly HashSet<(Id32, Id16)> _names = [];
     private byte[]? _gathered = ArrayPool<byte>.Shared.Rent(WriteBytes);
     private int _fill;
+    private StoredPack? _finished;
 
     private StagedPack(IObjectStore store, IObjectWriter writer, RecordKind kind)
     {
@@ -41,7 +42,7 @@ internal sealed class StagedPack : IAsyncDisposable
     public bool WasThere { get; private set; }
 
     /// <summary>After publishing failed: the pack whose damaged object has this one's name.</summary>
-    public Id32? Blocker { get; private set; }
+    public StoredPack? Blocker { get; private set; }
 
     /// <summary>Whole records so far.</summary>
     public int Count => _entries.Count;
@@ -76,16 +77,27 @@ internal sealed class StagedPack : IAsyncDisposable
         Check.That(_names.Add((header.Id, header.Scope)));
     }
 
-    /// <summary>Adds the footer and gives the pack its name; durable when it returns.</summary>
-    public async ValueTask<StoredPack> PublishAsync(CancellationToken cancellationToken)
+    /// <summary>Adds the footer: all bytes are written, and only the name is missing. Nothing may be appended any more.</summary>
+    public async ValueTask FinishAsync(CancellationToken cancellationToken)
     {
+        if (_finished is not null)
+        {
+            return;
+        }
         var entries = _entries.ToArray();
         await WriteGatheredAsync(cancellationToken);
         var suffix = PackFooter.Build(Kind, entries, RecordBytes);
         _hash.AppendData(suffix);
         await _writer.WriteAsync(suffix, cancellationToken);
-        var pack = new StoredPack(ReadHash(_hash), Kind, RecordBytes + suffix.Length, entries);
-        Check.That(pack.Bytes == _writer.Length && pack.Bytes <= Limits.PackBytesMax);
+        _finished = new StoredPack(ReadHash(_hash), Kind, RecordBytes + suffix.Length, entries);
+        Check.That(_finished.Bytes == _writer.Length && _finished.Bytes <= Limits.PackBytesMax);
+    }
+
+    /// <summary>Finishes the pack and gives it its name; durable when it returns.</summary>
+    public async ValueTask<StoredPack> PublishAsync(CancellationToken cancellationToken)
+    {
+        await FinishAsync(cancellationToken);
+        var pack = _finished!;
         if (!await _writer.PublishAsync(ObjectKeys.Pack(pack.Hash), cancellationToken))
         {
             await RequireSameAsync(pack, cancellationToken);
@@ -134,7 +146,7 @@ internal sealed class StagedPack : IAsyncDisposable
         }
         if (hash != pack.Hash)
         {
-            Blocker = pack.Hash;
+            Blocker = pack;
             throw FaultException.Corrupt(
                 $"The object {ObjectKeys.Pack(pack.Hash)} is damaged and stands in the way of its own repair: run 'virtbackup repository scrub', then the backup again.");
         }

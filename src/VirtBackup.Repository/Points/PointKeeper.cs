@@ -48,6 +48,13 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         {
             throw FaultException.Corrupt($"The object {trashed} holds another recovery point than its name says.");
         }
+        if (await index.ReadAsync(connection => PointTable.FindForgotten(connection, point), cancellationToken) is { Info: { IsComplete: false } row } && row.ManifestHash == manifest.Hash)
+        {
+            // What is left of a damaged point must not be purged because some of it is lost.
+            await MoveAsync(trashed, key, cancellationToken);
+            await index.WriteAsync(connection => PointTable.SetForgotten(connection, point, 0), CancellationToken.None);
+            return;
+        }
         await committer.CheckAsync(manifest, inspector: null, cancellationToken);
         await MoveAsync(trashed, key, cancellationToken);
         await committer.AdoptAsync(manifest, isComplete: true, forgottenMs: 0, CancellationToken.None);
@@ -101,9 +108,10 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
                     whole.Add(info.Point);
                 }
             }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Incomplete or FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported or FaultReason.NotFound)
+            catch (FaultException fault) when (fault.Reason is FaultReason.Incomplete or FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported or FaultReason.NotFound
+                or FaultReason.Unavailable or FaultReason.Denied)
             {
-                // Still not whole.
+                // Still not whole, or not to be told now: the others are.
             }
         }
         return whole;

@@ -2,6 +2,7 @@ using System.Buffers;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
+using VirtBackup.Format.Maps;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Reading;
@@ -71,6 +72,12 @@ internal sealed class AncestorTrace(IObjectStore store, IDatabase index)
                 {
                     IsWhole = false;
                 }
+                catch (FaultException fault) when (StoreHealth.IsUnreadable(fault))
+                {
+                    // One bad place of the device must not keep damage elsewhere in use.
+                    await store.RequireReadableAsync(cancellationToken);
+                    IsWhole = false;
+                }
             }
         }
     }
@@ -111,6 +118,7 @@ internal sealed class AncestorTrace(IObjectStore store, IDatabase index)
         NodeChildren children;
         try
         {
+            NodeId.Require(node.Span, id);
             children = NodeChildren.Of(node);
         }
         catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Unsupported or FaultReason.Corrupt)

@@ -23,8 +23,8 @@ internal sealed class IncompleteWalk(IObjectStore store, IDatabase index)
     /// <summary>Told of every leaf that is not complete.</summary>
     public required Func<WalkPlace, MapLeaf, CancellationToken, ValueTask> Leaf { get; init; }
 
-    /// <summary>Told of every node that cannot be read, and how many bytes it covers.</summary>
-    public Func<WalkPlace, Id32, long, CancellationToken, ValueTask> Unreadable { get; init; } = static (_, _, _, _) => ValueTask.CompletedTask;
+    /// <summary>Told of every node that is lost, and how many bytes it covers; true: it only cannot be read now.</summary>
+    public Func<WalkPlace, Id32, long, bool, CancellationToken, ValueTask> Unreadable { get; init; } = static (_, _, _, _, _) => ValueTask.CompletedTask;
 
     /// <summary>Walks one point; one whose manifest cannot be read is left out.</summary>
     /// <returns>False: its manifest cannot be read.</returns>
@@ -36,8 +36,9 @@ internal sealed class IncompleteWalk(IObjectStore store, IDatabase index)
             var key = isForgotten ? PointKeeper.TrashKey(point.Vm, point.Point) : ObjectKeys.Manifest(point.Vm, point.Point);
             head = Manifest.Parse(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken)).Head;
         }
-        catch (FaultException fault) when (IsDamage(fault))
+        catch (FaultException fault) when (IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
+            await store.RequireReadableAsync(cancellationToken);
             return false;
         }
         var scope = await index.ReadAsync(connection => ObjectTable.FindScope(connection, head.Scope), cancellationToken) ?? -1;
@@ -60,20 +61,34 @@ internal sealed class IncompleteWalk(IObjectStore store, IDatabase index)
         {
             return;
         }
-        MapInner inner;
+        MapInner inner = default;
+        MapLeaf leaf = default;
         try
         {
             var node = await _nodes.ReadAsync(id, cancellationToken);
             if (place.Level == 0)
             {
-                await Leaf(at, MapLeaf.Parse(node, place), cancellationToken);
-                return;
+                leaf = MapLeaf.Parse(node, place);
             }
-            inner = MapInner.Parse(node, place);
+            else
+            {
+                inner = MapInner.Parse(node, place);
+            }
         }
         catch (FaultException fault) when (IsDamage(fault))
         {
-            await Unreadable(at, id, place.Length, cancellationToken);
+            await Unreadable(at, id, place.Length, false, cancellationToken);
+            return;
+        }
+        catch (FaultException fault) when (StoreHealth.IsUnreadable(fault))
+        {
+            await store.RequireReadableAsync(cancellationToken);
+            await Unreadable(at, id, place.Length, true, cancellationToken);
+            return;
+        }
+        if (place.Level == 0)
+        {
+            await Leaf(at, leaf, cancellationToken);
             return;
         }
         for (var i = 0; i < inner.Count; i++)

@@ -3,6 +3,7 @@ using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
 using VirtBackup.Format.Maps;
+using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
 
@@ -11,11 +12,14 @@ namespace VirtBackup.Repository.Scrubbing;
 /// <summary>What is left of a damaged pack.</summary>
 internal sealed class PackAutopsy
 {
-    /// <summary>Records that are proven sound without keys: map nodes.</summary>
-    public List<IndexedRecord> Sound { get; } = [];
+    /// <summary>Records that are proven sound: map nodes at first, which need no keys.</summary>
+    public List<ProvenRecord> Sound { get; } = [];
 
     /// <summary>Records whose header is sound, and whose payload only keys can prove.</summary>
     public List<IndexedRecord> Doubtful { get; } = [];
+
+    /// <summary>Records that the device does not give out; they may be sound, and stay in doubt.</summary>
+    public List<IndexedRecord> Unreadable { get; } = [];
 
     public List<IndexedRecord> Lost { get; } = [];
 
@@ -26,29 +30,46 @@ internal sealed class PackAutopsy
     public List<byte[]> Nodes { get; } = [];
 
     /// <summary>Looks at every record that a row of the index finds in the pack.</summary>
-    public static async ValueTask<PackAutopsy> ExamineAsync(IObjectStore store, IDatabase index, PackRow pack, CancellationToken cancellationToken)
+    /// <param name="store">Where the pack is.</param>
+    /// <param name="index">What it should hold.</param>
+    /// <param name="pack">The pack.</param>
+    /// <param name="entries">From <see cref="ListEntriesAsync"/>, a moment ago.</param>
+    /// <param name="mayBeUnreadable">Records that cannot be read are told, rather than the first of them thrown.</param>
+    /// <param name="cancellationToken">Stops between records.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.Unavailable"/>: the store is gone, or, unless told, a record cannot be read or comes differently each time.
+    /// </exception>
+    public static async ValueTask<PackAutopsy> ExamineAsync(
+        IObjectStore store, IDatabase index, PackRow pack, PackEntry[] entries, bool mayBeUnreadable, CancellationToken cancellationToken)
     {
         var autopsy = new PackAutopsy();
-        var key = ObjectKeys.Pack(pack.Hash);
-        var records = await ListAsync(store, index, pack, cancellationToken);
-        autopsy.IsMissing = await store.FindAsync(key, cancellationToken) is null;
+        // A device that is not mounted any more lacks everything.
+        await store.RequireReadableAsync(cancellationToken);
+        var records = await ListAsync(index, pack, entries, cancellationToken);
+        autopsy.IsMissing = await store.FindAsync(ObjectKeys.Pack(pack.Hash), cancellationToken) is null;
         if (autopsy.IsMissing)
         {
             autopsy.Lost.AddRange(records);
             return autopsy;
         }
+        var reader = new PackRecordReader(store, pack);
         foreach (var record in records.OrderBy(static record => record.Position))
         {
             var buffer = ArrayPool<byte>.Shared.Rent(record.Header.RecordLength);
             try
             {
                 var bytes = buffer.AsMemory(0, record.Header.RecordLength);
-                await store.ReadExactlyAsync(key, record.Position, bytes, cancellationToken);
-                autopsy.Judge(record, bytes.Span);
+                var isRead = await reader.TryReadAsync(record, bytes, cancellationToken);
+                if (!isRead || !autopsy.TryAccept(record, bytes.Span))
+                {
+                    await reader.RequireSameAsync(record, isRead ? PackRecordReader.HashOf(bytes.Span) : null, bytes, cancellationToken);
+                    autopsy.Lost.Add(record);
+                }
             }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Corrupt or FaultReason.NotFound)
+            catch (FaultException fault) when (mayBeUnreadable && StoreHealth.IsUnreadable(fault))
             {
-                autopsy.Lost.Add(record);
+                await store.RequireReadableAsync(cancellationToken);
+                autopsy.Unreadable.Add(record);
             }
             finally
             {
@@ -58,42 +79,49 @@ internal sealed class PackAutopsy
         return autopsy;
     }
 
-    private static async ValueTask<List<IndexedRecord>> ListAsync(IObjectStore store, IDatabase index, PackRow pack, CancellationToken cancellationToken)
+    /// <summary>What the pack should hold: by its own table of contents, or by a look at every row of the index.</summary>
+    public static async ValueTask<PackEntry[]> ListEntriesAsync(IObjectStore store, IDatabase index, PackRow pack, CancellationToken cancellationToken)
     {
         try
         {
             var footer = await PackReader.ReadFooterAsync(store, new ObjectInfo(ObjectKeys.Pack(pack.Hash), pack.Bytes), cancellationToken);
-            var found = await index.ReadAsync(connection => PackRecords.Find(connection, pack.Number, footer.Entries), cancellationToken);
-            if (found.Count == pack.Records - pack.DeadRecords)
-            {
-                return found;
-            }
+            return footer.Entries.ToArray();
         }
-        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault))
+        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
-            // The index knows what lay in it.
+            await store.RequireReadableAsync(cancellationToken);
+            var records = await index.ReadAsync(connection => PackRecords.Scan(connection, pack.Number), cancellationToken);
+            return [.. records.Select(static record => new PackEntry(record.Header, checked((uint)record.Position)))];
         }
-        return await index.ReadAsync(connection => PackRecords.Scan(connection, pack.Number), cancellationToken);
     }
 
-    private void Judge(IndexedRecord record, ReadOnlySpan<byte> bytes)
+    private static ValueTask<List<IndexedRecord>> ListAsync(IDatabase index, PackRow pack, PackEntry[] entries, CancellationToken cancellationToken) =>
+        index.ReadAsync(
+            connection =>
+            {
+                var found = PackRecords.Find(connection, pack.Number, entries);
+                return found.Count == pack.Records - pack.DeadRecords ? found : PackRecords.Scan(connection, pack.Number);
+            },
+            cancellationToken);
+
+    /// <summary>False: these bytes are not the record.</summary>
+    private bool TryAccept(IndexedRecord record, ReadOnlySpan<byte> bytes)
     {
         if (!RecordHeader.TryParse(bytes, out var header) || header != record.Header)
         {
-            Lost.Add(record);
+            return false;
         }
-        else if (header.Kind == RecordKind.Data)
+        if (header.Kind == RecordKind.Data)
         {
             Doubtful.Add(record);
+            return true;
         }
-        else if (NodeId.Compute(bytes[RecordHeader.Size..]) == header.Id)
+        if (NodeId.Compute(bytes[RecordHeader.Size..]) != header.Id)
         {
-            Sound.Add(record);
-            Nodes.Add(bytes.ToArray());
+            return false;
         }
-        else
-        {
-            Lost.Add(record);
-        }
+        Sound.Add(new ProvenRecord(record, PackRecordReader.HashOf(bytes)));
+        Nodes.Add(bytes.ToArray());
+        return true;
     }
 }

@@ -2,12 +2,10 @@ using System.Buffers;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
-using VirtBackup.Format.Maps;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Ingest;
-using VirtBackup.Repository.Verification;
 
 namespace VirtBackup.Repository.Scrubbing;
 
@@ -22,58 +20,98 @@ internal readonly record struct RepairOutcome(long Lost, long Doubtful, long Sav
 /// Takes a damaged pack out of use. What is proven sound is copied byte for byte into a new pack; what is not, and has no
 /// other copy, goes into quarantine: its row and its counts stay, it answers no probe, and all nodes above it are complete
 /// no longer. The order: marks go, the new pack is durable, then one transaction moves the rows. A crash before it leaves
-/// marks to be made again, and the damage to be found again.
+/// marks to be made again, and the damage to be found again. Where there is no room for a new pack, sound records stay.
 /// </summary>
 /// <remarks>Its caller lets no collection run, and no point change: commits wait.</remarks>
-internal sealed class PackRepair(IObjectStore store, IDatabase index, long generation, TimeProvider clock, IChunkOpener? opener)
+/// <param name="deleting">Between deleting and relying.</param>
+/// <param name="generation">Of the owner.</param>
+/// <param name="opener">Null: no chunk can be proven.</param>
+internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate deleting, long generation, TimeProvider clock, IChunkOpener? opener)
 {
     private const int MarksPerTransaction = 4096;
 
-    public async ValueTask<RepairOutcome> RunAsync(PackRow pack, string problem, CancellationToken cancellationToken)
+    /// <param name="pack">A pack that was found damaged or unreadable.</param>
+    /// <param name="entries">What it should hold, from <see cref="PackAutopsy.ListEntriesAsync"/>.</param>
+    /// <param name="problem">What is wrong with it, for people.</param>
+    /// <param name="isUnreadable">It could not be read for long: what still cannot be is put in doubt.</param>
+    /// <param name="cancellationToken">Stops before anything moves.</param>
+    public async ValueTask<RepairOutcome> RunAsync(PackRow pack, PackEntry[] entries, string problem, bool isUnreadable, CancellationToken cancellationToken)
     {
-        var autopsy = await PackAutopsy.ExamineAsync(store, index, pack, cancellationToken);
-        // The only record of a pack is in quarantine for a moment, sound or not.
-        var damaged = autopsy.Lost.Concat(autopsy.Doubtful).Concat(pack.Records == 1 ? autopsy.Sound : []).ToList();
+        var autopsy = await PackAutopsy.ExamineAsync(store, index, pack, entries, isUnreadable, cancellationToken);
+        var damaged = autopsy.Lost.Concat(autopsy.Doubtful).Concat(autopsy.Unreadable).ToList();
         var trace = new AncestorTrace(store, index);
         var above = await trace.FindAsync(IdsOf(damaged, RecordKind.Data), IdsOf(damaged, RecordKind.Map), pack.Number, autopsy.Nodes, cancellationToken);
         await RemoveMarksAsync(trace.IsWhole ? above : null, cancellationToken);
         if (opener is not null)
         {
-            await OpenAsync(pack, autopsy, cancellationToken);
+            await new ChunkTrial(store, index, pack, opener).RunAsync(autopsy, cancellationToken);
             // What nothing refers to cannot be opened, and nobody misses it.
-            autopsy.Lost.AddRange(autopsy.Doubtful.Where(static record => record.Count == 0));
-            autopsy.Doubtful.RemoveAll(static record => record.Count == 0);
+            Lose(autopsy, static record => record.Count == 0);
         }
         var covered = await FindCoveredAsync(autopsy.Doubtful, pack.Number, cancellationToken);
-        autopsy.Lost.AddRange(autopsy.Doubtful.Where(record => covered.Contains((record.Header.Id, record.Header.Scope))));
-        autopsy.Doubtful.RemoveAll(record => covered.Contains((record.Header.Id, record.Header.Scope)));
-        await using var target = autopsy.Sound.Count > 0 && autopsy.Doubtful.Count == 0 ? await StagedPack.CreateAsync(store, pack.Kind, cancellationToken) : null;
-        var roots = trace.IsWhole ? above : null;
-        if (target is not null && pack.Records == 1)
+        Lose(autopsy, record => covered.Contains((record.Header.Id, record.Header.Scope)));
+        var repair = new Repair(pack, problem, autopsy, trace.IsWhole ? above : null);
+        try
         {
-            return await ReplaceAsync(pack, problem, autopsy, target, roots, cancellationToken);
+            if (autopsy.Sound.Count > 0 && autopsy.Doubtful.Count + autopsy.Unreadable.Count == 0)
+            {
+                return await SaveAsync(repair, cancellationToken);
+            }
         }
-        var copied = target is null ? ((StoredPack, List<RecordMove>)?)null : await CopyAsync(pack, autopsy.Sound, target, cancellationToken);
-        return await index.WriteAsync(connection => Apply(connection, pack, problem, autopsy, copied, roots), CancellationToken.None);
+        catch (FaultException fault) when (fault.Reason is FaultReason.DeviceFull or FaultReason.Denied)
+        {
+            // To take out of use what is lost needs no room. What is sound stays where it is.
+        }
+        return await index.WriteAsync(connection => Apply(connection, repair, copied: null), CancellationToken.None);
+    }
+
+    private static void Lose(PackAutopsy autopsy, Predicate<IndexedRecord> which)
+    {
+        autopsy.Lost.AddRange(autopsy.Doubtful.FindAll(which));
+        autopsy.Doubtful.RemoveAll(which);
+    }
+
+    /// <summary>Copies what is sound, all of which is known, and takes the rest out of use.</summary>
+    private async ValueTask<RepairOutcome> SaveAsync(Repair repair, CancellationToken cancellationToken)
+    {
+        var (pack, sound) = (repair.Pack, repair.Autopsy.Sound);
+        await using var target = await StagedPack.CreateAsync(store, pack.Kind, cancellationToken);
+        var moves = await AppendAsync(pack, sound, target, cancellationToken);
+        if (pack.Records > 1)
+        {
+            var stored = await target.PublishAsync(cancellationToken);
+            return await index.WriteAsync(connection => Apply(connection, repair, new Copied(stored, moves, pack.CreatedMs)), CancellationToken.None);
+        }
+        if (await new PackCompanion(store, index).FindAsync(pack, sound[0].Record.Header, cancellationToken) is not { } companion)
+        {
+            return await ReplaceAsync(repair, target, cancellationToken);
+        }
+        await target.AppendAsync(companion.Bytes, cancellationToken);
+        target.Complete(companion.Header);
+        var both = new Copied(await target.PublishAsync(cancellationToken), Moves: null, Math.Max(pack.CreatedMs, companion.CreatedMs));
+        return await index.WriteAsync(connection => Apply(connection, repair, both), CancellationToken.None);
     }
 
     /// <summary>
-    /// The one record of the pack is sound, so that the sound pack has the damaged one's name, and cannot be there beside it.
+    /// The one record of the pack is sound, and there is no other to lie beside it: the sound pack has the damaged one's name,
+    /// and cannot be there beside it. All its bytes are written before the damaged ones go. The index is right about both.
     /// </summary>
-    private async ValueTask<RepairOutcome> ReplaceAsync(
-        PackRow pack, string problem, PackAutopsy autopsy, StagedPack target, IReadOnlySet<Id32>? above, CancellationToken cancellationToken)
+    private async ValueTask<RepairOutcome> ReplaceAsync(Repair repair, StagedPack target, CancellationToken cancellationToken)
     {
-        await AppendAsync(pack, autopsy.Sound, target, cancellationToken);
-        autopsy.Lost.AddRange(autopsy.Sound);
-        await index.WriteAsync(connection => Apply(connection, pack, problem, autopsy, copied: null, above), CancellationToken.None);
+        var pack = repair.Pack;
+        await target.FinishAsync(cancellationToken);
+        // Nobody may be told of the record, or find its name taken or free, until it is there again.
+        using var closed = await deleting.CloseAsync(cancellationToken);
         await store.DeleteAsync(ObjectKeys.Pack(pack.Hash), CancellationToken.None);
-        var stored = await target.PublishAsync(CancellationToken.None);
+        Check.That((await target.PublishAsync(CancellationToken.None)).Hash == pack.Hash);
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         await index.WriteAsync(
             connection =>
             {
-                ObjectTable.AddPack(connection, stored, generation, pack.CreatedMs);
-                DamageTable.Settle(connection, now);
+                UnlocatedTable.ClearDoubt(connection, pack.Number);
+                PackTable.SetProven(connection, pack.Number, now);
+                PointTable.MarkDamaged(connection, repair.Above);
+                DamageTable.Put(connection, new DamageRow(pack.Number, pack.Hash, repair.Problem, 0, now, Math.Max(1, now)));
             },
             CancellationToken.None);
         return new RepairOutcome(0, 0, 1, 0);
@@ -116,7 +154,7 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
                     covered.UnionWith(other.Select(static row => row.Name));
                 }
             }
-            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || fault.Reason == FaultReason.Unavailable)
+            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
             {
                 // Then it covers nothing.
             }
@@ -139,93 +177,20 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
         }
     }
 
-    /// <summary>
-    /// Opens every doubtful record that a point names, and sorts it by what comes out. What is left could not be tried: no
-    /// point names it, a map node above it cannot be read, or its key object is damaged.
-    /// </summary>
-    private async ValueTask OpenAsync(PackRow pack, PackAutopsy autopsy, CancellationToken cancellationToken)
-    {
-        var doubtful = autopsy.Doubtful.ToDictionary(static record => (record.Header.Id, record.Header.Scope));
-        // A damaged key object must not make a sound chunk a damaged one.
-        var keys = new KeyObjectVerifier(store, new DamageLog());
-        var walk = new IncompleteWalk(store, index)
-        {
-            Leaf = async (at, leaf, token) =>
-            {
-                for (var i = 0; i < leaf.Count && doubtful.Count > 0; i++)
-                {
-                    var name = (leaf.IdAt(i), at.Head.Scope);
-                    if (!doubtful.TryGetValue(name, out var record) || record.Header.RawLength != leaf.LengthAt(i))
-                    {
-                        continue;
-                    }
-                    if (await keys.FindDamageAsync(at.Head.Repository, at.Head.Vm, leaf[i].EpochId, token) is null)
-                    {
-                        await TryAsync(at.Head.Vm, leaf[i], record, name, token);
-                    }
-                }
-            },
-        };
-        var (visible, forgotten) = await index.ReadAsync(connection => (PointTable.List(connection, null), PointTable.ListForgotten(connection)), cancellationToken);
-        foreach (var (point, isForgotten) in visible.Select(static point => (point, false)).Concat(forgotten.Select(static row => (row.Info, true))))
-        {
-            if (doubtful.Count > 0)
-            {
-                await walk.WalkAsync(point, isForgotten, cancellationToken);
-            }
-        }
-        autopsy.Doubtful.RemoveAll(record => !doubtful.ContainsKey((record.Header.Id, record.Header.Scope)));
-
-        async ValueTask TryAsync(Id16 vm, MapEntry entry, IndexedRecord record, (Id32, Id16) name, CancellationToken token)
-        {
-            var buffer = ArrayPool<byte>.Shared.Rent(record.Header.RecordLength);
-            try
-            {
-                var bytes = buffer.AsMemory(0, record.Header.RecordLength);
-                await store.ReadExactlyAsync(ObjectKeys.Pack(pack.Hash), record.Position, bytes, token);
-                await opener!.OpenAsync(vm, entry, bytes, token);
-                autopsy.Sound.Add(record);
-                doubtful.Remove(name);
-            }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported)
-            {
-                autopsy.Lost.Add(record);
-                doubtful.Remove(name);
-            }
-            catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Denied)
-            {
-                // The key of this machine is missing; another machine may name the chunk, too.
-            }
-            finally
-            {
-                ArrayPool<byte>.Shared.Return(buffer);
-            }
-        }
-    }
-
-    private async ValueTask<(StoredPack Pack, List<RecordMove> Moves)> CopyAsync(
-        PackRow pack, List<IndexedRecord> records, StagedPack target, CancellationToken cancellationToken)
-    {
-        var moves = await AppendAsync(pack, records, target, cancellationToken);
-        return (await target.PublishAsync(cancellationToken), moves);
-    }
-
-    private async ValueTask<List<RecordMove>> AppendAsync(PackRow pack, List<IndexedRecord> records, StagedPack target, CancellationToken cancellationToken)
+    private async ValueTask<List<RecordMove>> AppendAsync(PackRow pack, List<ProvenRecord> records, StagedPack target, CancellationToken cancellationToken)
     {
         var moves = new List<RecordMove>(records.Count);
+        var reader = new PackRecordReader(store, pack);
         // In their order all of them would make a pack of the damaged one's name.
         var isAll = records.Count == pack.Records;
-        foreach (var record in records.OrderBy(record => isAll ? -record.Position : record.Position))
+        foreach (var (record, hash) in records.OrderBy(proven => isAll ? -proven.Record.Position : proven.Record.Position))
         {
             var buffer = ArrayPool<byte>.Shared.Rent(record.Header.RecordLength);
             try
             {
                 var bytes = buffer.AsMemory(0, record.Header.RecordLength);
-                await store.ReadExactlyAsync(ObjectKeys.Pack(pack.Hash), record.Position, bytes, cancellationToken);
-                if (RecordHeader.Parse(bytes.Span) != record.Header)
-                {
-                    throw new FaultException(FaultReason.Unavailable, $"The pack {ObjectKeys.Pack(pack.Hash)} reads differently each time: check its device.");
-                }
+                // What was proven is what is copied.
+                await reader.RequireSameAsync(record, hash, bytes, cancellationToken);
                 var offset = checked((uint)target.RecordBytes);
                 await target.AppendAsync(bytes, cancellationToken);
                 target.Complete(record.Header);
@@ -239,22 +204,28 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
         return moves;
     }
 
-    private RepairOutcome Apply(
-        ISqlConnection connection, PackRow pack, string problem, PackAutopsy autopsy, (StoredPack Pack, List<RecordMove> Moves)? copied, IReadOnlySet<Id32>? above)
+    private RepairOutcome Apply(ISqlConnection connection, Repair repair, Copied? copied)
     {
+        var (pack, autopsy) = (repair.Pack, repair.Autopsy);
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var (lost, doubtful, coveredCount) = (0L, 0L, 0L);
         UnlocatedTable.ClearDoubt(connection, pack.Number);
-        if (copied is { } copy)
+        if (copied?.Moves is { } moves)
         {
-            ObjectTable.MoveInto(connection, copy.Pack, copy.Moves, generation, pack.CreatedMs);
+            ObjectTable.MoveInto(connection, copied.Pack, moves, generation, copied.CreatedMs);
+        }
+        else if (copied is not null)
+        {
+            // The companion keeps its place, too.
+            ObjectTable.AddPack(connection, copied.Pack, generation, copied.CreatedMs);
+            autopsy.Sound.ForEach(proven => UnlocatedTable.Quarantine(connection, proven.Record.Header, pack.Number));
         }
         foreach (var record in autopsy.Lost)
         {
             var isLost = UnlocatedTable.Quarantine(connection, record.Header, pack.Number);
             (lost, coveredCount) = isLost ? (lost + 1, coveredCount) : (lost, coveredCount + 1);
         }
-        foreach (var record in autopsy.Doubtful)
+        foreach (var record in autopsy.Doubtful.Concat(autopsy.Unreadable))
         {
             var isAlone = UnlocatedTable.Doubt(connection, record.Header, pack.Number);
             (doubtful, coveredCount) = isAlone ? (doubtful + 1, coveredCount) : (doubtful, coveredCount + 1);
@@ -267,8 +238,19 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, long gener
         {
             PackTable.SetChecked(connection, pack.Number, now);
         }
-        PointTable.MarkDamaged(connection, above);
-        DamageTable.Put(connection, new DamageRow(pack.Number, pack.Hash, problem, lost + doubtful, now, lost + doubtful == 0 ? Math.Max(1, now) : 0));
-        return new RepairOutcome(lost, doubtful, copied?.Moves.Count ?? 0, coveredCount);
+        PointTable.MarkDamaged(connection, repair.Above);
+        DamageTable.Put(connection, new DamageRow(pack.Number, pack.Hash, repair.Problem, lost + doubtful, now, lost + doubtful == 0 ? Math.Max(1, now) : 0));
+        return new RepairOutcome(lost, doubtful, copied is null ? 0 : autopsy.Sound.Count, coveredCount);
     }
+
+    /// <param name="Pack">The damaged pack.</param>
+    /// <param name="Problem">What is wrong with it.</param>
+    /// <param name="Autopsy">What is left of it.</param>
+    /// <param name="Above">All nodes above what is not sound; null: nobody knows, so all there are.</param>
+    private sealed record Repair(PackRow Pack, string Problem, PackAutopsy Autopsy, IReadOnlySet<Id32>? Above);
+
+    /// <param name="Pack">A new pack, durable.</param>
+    /// <param name="Moves">What moves into it; null: everything in it gets one more location.</param>
+    /// <param name="CreatedMs">The youngest source's.</param>
+    private sealed record Copied(StoredPack Pack, List<RecordMove>? Moves, long CreatedMs);
 }

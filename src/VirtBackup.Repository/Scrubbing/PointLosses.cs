@@ -11,7 +11,7 @@ namespace VirtBackup.Repository.Scrubbing;
 
 /// <summary>What a recovery point lacks now.</summary>
 /// <param name="Range">Which bytes.</param>
-/// <param name="IsDoubtful">They lie in a pack that is damaged somewhere, and may be sound: a restore tells.</param>
+/// <param name="IsDoubtful">They lie in a pack that is damaged somewhere or cannot be read now, and may be sound: a restore tells.</param>
 /// <param name="Pack">The name of the pack that held the last copy; zero: not known.</param>
 public readonly record struct PointLoss(AffectedRange Range, bool IsDoubtful, Id32 Pack)
 {
@@ -34,20 +34,24 @@ internal sealed class PointLosses
 
     public async ValueTask<IReadOnlyList<PointLoss>> FindAsync(RecoveryPointInfo point, bool isForgotten, CancellationToken cancellationToken)
     {
-        await _walk.WalkAsync(point, isForgotten, cancellationToken);
+        if (!await _walk.WalkAsync(point, isForgotten, cancellationToken))
+        {
+            // Without its manifest nobody knows the streams: the point as a whole.
+            return [new PointLoss(new AffectedRange(point.Vm, point.Point, Id16.Empty, new ByteRange(0, point.StreamBytes)), IsDoubtful: false, Id32.Zero)];
+        }
         return _losses;
     }
 
-    private async ValueTask LoseAsync(WalkPlace at, Id32 node, long length, CancellationToken cancellationToken)
+    private async ValueTask LoseAsync(WalkPlace at, Id32 node, long length, bool isUnreadable, CancellationToken cancellationToken)
     {
         var pack = await _index.ReadAsync(
             connection =>
             {
-                using var find = connection.Prepare("SELECT position FROM object WHERE id = ?1 AND kind = 2 AND pack = 0");
-                return find.Bind(1, node).Step() ? DamageTable.FindHash(connection, find.GetInt64(0)) : Id32.Zero;
+                using var find = connection.Prepare("SELECT pack, position FROM object WHERE id = ?1 AND kind = 2 AND pack <= 0");
+                return find.Bind(1, node).Step() ? DamageTable.FindHash(connection, find.GetInt64(0) < 0 ? -find.GetInt64(0) : find.GetInt64(1)) : Id32.Zero;
             },
             cancellationToken);
-        Add(at, length, new Fate(IsDoubtful: false, pack));
+        Add(at, length, new Fate(isUnreadable, pack));
     }
 
     private async ValueTask LookAsync(WalkPlace at, MapLeaf leaf, CancellationToken cancellationToken)

@@ -154,11 +154,8 @@ internal sealed class RecordHealer(
         {
             return NodeId.Compute(record.Span[RecordHeader.Size..]) == header.Id;
         }
-        if (opener is null)
-        {
-            return true;
-        }
-        if (!_named.TryGetValue((header.Id, header.Scope), out var name))
+        // Nothing unproven may take the place of what is lost, or of what may be sound.
+        if (opener is null || !_named.TryGetValue((header.Id, header.Scope), out var name))
         {
             return false;
         }

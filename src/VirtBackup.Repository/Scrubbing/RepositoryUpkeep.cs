@@ -22,6 +22,7 @@ public sealed class RepositoryUpkeep : IDisposable
     private readonly PointKeeper _points;
     private readonly PackIndexer _indexer;
     private readonly Gate _changingPoints;
+    private readonly Gate _deleting;
     private readonly Gate _collecting;
     private readonly SharedGate _marking;
     private readonly Gate _scrubbing = new();
@@ -30,7 +31,8 @@ public sealed class RepositoryUpkeep : IDisposable
     internal RepositoryUpkeep(UpkeepParts parts)
     {
         (_store, _index, _clock, _owner, _head) = (parts.Store, parts.Index, parts.Clock, parts.Owner, parts.Head);
-        (_points, _indexer, _changingPoints, _collecting, _marking, _begin) = (parts.Points, parts.Indexer, parts.ChangingPoints, parts.Collecting, parts.Marking, parts.Begin);
+        (_points, _indexer, _begin) = (parts.Points, parts.Indexer, parts.Begin);
+        (_changingPoints, _deleting, _collecting, _marking) = (parts.ChangingPoints, parts.Deleting, parts.Collecting, parts.Marking);
     }
 
     /// <summary>Told of records that had no sound copy and got one by an upload. Set once, before the first call.</summary>
@@ -53,7 +55,7 @@ public sealed class RepositoryUpkeep : IDisposable
             throw new FaultException(FaultReason.InvalidArgument, "A rate is at least 1 byte per second, and a run reads at least 1 byte.");
         }
         using var scrubbing = await _scrubbing.CloseAsync(cancellationToken);
-        return await new PackScrub(_store, _index, _clock, options, (pack, token) => RepairAsync(pack, options.Opener, token)).RunAsync(cancellationToken);
+        return await new PackScrub(_store, _index, _clock, options, (pack, isUnreadable, token) => RepairAsync(pack, isUnreadable, options.Opener, token)).RunAsync(cancellationToken);
     }
 
     /// <summary>
@@ -67,7 +69,7 @@ public sealed class RepositoryUpkeep : IDisposable
     /// Looks for copies of everything that has no sound one, stores them, and looks which points are whole again.
     /// </summary>
     /// <param name="sources">Asked in this order.</param>
-    /// <param name="opener">Proves chunks before they are stored; without it, whoever reads them does.</param>
+    /// <param name="opener">Proves chunks before they are stored; without it, only map nodes are healed, which need no keys.</param>
     /// <param name="cancellationToken">Stops between records; what was stored stays.</param>
     public async ValueTask<HealReport> HealAsync(IReadOnlyList<IRecordSource> sources, IChunkOpener? opener, CancellationToken cancellationToken)
     {
@@ -136,28 +138,40 @@ public sealed class RepositoryUpkeep : IDisposable
     public void Dispose() => _scrubbing.Dispose();
 
     /// <summary>Looks once more while nothing else deletes or commits, and takes the pack out of use. Null: it is sound, or gone.</summary>
-    private async ValueTask<ScrubFinding?> RepairAsync(PackRow found, IChunkOpener? opener, CancellationToken cancellationToken)
+    private async ValueTask<ScrubFinding?> RepairAsync(PackRow found, bool isUnreadable, IChunkOpener? opener, CancellationToken cancellationToken)
     {
+        // It may take a look at every row of the index: before others wait.
+        var entries = await PackAutopsy.ListEntriesAsync(_store, _index, found, cancellationToken);
         using var collecting = await _collecting.CloseAsync(cancellationToken);
         using var marking = await _marking.CloseAsync(cancellationToken);
         using var changing = await _changingPoints.CloseAsync(cancellationToken);
-        if (await _index.ReadAsync(connection => PackTable.Find(connection, found.Number), cancellationToken) is not { State: PackState.Live } pack)
-        {
-            return null;
-        }
-        var log = new DamageLog();
-        var damage = new PackDamage();
-        await new PackVerifier(_store, _index, log, damage).VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
-        var key = ObjectKeys.Pack(pack.Hash);
-        if (log.Count == 0 || (damage.Packs.Count + damage.Records.Count == 0 && await PackReader.HashAsync(_store, key, pack.Bytes, cancellationToken) == pack.Hash))
+        if (await _index.ReadAsync(connection => PackTable.Find(connection, found.Number), cancellationToken) is not { State: PackState.Live } pack
+            || await FindProblemAsync(pack, isUnreadable, cancellationToken) is not { } problem)
         {
             return null;
         }
         await _owner.RequireAsync(cancellationToken);
-        var problem = log.ToList()[0].Problem;
-        var outcome = await new PackRepair(_store, _index, _owner.Generation, _clock, opener).RunAsync(pack, problem, cancellationToken);
+        var outcome = await new PackRepair(_store, _index, _deleting, _owner.Generation, _clock, opener).RunAsync(pack, entries, problem, isUnreadable, cancellationToken);
         await _points.RecheckAsync(cancellationToken);
-        return new ScrubFinding(key, problem, outcome.Lost, outcome.Doubtful, outcome.Saved, outcome.Covered);
+        return new ScrubFinding(ObjectKeys.Pack(pack.Hash), problem, outcome.Lost, outcome.Doubtful, outcome.Saved, outcome.Covered);
+    }
+
+    /// <summary>What is wrong with the pack now, for people; null: nothing.</summary>
+    private async ValueTask<string?> FindProblemAsync(PackRow pack, bool isUnreadable, CancellationToken cancellationToken)
+    {
+        var log = new DamageLog();
+        var damage = new PackDamage();
+        try
+        {
+            await new PackVerifier(_store, _index, log, damage).VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
+        }
+        catch (FaultException fault) when (isUnreadable && StoreHealth.IsUnreadable(fault))
+        {
+            return $"It cannot be read for a day or longer: {fault.Message}";
+        }
+        var isSound = log.Count == 0
+            || (damage.Packs.Count + damage.Records.Count == 0 && await PackReader.HashAsync(_store, ObjectKeys.Pack(pack.Hash), pack.Bytes, cancellationToken) == pack.Hash);
+        return isSound ? null : log.ToList()[0].Problem;
     }
 }
 
@@ -172,6 +186,7 @@ internal sealed record UpkeepParts
     public required PointKeeper Points { get; init; }
     public required PackIndexer Indexer { get; init; }
     public required Gate ChangingPoints { get; init; }
+    public required Gate Deleting { get; init; }
     public required Gate Collecting { get; init; }
 
     /// <summary>Entered by whoever marks nodes complete beside changes of points.</summary>

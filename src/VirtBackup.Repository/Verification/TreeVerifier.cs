@@ -139,6 +139,11 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
         {
             return log.Add(copy.PackKey, $"The chunk at byte {copy.Location.Position} is damaged: {fault.Message}");
         }
+        catch (FaultException fault) when (fault.Reason == FaultReason.Denied)
+        {
+            // The record may be sound; this point cannot be restored by it.
+            return log.Add(at.ManifestKey, $"Its map names a chunk that does not open: {fault.Message}");
+        }
         finally
         {
             ArrayPool<byte>.Shared.Return(record);

@@ -57,6 +57,42 @@ public sealed class ScrubTests
         static (long, bool) Sum(ScrubReport report) => (report.Packs, report.IsDone);
     }
 
+    /// <summary>More is stored than is read: what is old is read all the same, and so is what is new.</summary>
+    [Fact]
+    public async Task NewPacksDoNotStarveOldOnes()
+    {
+        await using var world = await World.CreateAsync();
+        for (var i = 1; i <= 4; i++)
+        {
+            await world.BackUpAsync(world.NewMachine(i).Point(1, [i]));
+        }
+        await world.ScrubAsync(open: false);
+        var first = Now(world);
+        for (var round = 0; round < 4; round++)
+        {
+            ((SetClock)world.Clock).Pass(TimeSpan.FromHours(1));
+            foreach (var disk in Enumerable.Range(0, 4).Select(i => 100 + (round * 10) + i))
+            {
+                await world.BackUpAsync(world.NewMachine(disk).Point(1, [disk]));
+            }
+            var due = new ScrubOptions { CheckedBeforeMs = first + 1, BytesMax = 15_000 };
+            Assert.False((await world.Repository.Upkeep.ScrubAsync(due, Token)).IsDone);
+        }
+        var after = await world.Repository.Upkeep.ReadProofAsync(first + 1, Token);
+        Assert.True(after.BytesProven > 4 * 4000 && after.Bytes > after.BytesProven);
+        Assert.Equal(0, after.OldestMs);
+        // What was old at the start is not due any more; what is new still is.
+        await world.Index.ReadAsync(
+            connection =>
+            {
+                using var old = connection.Prepare("SELECT count(*) FROM pack WHERE checked_ms BETWEEN 1 AND ?1");
+                Assert.True(old.Bind(1, first).Step());
+                Assert.Equal(0, old.GetInt64(0));
+                return true;
+            },
+            Token);
+    }
+
     [Fact]
     public async Task AProofFromTheFutureIsNone()
     {
