@@ -1,9 +1,10 @@
 using VirtBackup.Proofs.CrashPoints;
 using VirtBackup.Proofs.CrashSimulation;
 using VirtBackup.Proofs.FlipBytes;
+using VirtBackup.Proofs.Heal;
 using VirtBackup.Testing.Proofs;
 
-IProof[] proofs = [new CrashPointsProof(), new FlipBytesProof(), new CrashSimulationProof()];
+IProof[] proofs = [new CrashPointsProof(), new FlipBytesProof(), new CrashSimulationProof(), new HealProof()];
 if (args.Length == 0 || proofs.FirstOrDefault(candidate => candidate.Name == args[0]) is not { } proof)
 {
     Console.Error.WriteLine($"Usage: PROOF {ProofOptions.Usage}; proofs: {string.Join(", ", proofs.Select(candidate => candidate.Name))}");

@@ -18,6 +18,9 @@ internal sealed class RecordHealer(
 {
     private const int RecordsPerPage = 256;
 
+    /// <summary>Fetched bytes that are held until they are durable, beside one record.</summary>
+    private const long BatchBytes = 32 << 20;
+
     private readonly List<(HealedRecord, string)> _healed = [];
     private readonly Dictionary<(Id32 Id, Id16 Scope), (Id16 Vm, MapEntry Entry)> _named = [];
     private long _missing;
@@ -54,18 +57,7 @@ internal sealed class RecordHealer(
             {
                 // Backwards, so that copies of a whole pack do not make one of its name.
                 List<RecordHeader> wanted = [.. group.Reverse().Select(static row => row.Record.Header)];
-                for (var tries = 0; ; tries++)
-                {
-                    try
-                    {
-                        await HealAsync(kind, group.Key.Scope, group.Key.IdGeneration, wanted, cancellationToken);
-                        break;
-                    }
-                    catch (FaultException fault) when (fault.Reason == FaultReason.Unavailable && tries == 0)
-                    {
-                        // A damaged pack was in the way, and is not any more.
-                    }
-                }
+                await HealAsync(kind, group.Key.Scope, group.Key.IdGeneration, wanted, cancellationToken);
             }
         }
     }
@@ -103,21 +95,51 @@ internal sealed class RecordHealer(
     {
         await using var session = begin(scope, idGeneration);
         var lane = session.OpenLane(kind);
-        var sent = new List<(HealedRecord, string)>();
-        var missing = 0L;
+        var batch = new List<(HealedRecord Name, ReadOnlyMemory<byte> Record, string Source)>();
         foreach (var header in wanted)
         {
             if (await FetchAsync(header, cancellationToken) is not { } found)
             {
-                missing++;
+                _missing++;
                 continue;
             }
-            await lane.AppendAsync(found.Record, cancellationToken);
-            sent.Add((new HealedRecord(kind, header.Id, scope), found.Source));
+            batch.Add((new HealedRecord(kind, header.Id, scope), found.Record, found.Source));
+            if (batch.Sum(static fetched => (long)fetched.Record.Length) >= BatchBytes)
+            {
+                await StoreAsync(lane, batch, cancellationToken);
+            }
         }
-        await lane.FlushAsync(cancellationToken);
-        _healed.AddRange(sent);
-        _missing += missing;
+        await StoreAsync(lane, batch, cancellationToken);
+    }
+
+    /// <summary>Makes what was fetched durable, and empties the batch.</summary>
+    private async ValueTask StoreAsync(IngestLane lane, List<(HealedRecord Name, ReadOnlyMemory<byte> Record, string Source)> batch, CancellationToken cancellationToken)
+    {
+        var (start, durable) = (lane.AppendedOffset, lane.AppendedOffset);
+        for (var tries = 0; ; tries++)
+        {
+            try
+            {
+                var end = start;
+                foreach (var fetched in batch)
+                {
+                    end += fetched.Record.Length;
+                    if (end > durable)
+                    {
+                        await lane.AppendAsync(fetched.Record, cancellationToken);
+                    }
+                }
+                await lane.FlushAsync(cancellationToken);
+                break;
+            }
+            catch (FaultException fault) when (fault.Reason == FaultReason.Unavailable && tries == 0)
+            {
+                // A damaged pack was in the way, and is not any more. Nothing is asked for again.
+                durable = await lane.RewindAsync(cancellationToken);
+            }
+        }
+        _healed.AddRange(batch.Select(static fetched => (fetched.Name, fetched.Source)));
+        batch.Clear();
     }
 
     private async ValueTask<(ReadOnlyMemory<byte> Record, string Source)?> FetchAsync(RecordHeader wanted, CancellationToken cancellationToken)

@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Format;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Scrubbing;
@@ -51,6 +52,24 @@ public sealed class HealTests
         Assert.Empty((await world.VerifyAsync(open: true)).Damages);
         await CollectionTests.AssertCountsAsync(world);
         Assert.Equal(0, (await world.Repository.Upkeep.HealAsync(sources, new HashOpener(), Token)).Missing);
+    }
+
+    /// <summary>The healed pack has the name of the damaged one, which is in its way: what was fetched is not fetched again.</summary>
+    [Theory]
+    [InlineData(RecordKind.Data)]
+    [InlineData(RecordKind.Map)]
+    public async Task WhatADamagedPackIsInTheWayOfIsAskedForOnce(RecordKind kind)
+    {
+        await using var world = await World.CreateAsync();
+        var point = world.NewMachine(1).Point(1, [1]);
+        await world.BackUpAsync(point);
+        var key = await world.HurtAsync(kind == RecordKind.Data ? Machine.ChunkId(1) : point.Root, payloadByte: 20);
+        await world.ScrubAsync(open: true);
+        var source = new MemorySource([.. point.Chunks, .. point.Nodes]);
+        Assert.Single((await world.Repository.Upkeep.HealAsync([source], new HashOpener(), Token)).Healed);
+        Assert.Equal(1, source.Asked);
+        Assert.Contains(key, await world.KeysAsync(ObjectKeys.PacksPrefix));
+        await world.AssertSoundAsync(point);
     }
 
     /// <summary>A point that a rebuild found incomplete is healed and counted again.</summary>
