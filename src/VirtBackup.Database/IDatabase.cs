@@ -25,6 +25,12 @@ public interface IDatabase : IAsyncDisposable
 
     /// <summary>Runs <paramref name="body"/> on one snapshot of the committed data. Changing data in it is refused.</summary>
     ValueTask<T> ReadAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Room beside the database for one piece of work that does not fit into memory. It is empty, belongs to no transaction,
+    /// may be used inside a body, and is gone when it is disposed or the process ends. One at a time for each database.
+    /// </summary>
+    IScratch OpenScratch();
 }
 
 /// <summary>Bodies without a result.</summary>

@@ -118,6 +118,8 @@ public sealed class SqliteDatabase : IDatabase
         return _reading is null ? ReadOnWriterAsync(body, cancellationToken) : ReadOnPoolAsync(_reading, body, cancellationToken);
     }
 
+    public IScratch OpenScratch() => _reading is null ? new MemoryScratch() : new FileScratch(_writer.Path);
+
     /// <summary>Waits for the transactions that are under way, then closes.</summary>
     public async ValueTask DisposeAsync()
     {

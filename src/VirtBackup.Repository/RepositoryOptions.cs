@@ -21,8 +21,14 @@ public sealed record RepositoryOptions
     public IProgress<RebuildProgress>? RebuildProgress { get; init; }
 }
 
-/// <summary>How far a rebuild is: packs read, then recovery points walked.</summary>
-public readonly record struct RebuildProgress(long Packs, long Records, long Points);
+/// <summary>How far a rebuild is: tables of contents are read, then map nodes; rows are written; points are added.</summary>
+/// <param name="Packs">Packs whose tables of contents were read.</param>
+/// <param name="Records">Records in them.</param>
+/// <param name="References">References read from map nodes, to nodes and to chunks.</param>
+/// <param name="ReferencesChecked">References of which it is known whether what they name is stored; anew when something is missing.</param>
+/// <param name="Rows">Rows of objects and complete nodes written; anew when something is missing.</param>
+/// <param name="Points">Recovery points added.</param>
+public readonly record struct RebuildProgress(long Packs, long Records, long References, long ReferencesChecked, long Rows, long Points);
 
 /// <summary>What a repository holds. Bytes.</summary>
 /// <param name="Packs">Packs of both kinds.</param>

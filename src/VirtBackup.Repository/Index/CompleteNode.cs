@@ -10,15 +10,18 @@ internal readonly record struct CompleteNode(Id32 Id, MapPlace Place, EpochSet E
 /// <summary>Statements on complete nodes. Each method runs inside a transaction of the caller.</summary>
 internal static class CompleteNodeTable
 {
-    public static void Add(ISqlConnection connection, long scope, in CompleteNode node)
+    public static void Add(ISqlConnection connection, long scope, in CompleteNode node) =>
+        Add(connection, scope, node.Id, node.Place, AddEpochSet(connection, node.Epochs));
+
+    /// <param name="epochs">The number that <see cref="AddEpochSet"/> gave.</param>
+    public static void Add(ISqlConnection connection, long scope, Id32 id, MapPlace place, long epochs)
     {
         using var insert = connection.Prepare(
             """
             INSERT INTO complete_node(id, scope, length, level, shape, epochs) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
             ON CONFLICT(id, scope, length) DO NOTHING
             """);
-        insert.Bind(1, node.Id).Bind(2, scope).Bind(3, node.Place.Length).Bind(4, node.Place.Level).Bind(5, Pack(node.Place.Shape))
-            .Bind(6, AddEpochSet(connection, node.Epochs));
+        insert.Bind(1, id).Bind(2, scope).Bind(3, place.Length).Bind(4, place.Level).Bind(5, Pack(place.Shape)).Bind(6, epochs);
         insert.Execute();
     }
 
@@ -46,7 +49,8 @@ internal static class CompleteNodeTable
             : throw FaultException.Corrupt($"The repository's index lacks the set of key epochs {number}: rebuild the index.");
     }
 
-    private static long AddEpochSet(ISqlConnection connection, EpochSet set)
+    /// <summary>The number of a set, which is added if it is new.</summary>
+    public static long AddEpochSet(ISqlConnection connection, EpochSet set)
     {
         using (var find = connection.Prepare("SELECT number FROM epoch_set WHERE hash = ?1"))
         {

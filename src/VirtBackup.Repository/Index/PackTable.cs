@@ -8,6 +8,9 @@ namespace VirtBackup.Repository.Index;
 internal sealed record PackRow(
     long Number, Id32 Hash, RecordKind Kind, long Records, long Bytes, PackState State, long StateMs, long CreatedMs, long DeadRecords, long DeadBytes);
 
+/// <summary>What the index notes of a pack's content. Lengths are bytes.</summary>
+internal readonly record struct PackSummary(Id32 Hash, RecordKind Kind, int Records, long Bytes, long RawBytes);
+
 /// <summary>Statements on packs. Each method runs inside a transaction of the caller.</summary>
 internal static class PackTable
 {
@@ -45,12 +48,18 @@ internal static class PackTable
         {
             raw += entry.Header.RawLength;
         }
+        return Add(connection, new PackSummary(pack.Hash, pack.Kind, pack.Entries.Length, pack.Bytes, raw), generation, createdMs);
+    }
+
+    /// <summary>Adds a live pack and returns its number.</summary>
+    public static long Add(ISqlConnection connection, in PackSummary pack, long generation, long createdMs)
+    {
         using var statement = connection.Prepare(
             """
             INSERT INTO pack(hash, kind, records, bytes, raw_bytes, state, state_ms, generation, created_ms, checked_ms, dead_records, dead_bytes)
             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?7, ?6, ?7, 0, 0, 0) RETURNING number
             """);
-        statement.Bind(1, pack.Hash).Bind(2, (long)pack.Kind).Bind(3, pack.Entries.Length).Bind(4, pack.Bytes).Bind(5, raw)
+        statement.Bind(1, pack.Hash).Bind(2, (long)pack.Kind).Bind(3, pack.Records).Bind(4, pack.Bytes).Bind(5, pack.RawBytes)
             .Bind(6, generation).Bind(7, createdMs);
         Check.That(statement.Step());
         var number = statement.GetInt64(0);

@@ -44,7 +44,7 @@ internal sealed class PackIntake(
             {
                 footer = await PackReader.ReadFooterAsync(store, info, cancellationToken);
             }
-            catch (FaultException fault) when (fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported or FaultReason.NotFound)
+            catch (FaultException fault) when (RebuildNews.IsDamage(fault))
             {
                 report(info.Key, fault.Message);
                 continue;

@@ -25,6 +25,8 @@ internal sealed class WatchedDatabase(IDatabase inner) : IDatabase
     public ValueTask<T> ReadAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken) =>
         inner.ReadAsync(connection => body(new Connection(this, connection)), cancellationToken);
 
+    public IScratch OpenScratch() => inner.OpenScratch();
+
     public ValueTask DisposeAsync() => inner.DisposeAsync();
 
     /// <summary>Forgets the statements so far.</summary>

@@ -13,6 +13,8 @@ internal sealed class AlteredDatabase(IDatabase inner, Func<string, string> alte
     public ValueTask<T> ReadAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken) =>
         inner.ReadAsync(connection => body(new Altered(connection, alter)), cancellationToken);
 
+    public IScratch OpenScratch() => inner.OpenScratch();
+
     public ValueTask DisposeAsync() => inner.DisposeAsync();
 
     private sealed class Altered(ISqlConnection inner, Func<string, string> alter) : ISqlConnection

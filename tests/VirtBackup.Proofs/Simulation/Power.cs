@@ -105,6 +105,8 @@ internal sealed class PoweredDatabase(IDatabase inner, Power power) : IDatabase
 
     public ValueTask<T> ReadAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken) => inner.ReadAsync(Guarded(body), cancellationToken);
 
+    public IScratch OpenScratch() => inner.OpenScratch();
+
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     private Func<ISqlConnection, T> Guarded<T>(Func<ISqlConnection, T> body) => connection =>

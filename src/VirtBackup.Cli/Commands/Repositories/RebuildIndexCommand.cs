@@ -57,6 +57,6 @@ internal sealed class RebuildIndexCommand : ProgramCommand
     private sealed class Teller(ProgressLine line) : IProgress<RebuildProgress>
     {
         public void Report(RebuildProgress value) => line.Show(() =>
-            $"rebuilding the index: {Units.Count((ulong)value.Packs)} packs, {Units.Count((ulong)value.Records)} records, {Units.Count((ulong)value.Points)} recovery points");
+            $"rebuilding the index: {Units.Count((ulong)value.Packs)} packs, {Units.Count((ulong)value.Records)} records, {Units.Count((ulong)value.References)} references, {Units.Count((ulong)value.Rows)} rows, {Units.Count((ulong)value.Points)} recovery points");
     }
 }
