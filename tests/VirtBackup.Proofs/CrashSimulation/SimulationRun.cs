@@ -292,7 +292,7 @@ internal sealed class SimulationRun : IAsyncDisposable
     /// <summary>With nothing else going on, all that no visible point needs leaves the store, and everything else stays.</summary>
     private async Task RequireCleanAsync()
     {
-        _collections.Count(_coverage);
+        _collections.Count(_coverage, isEnd: false);
         await LeaveAloneAsync();
         _site.Calendar.Pass(LongestSafety);
         for (var day = 0; day < CollectionsToEnd; day++)
@@ -306,6 +306,7 @@ internal sealed class SimulationRun : IAsyncDisposable
                 day = -1;
             }
         }
+        _collections.Count(_coverage, isEnd: true);
         var census = await RequireSoundAsync();
         var needed = References.Of(census);
         Cleanness.RequireNothingUnneeded(census, needed, _collections.RepackDeadPercent);
