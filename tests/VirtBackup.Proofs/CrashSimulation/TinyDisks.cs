@@ -12,7 +12,7 @@ internal static class TinyDisks
 
     private const int Chunk = 1 << MapShape.ChunkLog2Min;
     private const int SharedContents = 6;
-    private const int SetBackOneIn = 3;
+    private const int SetBackOneIn = 2;
 
     public static byte[] Create(Random random)
     {
@@ -25,7 +25,7 @@ internal static class TinyDisks
         return disk;
     }
 
-    /// <summary>A guest writes: whole chunks, and parts of them. Sometimes all its disks are set back to what they were before.</summary>
+    /// <summary>A guest writes: whole chunks, and parts of them. Sometimes all its disks are first set back to what they were before.</summary>
     public static void Change(Random random, FakeHypervisor machine, IReadOnlyList<IReadOnlyDictionary<Id16, byte[]>> earlier)
     {
         if (earlier.Count > 0 && random.Next(SetBackOneIn) == 0)
