@@ -13,14 +13,14 @@ public sealed class SqliteDatabase : IDatabase
     private readonly SqliteSession _writer;
     private readonly Stack<SqliteSession> _idleReaders = new();
     private readonly SemaphoreSlim _writing = new(1, 1);
-    private readonly SemaphoreSlim? _reading;
+    private readonly SemaphoreSlim _reading;
     private readonly int _readers;
     private readonly OwnerLock? _lock;
     private bool _disposed;
 
     static SqliteDatabase() => Batteries_V2.Init();
 
-    private SqliteDatabase(SqliteSession writer, IReadOnlyCollection<SqliteSession> readers, OwnerLock? ownerLock)
+    private SqliteDatabase(SqliteSession writer, IReadOnlyCollection<SqliteSession> readers, OwnerLock? ownerLock, bool inTurn)
     {
         _writer = writer;
         _lock = ownerLock;
@@ -29,7 +29,7 @@ public sealed class SqliteDatabase : IDatabase
         {
             _idleReaders.Push(reader);
         }
-        _reading = _readers == 0 ? null : new SemaphoreSlim(_readers, _readers);
+        _reading = inTurn ? _writing : new SemaphoreSlim(_readers, _readers);
     }
 
     /// <summary>Opens or creates the database <paramref name="path"/> and brings its schema to the known version.</summary>
@@ -63,9 +63,9 @@ public sealed class SqliteDatabase : IDatabase
             SqliteSchema.Apply(writer, schema);
             for (var i = 0; i < options.Readers; i++)
             {
-                Connect(opened, path, path, options, options.ReaderCacheKibibytes).Command("PRAGMA query_only=ON");
+                ConnectReader(opened, path, path, options);
             }
-            return new SqliteDatabase(writer, opened[1..], ownerLock);
+            return new SqliteDatabase(writer, opened[1..], ownerLock, inTurn: false);
         }
         catch
         {
@@ -77,7 +77,7 @@ public sealed class SqliteDatabase : IDatabase
 
     /// <summary>
     /// Opens the database called <paramref name="name"/> in this process's memory. Instances of one name share their data,
-    /// which goes when the last one is disposed. One connection serves readers and writers in turn.
+    /// which goes when the last one is disposed. Readers and writers take turns.
     /// </summary>
     public static SqliteDatabase OpenInMemory(string name, SchemaMigrations schema)
     {
@@ -86,9 +86,12 @@ public sealed class SqliteDatabase : IDatabase
         var opened = new List<SqliteSession>();
         try
         {
-            var writer = Connect(opened, name, $"file:/{Uri.EscapeDataString(name)}?vfs=memdb", new SqliteOptions(), new SqliteOptions().CacheKibibytes);
+            var (location, options) = ($"file:/{Uri.EscapeDataString(name)}?vfs=memdb", new SqliteOptions());
+            var writer = Connect(opened, name, location, options, options.CacheKibibytes);
             SqliteSchema.Apply(writer, schema);
-            return new SqliteDatabase(writer, [], null);
+            // Not the writer: to switch between reading and writing makes SQLite prepare every statement anew.
+            ConnectReader(opened, name, location, options);
+            return new SqliteDatabase(writer, opened[1..], null, inTurn: true);
         }
         catch
         {
@@ -112,47 +115,10 @@ public sealed class SqliteDatabase : IDatabase
         }
     }
 
-    public ValueTask<T> ReadAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken)
+    public async ValueTask<T> ReadAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(body);
-        return _reading is null ? ReadOnWriterAsync(body, cancellationToken) : ReadOnPoolAsync(_reading, body, cancellationToken);
-    }
-
-    public IScratch OpenScratch() => _reading is null ? new MemoryScratch() : new FileScratch(_writer.Path);
-
-    /// <summary>Waits for the transactions that are under way, then closes.</summary>
-    public async ValueTask DisposeAsync()
-    {
-        await _writing.WaitAsync();
-        try
-        {
-            if (_disposed)
-            {
-                return;
-            }
-            _disposed = true;
-            for (var i = 0; i < _readers; i++)
-            {
-                await _reading!.WaitAsync();
-            }
-            foreach (var reader in _idleReaders)
-            {
-                reader.Dispose();
-            }
-            _reading?.Release(_readers);
-            // Last: it copies the log into the file and removes it.
-            _writer.Dispose();
-            _lock?.Dispose();
-        }
-        finally
-        {
-            _writing.Release();
-        }
-    }
-
-    private async ValueTask<T> ReadOnPoolAsync<T>(SemaphoreSlim reading, Func<ISqlConnection, T> body, CancellationToken cancellationToken)
-    {
-        await reading.WaitAsync(cancellationToken);
+        await _reading.WaitAsync(cancellationToken);
         try
         {
             SqliteSession reader;
@@ -175,25 +141,38 @@ public sealed class SqliteDatabase : IDatabase
         }
         finally
         {
-            reading.Release();
+            _reading.Release();
         }
     }
 
-    private async ValueTask<T> ReadOnWriterAsync<T>(Func<ISqlConnection, T> body, CancellationToken cancellationToken)
+    public IScratch OpenScratch() => _reading == _writing ? new MemoryScratch() : new FileScratch(_writer.Path);
+
+    /// <summary>Waits for the transactions that are under way, then closes.</summary>
+    public async ValueTask DisposeAsync()
     {
-        await _writing.WaitAsync(cancellationToken);
+        await _writing.WaitAsync();
         try
         {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            _writer.Command("PRAGMA query_only=ON");
-            try
+            if (_disposed)
             {
-                return _writer.Run("BEGIN", body, cancellationToken);
+                return;
             }
-            finally
+            _disposed = true;
+            for (var i = 0; i < _readers && _reading != _writing; i++)
             {
-                _writer.Command("PRAGMA query_only=OFF");
+                await _reading.WaitAsync();
             }
+            foreach (var reader in _idleReaders)
+            {
+                reader.Dispose();
+            }
+            if (_reading != _writing)
+            {
+                _reading.Release(_readers);
+            }
+            // Last: it copies the log into the file and removes it.
+            _writer.Dispose();
+            _lock?.Dispose();
         }
         finally
         {
@@ -212,6 +191,9 @@ public sealed class SqliteDatabase : IDatabase
         session.Command(options.DurableCommits ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
         return session;
     }
+
+    private static void ConnectReader(List<SqliteSession> opened, string path, string location, SqliteOptions options) =>
+        Connect(opened, path, location, options, options.ReaderCacheKibibytes).Command("PRAGMA query_only=ON");
 
     private static void VerifyStructure(SqliteSession session)
     {

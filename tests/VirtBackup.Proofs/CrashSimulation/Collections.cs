@@ -52,25 +52,26 @@ internal sealed class Collections(Site site, int repackDeadPercent, TimeSpan ahe
         }
     }
 
-    /// <summary>How many seeds had what, and how much.</summary>
-    public void Count(Coverage coverage)
+    /// <summary>How many seeds had what, and how much, since the last call.</summary>
+    public void Count(Coverage coverage, bool isEnd)
     {
-        Count(coverage, "purged points", report => report.PointsPurged);
-        Count(coverage, "released nodes", report => report.NodesReleased);
-        Count(coverage, "condemned records", report => report.RecordsCondemned);
-        Count(coverage, "removed records", report => report.RecordsRemoved);
-        Count(coverage, "repacked packs", report => report.PacksRepacked);
-        Count(coverage, "trashed packs", report => report.PacksTrashed);
-        Count(coverage, "deleted packs", report => report.PacksDeleted);
-        Count(coverage, "audits", report => report.Audit is null ? 0 : 1);
+        var when = isEnd ? "end" : "before";
+        Count("purged-points", report => report.PointsPurged);
+        Count("released-nodes", report => report.NodesReleased);
+        Count("condemned-records", report => report.RecordsCondemned);
+        Count("removed-records", report => report.RecordsRemoved);
+        Count("repacked-packs", report => report.PacksRepacked);
+        Count("trashed-packs", report => report.PacksTrashed);
+        Count("deleted-packs", report => report.PacksDeleted);
+        Count("audits", report => report.Audit is null ? 0 : 1);
         _reports.Clear();
-    }
 
-    private void Count(Coverage coverage, string what, Func<CollectionReport, long> amount)
-    {
-        var sum = _reports.Sum(amount);
-        coverage.Count($"freed:{what.Replace(' ', '-')}", sum);
-        coverage.Count($"seeds-with:{what.Replace(' ', '-')}", sum > 0 ? 1 : 0);
+        void Count(string what, Func<CollectionReport, long> amount)
+        {
+            var sum = _reports.Sum(amount);
+            coverage.Count($"freed:{what}", sum);
+            coverage.Count($"seeds-{when}:{what}", sum > 0 ? 1 : 0);
+        }
     }
 
     private sealed class Follower(Action<CollectionProgress> follow) : IProgress<CollectionProgress>

@@ -55,10 +55,10 @@ internal sealed class CrashSimulationProof : IProof
         {
             Console.WriteLine($"  {deed,-15} {count,10} {_coverage[$"done:{deed}"],8} {_coverage[$"failed:{deed}"],8}");
         }
-        Console.WriteLine("Collected before the end: amount, seeds with it");
+        Console.WriteLine("Collected: amount, seeds with it beside other deeds, seeds with it in the end");
         foreach (var (what, count) in _coverage.Under("freed:"))
         {
-            Console.WriteLine($"  {what,-17} {count,8} {_coverage[$"seeds-with:{what}"],8}");
+            Console.WriteLine($"  {what,-17} {count,8} {_coverage[$"seeds-before:{what}"],8} {_coverage[$"seeds-end:{what}"],8}");
         }
     }
 

@@ -15,6 +15,7 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
 {
     private const int CollectionsMax = 5;
     private const int PauseMax = 60;
+    private const int LongOneIn = 2;
 
     private bool _collecting;
     private readonly HashSet<Id16> _busy = [];
@@ -42,7 +43,8 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         try
         {
             var host = HostOf(machine.Machine);
-            TinyDisks.Change(random, machine, [.. host.Sources.Values.Where(source => source.Machine == machine.Machine).Select(source => source.Disks)]);
+            TinyDisks.Change(random, machine, EarlierOf(host, machine.Machine));
+            host.Probed = random.Next(LongOneIn) == 0 ? DaysPass() : static () => Task.CompletedTask;
             await AttemptAsync("backup", async () =>
             {
                 var point = await host.BackUpAsync(machine, CancellationToken.None, full: random.Next(6) == 0);
@@ -120,6 +122,40 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         {
             _collecting = false;
         }
+    }
+
+    /// <summary>A backup takes days, on which the collector runs: between an agent's probe and what it does by the answer.</summary>
+    private Func<Task> DaysPass()
+    {
+        var left = random.Next(3, CollectionsMax + 1);
+        return async () =>
+        {
+            if (_collecting || random.Next(2) == 0)
+            {
+                return;
+            }
+            _collecting = true;
+            try
+            {
+                for (; left > 0; left--)
+                {
+                    site.Calendar.Pass(TimeSpan.FromHours(random.Next(3) == 0 ? random.Next(100, 200) : random.Next(25, 60)));
+                    await CollectOnceAsync();
+                }
+            }
+            finally
+            {
+                _collecting = false;
+            }
+        };
+    }
+
+    /// <summary>What the machine was when points of it were made: of those that only forgotten points have, if there are some.</summary>
+    private List<IReadOnlyDictionary<Id16, byte[]>> EarlierOf(Host host, Id16 machine)
+    {
+        var all = host.Sources.Where(source => source.Value.Machine == machine).ToDictionary(source => source.Key, source => source.Value.Disks);
+        var forgotten = ledger.Forgotten.Where(all.ContainsKey).ToList();
+        return [.. (forgotten.Count > 0 ? forgotten : all.Keys.Order().ToList()).Select(point => all[point])];
     }
 
     public async Task CollectOnceAsync() => await AttemptAsync("collect", async () =>

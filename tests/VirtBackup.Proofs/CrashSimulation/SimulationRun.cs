@@ -125,14 +125,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             await RestartControllerAsync();
         }
-        var all = Task.WhenAll(running);
-        await Task.WhenAny(all, _power.WentOff);
-        if (_power.IsOff)
-        {
-            _deeds.MayFail = true;
-            await SurviveAsync();
-        }
-        await all;
+        await SeeThroughAsync(Task.WhenAll(running));
         _hosts.ForEach(host => host.Life.Cable.DiesAfter = null);
         try
         {
@@ -146,6 +139,18 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             await RequireSoundAsync();
         }
+    }
+
+    /// <summary>Waits for deeds; if the power fails, they go on when it is back.</summary>
+    private async Task SeeThroughAsync(Task running)
+    {
+        await Task.WhenAny(running, _power.WentOff);
+        if (_power.IsOff)
+        {
+            _deeds.MayFail = true;
+            await SurviveAsync();
+        }
+        await running;
     }
 
     private async Task RestartAgentsAsync(bool enroll)
@@ -277,22 +282,26 @@ internal sealed class SimulationRun : IAsyncDisposable
     /// <summary>In fair weather everything works, and all that was promised is there.</summary>
     private async Task RequireWorkingAsync()
     {
-        _deeds.MayFail = false;
-        foreach (var host in _hosts)
+        _hosts.ForEach(host => host.Life.Cable.IsBad = false);
+        foreach (var machine in _hosts.SelectMany(host => host.Machines))
         {
-            host.Life.Cable.IsBad = false;
-            foreach (var machine in host.Machines)
+            Power before;
+            do
             {
-                await _deeds.BackUpAsync(machine);
+                before = _power;
+                _deeds.MayFail = false;
+                await SeeThroughAsync(_deeds.BackUpAsync(machine));
             }
+            while (before != _power);
         }
+        _deeds.MayFail = false;
         await RequireSoundAsync();
     }
 
     /// <summary>With nothing else going on, all that no visible point needs leaves the store, and everything else stays.</summary>
     private async Task RequireCleanAsync()
     {
-        _collections.Count(_coverage);
+        _collections.Count(_coverage, isEnd: false);
         await LeaveAloneAsync();
         _site.Calendar.Pass(LongestSafety);
         for (var day = 0; day < CollectionsToEnd; day++)
@@ -306,6 +315,7 @@ internal sealed class SimulationRun : IAsyncDisposable
                 day = -1;
             }
         }
+        _collections.Count(_coverage, isEnd: true);
         var census = await RequireSoundAsync();
         var needed = References.Of(census);
         Cleanness.RequireNothingUnneeded(census, needed, _collections.RepackDeadPercent);

@@ -12,19 +12,20 @@ internal static class TinyDisks
 
     private const int Chunk = 1 << MapShape.ChunkLog2Min;
     private const int SharedContents = 6;
-    private const int SetBackOneIn = 3;
+    private const int SetBackOneIn = 2;
 
     public static byte[] Create(Random random)
     {
         var disk = new byte[random.Next(4) == 0 ? (1 << 20) + random.Next(1 << 17) : random.Next(1, 24 * Chunk)];
         for (var chunks = random.Next(2, 9); chunks > 0; chunks--)
         {
-            Fill(random, disk, random.Next((disk.Length + Chunk - 1) / Chunk) * Chunk, Chunk);
+            var offset = random.Next((disk.Length + Chunk - 1) / Chunk) * Chunk;
+            Fill(random, disk.AsSpan(offset, Math.Min(Chunk, disk.Length - offset)));
         }
         return disk;
     }
 
-    /// <summary>A guest writes: whole chunks, and parts of them. Sometimes all its disks are set back to what they were before.</summary>
+    /// <summary>A guest writes: whole chunks, and parts of them. Sometimes all its disks are first set back to what they were before.</summary>
     public static void Change(Random random, FakeHypervisor machine, IReadOnlyList<IReadOnlyDictionary<Id16, byte[]>> earlier)
     {
         if (earlier.Count > 0 && random.Next(SetBackOneIn) == 0)
@@ -40,15 +41,14 @@ internal static class TinyDisks
             var disk = machine.Disks[random.Next(machine.Disks.Count)];
             var isWhole = random.Next(3) > 0;
             var offset = isWhole ? random.Next((disk.Content.Length + Chunk - 1) / Chunk) * Chunk : random.Next(disk.Content.Length);
-            var data = new byte[disk.Content.Length];
-            var length = Fill(random, data, offset, isWhole ? Chunk : random.Next(1, 2 * Chunk));
-            disk.Write(offset, data[offset..(offset + length)]);
+            var data = new byte[Math.Min(isWhole ? Chunk : random.Next(1, 2 * Chunk), disk.Content.Length - offset)];
+            Fill(random, data);
+            disk.Write(offset, data);
         }
     }
 
-    private static int Fill(Random random, byte[] disk, int offset, int length)
+    private static void Fill(Random random, Span<byte> target)
     {
-        var target = disk.AsSpan(offset, Math.Min(length, disk.Length - offset));
         switch (random.Next(6))
         {
             case 0:
@@ -64,6 +64,5 @@ internal static class TinyDisks
                 random.NextBytes(target);
                 break;
         }
-        return target.Length;
     }
 }

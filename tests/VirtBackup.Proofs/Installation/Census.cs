@@ -104,23 +104,24 @@ internal sealed class Census
             var vmKeys = head.Epochs.ToDictionary(
                 epoch => epoch, epoch => proven.Open(Require(ObjectKeys.VmKey(head.Vm, epoch, escrow.RestoreKey.Public.Id)), escrow.RestoreKey));
             _ = ManifestSealing.Open(manifest, vmKeys[head.BodyEpoch]);
+            var entries = Walk(manifest).Entries.Where(place => !place.Entry.IsZero).Select(place => (Place: place, Copies: Find(RecordKind.Data, place.Entry.Id, head.Scope))).ToList();
+            if (entries.FirstOrDefault(entry => entry.Copies.Count == 0) is { Copies: not null } lost)
+            {
+                throw new RefutedException($"Point {head.Point} is visible, but its chunk {lost.Place.Entry.Id} is not stored.");
+            }
+            if (proven.AreDisks(manifest, entries.SelectMany(entry => entry.Copies), source))
+            {
+                return;
+            }
             using var idKey = escrow.Root.DeriveIdKey(head.Scope, head.IdGeneration);
             using var ring = new ChunkKeyRing([idKey]);
             using var opener = new ChunkOpener(ring);
             var disks = source.ToDictionary(disk => disk.Key, disk => new byte[disk.Value.Length]);
-            foreach (var (stream, offset, entry) in Walk(manifest).Entries)
+            foreach (var ((stream, offset, entry), copies) in entries)
             {
-                if (!entry.IsZero)
+                foreach (var copy in copies)
                 {
-                    var copies = Find(RecordKind.Data, entry.Id, head.Scope);
-                    if (copies.Count == 0)
-                    {
-                        throw new RefutedException($"Point {head.Point} is visible, but its chunk {entry.Id} is not stored.");
-                    }
-                    foreach (var copy in copies)
-                    {
-                        opener.Open(copy.Bytes.Span, entry.Id, vmKeys[entry.EpochId].Unmask(entry.Id, entry.MaskedSecret), disks[stream].AsSpan((int)offset, entry.Length));
-                    }
+                    opener.Open(copy.Bytes.Span, entry.Id, vmKeys[entry.EpochId].Unmask(entry.Id, entry.MaskedSecret), disks[stream].AsSpan((int)offset, entry.Length));
                 }
             }
             foreach (var disk in disks)
@@ -130,6 +131,7 @@ internal sealed class Census
                     throw new RefutedException($"Disk {disk.Key} of point {head.Point} is not what the machine held.");
                 }
             }
+            proven.NoteDisks(manifest, entries.SelectMany(entry => entry.Copies), source);
         }
         catch (Exception failure) when (failure is FaultException or KeyNotFoundException)
         {

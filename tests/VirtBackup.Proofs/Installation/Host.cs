@@ -64,6 +64,9 @@ internal sealed class Host : IDisposable
 
     public Acknowledged Acknowledged { get; }
 
+    /// <summary>Called when an answer to a probe has arrived.</summary>
+    public Func<Task> Probed { get; set; } = static () => Task.CompletedTask;
+
     public Caller Caller { get; private set; } = null!;
 
     public List<FakeHypervisor> Machines { get; } = [];

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using VirtBackup.Core;
 using VirtBackup.Format.Keys;
@@ -11,6 +12,7 @@ internal sealed class ProvenObjects : IDisposable
 {
     private readonly HashSet<(Id32 Manifest, Id32 Signer)> _signatures = [];
     private readonly Dictionary<Id32, VmKey> _keys = [];
+    private readonly Dictionary<Id32, IReadOnlyDictionary<Id16, byte[]>> _disks = [];
 
     public void RequireSignature(Manifest manifest, byte[] signer)
     {
@@ -33,12 +35,31 @@ internal sealed class ProvenObjects : IDisposable
         return key;
     }
 
+    /// <summary>Whether the point's chunks, read from just these places, were found to be those disks before. A pack's name is its content.</summary>
+    public bool AreDisks(Manifest manifest, IEnumerable<StoredRecord> chunks, IReadOnlyDictionary<Id16, byte[]> disks) =>
+        _disks.TryGetValue(HashOf(manifest, chunks), out var proven) && ReferenceEquals(proven, disks);
+
+    public void NoteDisks(Manifest manifest, IEnumerable<StoredRecord> chunks, IReadOnlyDictionary<Id16, byte[]> disks) =>
+        _disks[HashOf(manifest, chunks)] = disks;
+
     public void Dispose()
     {
         foreach (var key in _keys.Values)
         {
             key.Dispose();
         }
+    }
+
+    private static Id32 HashOf(Manifest manifest, IEnumerable<StoredRecord> chunks)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hash.AppendData(manifest.Bytes.Span);
+        foreach (var chunk in chunks)
+        {
+            hash.AppendData(MemoryMarshal.AsBytes(chunk.PackKey.AsSpan()));
+            hash.AppendData(BitConverter.GetBytes(chunk.Entry.Offset));
+        }
+        return Id32.Read(hash.GetHashAndReset());
     }
 
     private static Id32 HashOf(ReadOnlySpan<byte> bytes) => Id32.Read(SHA256.HashData(bytes));

@@ -15,15 +15,13 @@ namespace VirtBackup.Proofs.Installation;
 /// <summary>The controller's machine: the real role over a given store, with databases in memory that outlive its crashes.</summary>
 internal sealed class Site : IAsyncDisposable
 {
-    private static int _count;
-
     private readonly IEntropy _entropy;
     private readonly TimeProvider _time;
     private readonly int _packBytes;
     private readonly CertificateAuthority _authority;
-    private readonly List<IAsyncDisposable> _owned = [];
-    private SqliteDatabase _index;
-    private SqliteDatabase _catalog;
+    private readonly List<(SqliteDatabase Database, SchemaMigrations Schema)> _taken = [];
+    private SqliteDatabase? _index;
+    private SqliteDatabase? _catalog;
     private (ControllerRole Role, Power Power)? _running;
 
     public Site(IEntropy entropy, TimeProvider time, int packBytes)
@@ -32,8 +30,6 @@ internal sealed class Site : IAsyncDisposable
         _authority = CertificateAuthority.Create(entropy, time);
         Escrow = EscrowKeys.Create(entropy);
         Calendar = new Calendar(time);
-        _index = NewIndex();
-        _catalog = NewCatalog();
     }
 
     /// <summary>The repository's time.</summary>
@@ -69,13 +65,13 @@ internal sealed class Site : IAsyncDisposable
     {
         _running = null;
         Store = store = AlterStore(store);
-        if (loseIndex)
+        if (loseIndex || _index is null)
         {
-            _index = NewIndex();
+            _index = await TakeAsync(RepositoryIndex.Schema);
         }
-        if (loseCatalog)
+        if (loseCatalog || _catalog is null)
         {
-            _catalog = NewCatalog();
+            _catalog = await TakeAsync(CatalogSchema.Migrations);
         }
         Repository = await BackupRepository.OpenAsync(
             store, AlterIndex(new PoweredDatabase(_index, power)), new RepositoryOptions { PackBytesTarget = _packBytes, RebuildIndex = rebuild }, Calendar, _entropy, CancellationToken.None);
@@ -96,12 +92,12 @@ internal sealed class Site : IAsyncDisposable
     }
 
     /// <summary>What the index says, as sorted lines.</summary>
-    public ValueTask<IReadOnlyList<string>> DumpAsync() => IndexDump.WriteAsync(_index, CancellationToken.None);
+    public ValueTask<IReadOnlyList<string>> DumpAsync() => IndexDump.WriteAsync(_index!, CancellationToken.None);
 
     /// <summary>What an index says that is made anew from the store. The controller is no longer the owner then.</summary>
     public async Task<IReadOnlyList<string>> DumpAnewAsync()
     {
-        var index = NewIndex();
+        var index = await TakeAsync(RepositoryIndex.Schema);
         await using var repository = await BackupRepository.OpenAsync(
             Store, index, new RepositoryOptions { PackBytesTarget = _packBytes }, Calendar, _entropy, CancellationToken.None);
         return await IndexDump.WriteAsync(index, CancellationToken.None);
@@ -109,21 +105,19 @@ internal sealed class Site : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var database in _owned)
+        _running?.Power.TurnOff();
+        foreach (var (database, schema) in _taken)
         {
-            await database.DisposeAsync();
+            await SpareDatabases.GiveBackAsync(database, schema);
         }
         Escrow.Dispose();
         _authority.Dispose();
     }
 
-    private SqliteDatabase NewIndex() => Own(SqliteDatabase.OpenInMemory($"index {++_count}", RepositoryIndex.Schema));
-
-    private SqliteDatabase NewCatalog() => Own(SqliteDatabase.OpenInMemory($"catalog {++_count}", CatalogSchema.Migrations));
-
-    private SqliteDatabase Own(SqliteDatabase database)
+    private async ValueTask<SqliteDatabase> TakeAsync(SchemaMigrations schema)
     {
-        _owned.Add(database);
+        var database = await SpareDatabases.TakeAsync(schema);
+        _taken.Add((database, schema));
         return database;
     }
 }

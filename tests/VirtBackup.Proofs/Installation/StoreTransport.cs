@@ -45,8 +45,12 @@ internal sealed class StoreTransport(Site site, Host host, Cable cable, Acknowle
         return response;
     }
 
-    public ValueTask<ProbeChunksResponse> ProbeChunksAsync(ProbeChunksRequest request, CancellationToken cancellationToken) =>
-        CallAsync("probe", role => role.Store.ProbeChunksAsync(host.Caller, request, cancellationToken), cancellationToken);
+    public async ValueTask<ProbeChunksResponse> ProbeChunksAsync(ProbeChunksRequest request, CancellationToken cancellationToken)
+    {
+        var response = await CallAsync("probe", role => role.Store.ProbeChunksAsync(host.Caller, request, cancellationToken), cancellationToken);
+        await host.Probed();
+        return response;
+    }
 
     public IDuplex<UploadRecordsRequest, UploadRecordsResponse> UploadRecords(CancellationToken cancellationToken)
     {
