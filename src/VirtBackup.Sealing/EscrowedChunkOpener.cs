@@ -34,7 +34,8 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
 
     public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
-        _opener.Open(record.Span, entry.Id, await UnmaskAsync(vm, entry, cancellationToken), _plain.AsSpan(0, entry.Length));
+        var secret = await UnmaskAsync(vm, entry, cancellationToken);
+        _opener.Open(record.Span, entry.Id, secret, _plain.AsSpan(0, entry.Length));
     }
 
     /// <summary>Neither a damaged key nor a damaged entry says anything about the record.</summary>
