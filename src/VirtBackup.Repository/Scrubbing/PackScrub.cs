@@ -16,23 +16,42 @@ namespace VirtBackup.Repository.Scrubbing;
 internal sealed class PackScrub(
     IObjectStore store, IDatabase index, TimeProvider clock, ScrubOptions options, Func<PackRow, CancellationToken, ValueTask<ScrubFinding?>> repair)
 {
+    private const int PacksPerNote = 64;
+    private const long BytesPerNote = 256 << 20;
+
+    private readonly List<(long Pack, long Ms)> _proven = [];
     private readonly Pace _pace = new(clock, options.BytesPerSecond);
     private readonly List<ScrubFinding> _findings = [];
     private readonly List<ObjectProblem> _problems = [];
     private DamageLog _log = new();
     private PackVerifier? _verifier;
+    private long _bytesProven;
     private long _packs;
     private long _bytes;
     private long _damages;
 
     public async ValueTask<ScrubReport> RunAsync(CancellationToken cancellationToken)
     {
+        try
+        {
+            var isDone = await ReadAllDueAsync(cancellationToken);
+            await NoteProofsAsync(cancellationToken);
+            return new ScrubReport { Packs = _packs, Bytes = _bytes, Findings = _findings, Problems = _problems, DamageCount = _damages, IsDone = isDone };
+        }
+        catch (OperationCanceledException)
+        {
+            await NoteProofsAsync(CancellationToken.None);
+            throw;
+        }
+    }
+
+    private async ValueTask<bool> ReadAllDueAsync(CancellationToken cancellationToken)
+    {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         // What is read by this run is not due again within it.
         var before = Math.Min(options.CheckedBeforeMs, now);
         await index.WriteAsync(connection => PackTable.ForgetProofsAfter(connection, now), cancellationToken);
         var (_, total) = await index.ReadAsync(connection => PackTable.SumCheckedBefore(connection, before), cancellationToken);
-        var isDone = false;
         // Every pack once in a run, also one that cannot be read.
         for (var (afterMs, afterNumber) = (-1L, 0L); options.BytesMax is not { } max || _bytes < max;)
         {
@@ -41,15 +60,14 @@ internal sealed class PackScrub(
                 connection => (PackTable.FindNextToCheck(connection, ms, number, before, out var found), found), cancellationToken);
             if (pack is null)
             {
-                isDone = true;
-                break;
+                return true;
             }
             (afterMs, afterNumber) = (checkedMs, pack.Number);
             await ScrubAsync(pack, cancellationToken);
             options.Progress?.Report(new ScrubProgress(_packs, _bytes, Math.Max(total, _bytes), _damages));
             await _pace.SpendAsync(pack.Bytes, cancellationToken);
         }
-        return new ScrubReport { Packs = _packs, Bytes = _bytes, Findings = _findings, Problems = _problems, DamageCount = _damages, IsDone = isDone };
+        return false;
     }
 
     private async ValueTask ScrubAsync(PackRow pack, CancellationToken cancellationToken)
@@ -65,6 +83,7 @@ internal sealed class PackScrub(
             if (problem is not null)
             {
                 (_verifier, _log) = (null, new DamageLog());
+                await NoteProofsAsync(cancellationToken);
                 if (await repair(pack, cancellationToken) is { } finding)
                 {
                     Note(_findings, finding);
@@ -75,20 +94,39 @@ internal sealed class PackScrub(
                     Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), problem));
                 }
             }
-            var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-            await index.WriteAsync(
-                connection =>
-                {
-                    PackTable.SetChecked(connection, pack.Number, now);
-                    UnlocatedTable.ClearDoubt(connection, pack.Number);
-                },
-                cancellationToken);
+            _proven.Add((pack.Number, clock.GetUtcNow().ToUnixTimeMilliseconds()));
+            _bytesProven += pack.Bytes;
+            if (_bytesProven >= BytesPerNote || _proven.Count == PacksPerNote)
+            {
+                await NoteProofsAsync(cancellationToken);
+            }
         }
         catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || fault.Reason is FaultReason.Unavailable or FaultReason.Denied or FaultReason.DeviceFull)
         {
             (_verifier, _log) = (null, new DamageLog());
             Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), fault.Message));
         }
+    }
+
+    /// <summary>Writes down what was found sound: not after every pack, because each time waits for the device.</summary>
+    private async ValueTask NoteProofsAsync(CancellationToken cancellationToken)
+    {
+        if (_proven.Count == 0)
+        {
+            return;
+        }
+        await index.WriteAsync(
+            connection =>
+            {
+                foreach (var (pack, ms) in _proven)
+                {
+                    PackTable.SetChecked(connection, pack, ms);
+                    UnlocatedTable.ClearDoubt(connection, pack);
+                }
+            },
+            cancellationToken);
+        _bytesProven = 0;
+        _proven.Clear();
     }
 
     private void Note<T>(List<T> list, T item)
