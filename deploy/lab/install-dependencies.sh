@@ -19,6 +19,8 @@ wanted=(
   mke2fs:e2fsprogs
   busybox:busybox-static
   flock:util-linux
+  taskset:util-linux
+  openssl:openssl
   dpkg-deb:dpkg
   curl:curl
   socat:socat

@@ -5,6 +5,7 @@ using VirtBackup.Format;
 using VirtBackup.Format.Maps;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Tests.Fixtures;
+using VirtBackup.Repository.Tests.Scrubbing;
 using VirtBackup.Testing.Stores;
 
 namespace VirtBackup.Repository.Tests;
@@ -126,6 +127,38 @@ public sealed class ReadingTests
             var fault = await Assert.ThrowsAsync<FaultException>(async () => await World.CollectAsync(fresh.ReadNodesAsync([denied], Token)));
             Assert.Equal(FaultReason.Denied, fault.Reason);
         }
+    }
+
+    [Fact]
+    public async Task NodesThatLieTogetherAreReadTogetherAndADamagedOneIsNamed()
+    {
+        var store = new HookedStore(new SimulatedStore());
+        await using var world = await World.CreateAsync(store);
+        var point = world.NewMachine(1).Point(1, [.. Enumerable.Range(1, 200)]);
+        await world.BackUpAsync(point);
+        var reads = 0;
+        store.BeforeRead = _ =>
+        {
+            reads++;
+            return Task.CompletedTask;
+        };
+        var reader = await world.Repository.OpenPointAsync(point.Id, Token);
+        reads = 0;
+        Assert.Single(World.Split(await World.CollectAsync(reader.ReadNodesAsync([point.Root], Token))));
+        var leaves = point.Nodes.Select(record => RecordHeader.Parse(record).Id).Where(id => id != point.Root).ToArray();
+        Assert.Equal(leaves, World.Split(await World.CollectAsync(reader.ReadNodesAsync(leaves, Token))).Select(record => RecordHeader.Parse(record).Id));
+        Assert.Equal(2, reads);
+        await world.AssertReadableAsync(point);
+
+        var (key, entry, pack) = await world.FindPackAsync(leaves[5]);
+        pack[entry.Offset + RecordHeader.Size + 20] ^= 1;
+        await world.ReplaceAsync(key, pack);
+        var fresh = await world.Repository.OpenPointAsync(point.Id, Token);
+        _ = await World.CollectAsync(fresh.ReadNodesAsync([point.Root], Token));
+        Assert.Equal(5, World.Split(await World.CollectAsync(fresh.ReadNodesAsync(leaves[..5], Token))).Count);
+        var fault = await Assert.ThrowsAsync<FaultException>(async () => await World.CollectAsync(fresh.ReadNodesAsync(leaves, Token)));
+        Assert.Equal(FaultReason.Corrupt, fault.Reason);
+        Assert.Contains(leaves[5].ToString(), fault.Message, StringComparison.Ordinal);
     }
 
     [Fact]

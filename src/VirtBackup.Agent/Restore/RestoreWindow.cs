@@ -11,8 +11,8 @@ namespace VirtBackup.Agent.Restore;
 /// </summary>
 internal sealed class RestoreWindow
 {
-    /// <summary>Chunks in one window.</summary>
-    public const int ChunksMax = 1024;
+    /// <summary>Chunks in one window: as many as one request may have ranges. Many, so that the controller reads much of each pack at once.</summary>
+    public const int ChunksMax = 4096;
 
     /// <summary>Bytes of one window: the most that one request may ask for.</summary>
     public const long BytesMax = 1L << 30;

@@ -45,8 +45,15 @@ internal sealed class NodeReader(IObjectStore store, IDatabase index)
     {
         var record = new byte[location.RecordLength];
         await store.ReadExactlyAsync(key, location.Position, record, cancellationToken);
+        return Parse(id, key, location, record);
+    }
+
+    /// <summary>The node of a record, proven by its id.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.Corrupt"/>, <see cref="FaultReason.Malformed"/>: it is not that node.</exception>
+    public static byte[] Parse(Id32 id, string key, ObjectLocation location, ReadOnlySpan<byte> record)
+    {
         var header = RecordHeader.Parse(record);
-        var node = record.AsSpan(RecordHeader.Size);
+        var node = record[RecordHeader.Size..];
         if (header.Kind != RecordKind.Map || header.Id != id || header.SealedLength != node.Length)
         {
             throw FaultException.Corrupt($"The pack {key} holds another record at byte {location.Position} than its footer says.");

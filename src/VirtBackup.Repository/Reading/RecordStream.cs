@@ -11,10 +11,13 @@ namespace VirtBackup.Repository.Reading;
 internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 point, Id16 scope)
 {
     /// <summary>Bytes of one read.</summary>
-    public const int ReadBytesMax = 1 << 20;
+    public const int ReadBytesMax = 8 << 20;
 
-    /// <summary>A gap of up to this many bytes is cheaper to read than to skip.</summary>
-    public const int GapBytesMax = 128 << 10;
+    /// <summary>
+    /// A gap of up to this many bytes is cheaper to read than to skip: a request to a store far away, or a movement of a
+    /// disk's head, takes as long. Old points of a long chain are mostly gaps.
+    /// </summary>
+    public const int GapBytesMax = 2 << 20;
 
     /// <param name="chunks">Distinct chunks; each is yielded once.</param>
     /// <param name="cancellationToken">Stops between reads.</param>

@@ -32,7 +32,7 @@ public sealed class RecoveryPointReader
     {
         Manifest = manifest;
         _again = () => new RecoveryPointReader(store, index, manifest, nodeCacheBytes);
-        _nodes = new NodeCache(new NodeReader(store, index), nodeCacheBytes);
+        _nodes = new NodeCache(new NodeReader(store, index), new NodeBatch(store, index), nodeCacheBytes);
         _records = new RecordStream(store, index, manifest.Head.Point, manifest.Head.Scope);
         foreach (var stream in manifest.Head.Streams)
         {
@@ -57,14 +57,15 @@ public sealed class RecoveryPointReader
     public async IAsyncEnumerable<PooledSlice> ReadNodesAsync(IReadOnlyList<Id32> ids, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(ids);
-        foreach (var id in ids)
+        for (var i = 0; i < ids.Count; i++)
         {
+            var id = ids[i];
             if (!_reachable.Contains(id))
             {
                 throw new FaultException(
                     FaultReason.Denied, $"The map node {id} is not known to be part of recovery point {Manifest.Head.Point}: ask for its parent first.");
             }
-            var node = await ReadNodeAsync(id, cancellationToken);
+            var node = await ReadNodeAsync(id, ids.Skip(i).Where(_reachable.Contains), cancellationToken);
             NoteChildren(node);
             using var buffer = new SharedBuffer(RecordHeader.Size + node.Length);
             RecordHeader.ForNode(id, node.Length).Write(buffer.Memory.Span);
@@ -95,7 +96,8 @@ public sealed class RecoveryPointReader
         _wanted.Clear();
         if (!stream.Root.IsZero && ranges.Count > 0)
         {
-            await CollectAsync(stream.Root, stream.Geometry.Root, 0, ranges, _wanted, cancellationToken);
+            var root = await ReadNodeAsync(stream.Root, [stream.Root], cancellationToken);
+            await CollectAsync(root, stream.Geometry.Root, 0, ranges, _wanted, cancellationToken);
         }
         await foreach (var slice in _records.ReadAsync(_wanted, cancellationToken))
         {
@@ -103,11 +105,11 @@ public sealed class RecoveryPointReader
         }
     }
 
-    private async ValueTask<byte[]> ReadNodeAsync(Id32 id, CancellationToken cancellationToken)
+    private async ValueTask<byte[]> ReadNodeAsync(Id32 id, IEnumerable<Id32> next, CancellationToken cancellationToken)
     {
         try
         {
-            return await _nodes.ReadAsync(id, cancellationToken);
+            return await _nodes.ReadAsync(id, next, cancellationToken);
         }
         catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt)
         {
@@ -147,23 +149,28 @@ public sealed class RecoveryPointReader
     }
 
     private async ValueTask CollectAsync(
-        Id32 id, MapPlace place, long start, IReadOnlyList<ByteRange> ranges, HashSet<WantedChunk> chunks, CancellationToken cancellationToken)
+        byte[] node, MapPlace place, long start, IReadOnlyList<ByteRange> ranges, HashSet<WantedChunk> chunks, CancellationToken cancellationToken)
     {
-        var node = await ReadNodeAsync(id, cancellationToken);
         if (place.Level == 0)
         {
             CollectChunks(MapLeaf.Parse(node, place), start, ranges, chunks);
             return;
         }
         var inner = MapInner.Parse(node, place);
+        var children = new List<int>();
         for (var i = 0; i < inner.Count; i++)
         {
-            var child = place.Child(i);
             var childStart = start + (i * place.ChildBytes);
-            if (!inner[i].IsZero && Touches(ranges, childStart, childStart + child.Length))
+            if (!inner[i].IsZero && Touches(ranges, childStart, childStart + place.Child(i).Length))
             {
-                await CollectAsync(inner[i], child, childStart, ranges, chunks, cancellationToken);
+                children.Add(i);
             }
+        }
+        for (var at = 0; at < children.Count; at++)
+        {
+            var i = children[at];
+            var child = await ReadNodeAsync(inner[i], children.Skip(at).Select(next => inner[next]), cancellationToken);
+            await CollectAsync(child, place.Child(i), start + (i * place.ChildBytes), ranges, chunks, cancellationToken);
         }
     }
 

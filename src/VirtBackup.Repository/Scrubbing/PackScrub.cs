@@ -27,11 +27,16 @@ internal sealed class PackScrub(
     /// <summary>A pack that cannot be read for so long is in doubt: devices fail so, and transient trouble is over by then.</summary>
     private static readonly TimeSpan UnreadableFor = TimeSpan.FromHours(24);
 
+    private const int PacksPerNote = 64;
+    private const long BytesPerNote = 256 << 20;
+
+    private readonly List<(long Pack, long Ms)> _proven = [];
     private readonly Pace _pace = new(clock, options.BytesPerSecond);
     private readonly List<ScrubFinding> _findings = [];
     private readonly List<ObjectProblem> _problems = [];
     private DamageLog _log = new();
     private PackVerifier? _verifier;
+    private long _bytesProven;
     private long _packs;
     private long _bytes;
     private long _damages;
@@ -40,6 +45,21 @@ internal sealed class PackScrub(
 
     public async ValueTask<ScrubReport> RunAsync(CancellationToken cancellationToken)
     {
+        try
+        {
+            var isDone = await ReadAllDueAsync(cancellationToken);
+            await NoteProofsAsync(cancellationToken);
+            return new ScrubReport { Packs = _packs, Bytes = _bytes, Findings = _findings, Problems = _problems, DamageCount = _damages, IsDone = isDone };
+        }
+        catch (OperationCanceledException)
+        {
+            await NoteProofsAsync(CancellationToken.None);
+            throw;
+        }
+    }
+
+    private async ValueTask<bool> ReadAllDueAsync(CancellationToken cancellationToken)
+    {
         var now = NowMs;
         // What is read by this run is not due again within it.
         var before = Math.Min(options.CheckedBeforeMs, now);
@@ -47,20 +67,18 @@ internal sealed class PackScrub(
         var (_, total) = await index.ReadAsync(connection => PackTable.SumCheckedBefore(connection, before), cancellationToken);
         // Every pack once in a run, also one that cannot be read.
         var (never, proven) = (new Cursor(-1, 0, Math.Min(before, 1)), new Cursor(0, long.MaxValue, before));
-        var isDone = false;
         while (options.BytesMax is not { } max || _bytes < max)
         {
             var (first, second) = never.Bytes <= proven.Bytes ? (never, proven) : (proven, never);
             if ((await NextAsync(first, cancellationToken) ?? await NextAsync(second, cancellationToken)) is not { } pack)
             {
-                isDone = true;
-                break;
+                return true;
             }
             await ScrubAsync(pack, cancellationToken);
             options.Progress?.Report(new ScrubProgress(_packs, _bytes, Math.Max(total, _bytes), _damages));
             await _pace.SpendAsync(pack.Bytes, cancellationToken);
         }
-        return new ScrubReport { Packs = _packs, Bytes = _bytes, Findings = _findings, Problems = _problems, DamageCount = _damages, IsDone = isDone };
+        return false;
     }
 
     private async ValueTask<PackRow?> NextAsync(Cursor cursor, CancellationToken cancellationToken)
@@ -92,15 +110,34 @@ internal sealed class PackScrub(
         }
         if (isProven)
         {
-            var now = NowMs;
-            await index.WriteAsync(
-                connection =>
-                {
-                    PackTable.SetProven(connection, pack.Number, now);
-                    UnlocatedTable.ClearDoubt(connection, pack.Number);
-                },
-                cancellationToken);
+            _proven.Add((pack.Number, NowMs));
+            _bytesProven += pack.Bytes;
+            if (_bytesProven >= BytesPerNote || _proven.Count == PacksPerNote)
+            {
+                await NoteProofsAsync(cancellationToken);
+            }
         }
+    }
+
+    /// <summary>Writes down what was found sound: not after every pack, because each time waits for the device.</summary>
+    private async ValueTask NoteProofsAsync(CancellationToken cancellationToken)
+    {
+        if (_proven.Count == 0)
+        {
+            return;
+        }
+        await index.WriteAsync(
+            connection =>
+            {
+                foreach (var (pack, ms) in _proven)
+                {
+                    PackTable.SetProven(connection, pack, ms);
+                    UnlocatedTable.ClearDoubt(connection, pack);
+                }
+            },
+            cancellationToken);
+        _bytesProven = 0;
+        _proven.Clear();
     }
 
     /// <summary>Reads a pack; false: it is not proven, and that is noted.</summary>
@@ -118,6 +155,7 @@ internal sealed class PackScrub(
         }
         var problem = _log.ToList()[0].Problem;
         (_verifier, _log) = (null, new DamageLog());
+        await NoteProofsAsync(cancellationToken);
         if (await repair(pack, false, cancellationToken) is { } finding)
         {
             Note(_findings, finding);
@@ -143,6 +181,7 @@ internal sealed class PackScrub(
         {
             try
             {
+                await NoteProofsAsync(cancellationToken);
                 if (await repair(pack, true, cancellationToken) is { } finding)
                 {
                     Note(_findings, finding);

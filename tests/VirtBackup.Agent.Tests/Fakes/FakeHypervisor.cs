@@ -6,12 +6,19 @@ using VirtBackup.Hypervisors;
 namespace VirtBackup.Agent.Tests.Fakes;
 
 /// <summary>A disk in memory with exact change tracking in blocks of 64 KiB.</summary>
-internal sealed class FakeDisk(Id16 id, string name, byte[] content)
+/// <param name="id">Its id.</param>
+/// <param name="name">Its name.</param>
+/// <param name="content">Its bytes.</param>
+/// <param name="isStill">Nobody writes to it during a capture, so that a view of it needs no copy.</param>
+internal sealed class FakeDisk(Id16 id, string name, byte[] content, bool isStill = false)
 {
     public const int Block = 64 << 10;
 
     public DiskSummary Summary => new(id, name, content.Length, "raw", null);
     public byte[] Content => content;
+
+    /// <summary>The content as it is now, whatever is written later.</summary>
+    public byte[] View => isStill ? content : [.. content];
 
     /// <summary>Blocks written since a point.</summary>
     public Dictionary<Id16, SortedSet<long>> Tracking { get; } = [];
@@ -156,7 +163,7 @@ internal sealed class FakeCapturedDisk : ICapturedDisk
     public FakeCapturedDisk(FakeHypervisor owner, FakeDisk disk, Id16? basis)
     {
         _owner = owner;
-        _view = [.. disk.Content];
+        _view = disk.View;
         Disk = disk.Summary;
         ChangedOnly = basis is { } point && disk.Tracking.ContainsKey(point);
         _blocks = ChangedOnly

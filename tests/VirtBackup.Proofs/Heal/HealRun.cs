@@ -114,10 +114,10 @@ internal sealed class HealRun : IAsyncDisposable
     private async Task HealAsync(Twin twin, Twin other, Wounds wounds)
     {
         var source = new TwinSource(other, _options.Sabotage);
-        var before = other.Store.Bytes;
+        other.Store.Take();
         var opener = _options.Sabotage == TwinSource.CorruptCopy ? new NoChunkCheck() : twin.Opener;
         var report = await twin.Repository.Upkeep.HealAsync([source], opener, CancellationToken.None);
-        var moved = other.Store.Bytes - before;
+        var moved = other.Store.Take().Values.Sum(read => read.Bytes);
         _figures.Add(wounds);
         _figures.MovedBytes += moved;
         if (report.Missing > 0 || report.Healed.Count != wounds.Records.Count || !report.Healed.All(healed => wounds.Records.ContainsKey(healed.Record.Id)))

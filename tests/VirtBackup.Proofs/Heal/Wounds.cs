@@ -28,7 +28,6 @@ internal sealed class Wounds
     private readonly Random _random;
     private readonly IReadOnlySet<Id32> _spared;
     private readonly List<(string Key, List<StoredRecord> Records)> _packs;
-    private readonly HashSet<string> _gone = [];
     private readonly HashSet<string> _hurt = [];
 
     private Wounds(Census census, string folder, RecordKind kind, IReadOnlySet<Id32> spared, Random random)
@@ -79,10 +78,6 @@ internal sealed class Wounds
     {
         var candidates = way == WoundKind.DropPack ? _packs.FindAll(pack => pack.Records.Count <= countMax) : _packs;
         var (key, records) = candidates.Count > 0 ? candidates[_random.Next(candidates.Count)] : _packs[0];
-        if (_gone.Contains(key))
-        {
-            return false;
-        }
         switch (way)
         {
             case WoundKind.DropPack:
@@ -91,7 +86,6 @@ internal sealed class Wounds
                     return false;
                 }
                 File.Delete(PathOf(key));
-                _gone.Add(key);
                 break;
             case WoundKind.CutTail:
                 records = records[^_random.Next(1, records.Count + 1)..];
@@ -103,7 +97,6 @@ internal sealed class Wounds
                 {
                     file.SetLength(records[0].Entry.Offset + _random.Next(records[0].Entry.Header.RecordLength));
                 }
-                _gone.Add(key);
                 break;
             case WoundKind.Footer:
                 if (_hurt.Contains(key) || Ways.GetValueOrDefault(way) == FootersMax)

@@ -8,7 +8,9 @@ namespace VirtBackup.Proofs.Installation;
 internal readonly record struct AcknowledgedRecord(RecordHeader Header, string Session, long SentMs);
 
 /// <summary>Everything that the controller has acknowledged to the agent, as the agent saw it.</summary>
-internal sealed class Acknowledged(Calendar calendar)
+/// <param name="calendar">When that was.</param>
+/// <param name="keepsRecords">Whether the records, too, are remembered.</param>
+internal sealed class Acknowledged(Calendar calendar, bool keepsRecords)
 {
     private readonly Dictionary<(string Session, uint Lane), LaneLog> _lanes = [];
     private readonly Dictionary<string, (string Job, Power Life)> _open = [];
@@ -57,15 +59,23 @@ internal sealed class Acknowledged(Calendar calendar)
 
     public void Sent(string session, uint lane, long offset, ReadOnlySpan<byte> data)
     {
+        BytesSent += data.Length;
+        if (!keepsRecords)
+        {
+            return;
+        }
         var log = LaneOf(session, lane);
         log.Bytes.Position = offset;
         log.Bytes.Write(data);
         log.NoteSent(calendar.NowMs);
-        BytesSent += data.Length;
     }
 
     public void Durable(string session, uint lane, long offset)
     {
+        if (!keepsRecords)
+        {
+            return;
+        }
         var log = LaneOf(session, lane);
         log.Durable = Math.Max(log.Durable, offset);
     }

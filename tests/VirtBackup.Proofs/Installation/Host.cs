@@ -30,6 +30,9 @@ internal sealed record HostOptions
     /// <summary>The weather between it and the controller.</summary>
     public Random Weather { get; init; } = new(0);
 
+    /// <summary>Whether disks and records are remembered as they were: what big disks do without. Then nobody may write during a backup.</summary>
+    public bool IsWitnessed { get; init; } = true;
+
     /// <summary>Planted defect: what has arrived is called durable.</summary>
     public bool AcknowledgeEarly { get; init; }
 }
@@ -50,7 +53,7 @@ internal sealed class Host : IDisposable
     {
         (_site, _entropy, _time, _options) = (site, entropy, time, options ?? new HostOptions());
         (_signer, _tlsKey) = (CreateKey(), CreateKey());
-        Acknowledged = new Acknowledged(site.Calendar);
+        Acknowledged = new Acknowledged(site.Calendar, _options.IsWitnessed);
         Life = Begin();
     }
 
@@ -76,7 +79,7 @@ internal sealed class Host : IDisposable
 
     public FakeHypervisor AddMachine(params byte[][] disks)
     {
-        var machine = new FakeHypervisor(Id16.Create(_entropy), [.. disks.Select((content, i) => new FakeDisk(Id16.Create(_entropy), $"disk{i}", content))]);
+        var machine = new FakeHypervisor(Id16.Create(_entropy), [.. disks.Select((content, i) => new FakeDisk(Id16.Create(_entropy), $"disk{i}", content, isStill: !_options.IsWitnessed))]);
         Machines.Add(machine);
         return machine;
     }
@@ -129,7 +132,10 @@ internal sealed class Host : IDisposable
         }
         await ReportAsync(ReportOf(job, report => report.State = JobState.Running));
         var point = Id16.Parse(job.Backup.PointId);
-        Sources[point] = (machine.Machine, machine.Disks.ToDictionary(disk => disk.Summary.Id, disk => disk.Content.ToArray()));
+        if (_options.IsWitnessed)
+        {
+            Sources[point] = (machine.Machine, machine.Disks.ToDictionary(disk => disk.Summary.Id, disk => disk.Content.ToArray()));
+        }
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, life.Over);
         try
         {

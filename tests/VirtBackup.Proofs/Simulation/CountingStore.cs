@@ -2,33 +2,34 @@ using VirtBackup.Core;
 
 namespace VirtBackup.Proofs.Simulation;
 
+/// <summary>What was read of an object.</summary>
+internal readonly record struct ReadCount(long Requests, long Bytes);
+
 /// <summary>A store that counts what is read from it.</summary>
-internal sealed class CountingStore(IObjectStore inner) : IObjectStore
+internal sealed class CountingStore(IObjectStore inner) : PassingStore(inner)
 {
-    private long _requests;
-    private long _bytes;
+    private readonly Lock _gate = new();
+    private Dictionary<string, ReadCount> _reads = new(StringComparer.Ordinal);
 
-    /// <summary>Reads of objects.</summary>
-    public long Requests => Interlocked.Read(ref _requests);
-
-    /// <summary>Bytes that they brought.</summary>
-    public long Bytes => Interlocked.Read(ref _bytes);
-
-    public ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken) => inner.CreateAsync(cancellationToken);
-
-    public async ValueTask<int> ReadAsync(string key, long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    /// <summary>What was read since the last call, by object.</summary>
+    public IReadOnlyDictionary<string, ReadCount> Take()
     {
-        Interlocked.Increment(ref _requests);
-        var count = await inner.ReadAsync(key, offset, destination, cancellationToken);
-        Interlocked.Add(ref _bytes, count);
-        return count;
+        lock (_gate)
+        {
+            var taken = _reads;
+            _reads = new Dictionary<string, ReadCount>(StringComparer.Ordinal);
+            return taken;
+        }
     }
 
-    public ValueTask<ObjectInfo?> FindAsync(string key, CancellationToken cancellationToken) => inner.FindAsync(key, cancellationToken);
-
-    public IAsyncEnumerable<ObjectInfo> ListAsync(string prefix, CancellationToken cancellationToken) => inner.ListAsync(prefix, cancellationToken);
-
-    public ValueTask<bool> DeleteAsync(string key, CancellationToken cancellationToken) => inner.DeleteAsync(key, cancellationToken);
-
-    public ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken) => inner.GetFreeBytesAsync(cancellationToken);
+    public override async ValueTask<int> ReadAsync(string key, long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    {
+        var count = await base.ReadAsync(key, offset, destination, cancellationToken);
+        lock (_gate)
+        {
+            var (requests, bytes) = _reads.GetValueOrDefault(key);
+            _reads[key] = new ReadCount(requests + 1, bytes + count);
+        }
+        return count;
+    }
 }
