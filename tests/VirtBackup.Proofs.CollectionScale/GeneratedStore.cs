@@ -14,9 +14,7 @@ namespace VirtBackup.Proofs.CollectionScale;
 /// </summary>
 internal sealed class GeneratedStore(string folder, PackLayout layout) : IObjectStore, IDisposable
 {
-    public const string ObjectsFolder = "objects";
-    public const string IndexFile = "index.db";
-    private readonly string _root = Path.Combine(folder, ObjectsFolder);
+    private readonly string _root = Path.Combine(folder, RepositoryGenerator.ObjectsFolder);
     private readonly string _staging = Directory.CreateDirectory(Path.Combine(folder, "staging")).FullName;
     private (string Key, SafeFileHandle File)? _open;
     private int _staged;

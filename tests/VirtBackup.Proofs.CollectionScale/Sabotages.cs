@@ -51,7 +51,7 @@ internal static class Sabotages
         }
         // Through a connection of its own, so that only the memory tells.
         var options = new SqliteOptions { Exclusive = false, Readers = 1 };
-        await using var index = SqliteDatabase.Open(Path.Combine(folder, GeneratedStore.IndexFile), RepositoryIndex.Schema, options);
+        await using var index = SqliteDatabase.Open(Path.Combine(folder, RepositoryGenerator.IndexFile), RepositoryIndex.Schema, options);
         return new Hoard(await index.ReadAsync(
             static connection =>
             {

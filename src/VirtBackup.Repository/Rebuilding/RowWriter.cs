@@ -101,52 +101,34 @@ internal sealed class RowWriter(RebuildSpace space, IDatabase index, RebuildNews
 
     private void WriteObjects(ISqlConnection connection)
     {
-        using var insert = connection.Prepare(
-            """
-            INSERT INTO object(id, kind, scope, pack, position, sealed_length, raw_length, codec, id_generation, number, count, holds, condemned_ms)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0)
-            """);
-        // Bindings stay: what most records have in common is bound where it changes.
-        var last = new StoredRecord { Scope = -1 };
+        using var insert = new ObjectInsert(connection);
+        var (number, count, holds) = (0L, 0, false);
         for (var at = 0; at < _bucket.Count; at++)
         {
             ref readonly var record = ref _bucket[at];
-            if (at == 0 || record.Id != last.Id || record.Kind != last.Kind)
+            if (IsFirstOfObject(at))
             {
-                insert.Bind(1, record.Id).Bind(10, _nextNumber++);
-                BindCounts(insert, at, record);
+                number = _nextNumber++;
+                (count, holds) = record.Kind == RecordKind.Data ? (_bucket.HoldersOf(at), false) : HoldersOf(record.Id);
             }
-            if (record.Kind != last.Kind || record.Scope != last.Scope || record.IdGeneration != last.IdGeneration || record.Codec != last.Codec)
-            {
-                insert.Bind(2, (long)record.Kind).Bind(3, _scopes[record.Scope]).Bind(8, (long)record.Codec).Bind(9, record.IdGeneration);
-            }
-            insert.Bind(4, space.Packs[record.Pack].Number).Bind(5, record.Position).Bind(6, record.SealedLength).Bind(7, record.RawLength);
-            insert.Execute();
-            last = record;
+            insert.Add(new ObjectRow(
+                record.Id, record.Kind, _scopes[record.Scope], space.Packs[record.Pack].Number, record.Position, record.SealedLength, record.RawLength, record.Codec,
+                record.IdGeneration, number, count, holds));
         }
     }
 
-    private void BindCounts(IStatement insert, int at, in StoredRecord record)
-    {
-        if (record.Kind == RecordKind.Data)
-        {
-            insert.Bind(11, _bucket.HoldersOf(at)).Bind(12, 0);
-            return;
-        }
-        var node = space.Trees.Nodes.Find(record.Id);
-        insert.Bind(11, space.Trees.Nodes[node].References).Bind(12, IsHolding(node) ? 1 : 0);
-    }
+    private bool IsFirstOfObject(int at) => at == 0 || _bucket[at - 1].Id != _bucket[at].Id || _bucket[at - 1].Kind != _bucket[at].Kind;
 
-    private bool IsHolding(int node)
+    /// <summary>How many nodes hold this one, and whether it holds others.</summary>
+    private (int Count, bool Holds) HoldersOf(Id32 id)
     {
-        for (var mark = space.Trees.Nodes[node].FirstMark; mark >= 0; mark = space.Trees[mark].Next)
+        ref var node = ref space.Trees.Nodes[space.Trees.Nodes.Find(id)];
+        var holds = false;
+        for (var mark = node.FirstMark; mark >= 0 && !holds; mark = space.Trees[mark].Next)
         {
-            if (space.Trees[mark].Counts)
-            {
-                return true;
-            }
+            holds = space.Trees[mark].Counts;
         }
-        return false;
+        return (node.References, holds);
     }
 
     private int WriteCompleteNodes(ISqlConnection connection)
@@ -155,7 +137,7 @@ internal sealed class RowWriter(RebuildSpace space, IDatabase index, RebuildNews
         for (var at = 0; at < _bucket.Count; at++)
         {
             ref readonly var record = ref _bucket[at];
-            if (record.Kind != RecordKind.Map || (at > 0 && _bucket[at - 1].Id == record.Id && _bucket[at - 1].Kind == RecordKind.Map))
+            if (record.Kind != RecordKind.Map || !IsFirstOfObject(at))
             {
                 continue;
             }

@@ -10,7 +10,9 @@ namespace VirtBackup.Proofs.CollectionScale.Generation;
 /// <param name="Machines">Machines; all have disks of one size.</param>
 /// <param name="PointsPerMachine">The first reads the whole disk, every other one what changed.</param>
 /// <param name="HotLeaves">Leaves of each hot area: places that every point changes, such as logs and databases.</param>
-internal sealed record HistoryShape(long Chunks, int Machines, int PointsPerMachine, int HotLeaves = HistoryShape.UsualHotLeaves)
+/// <param name="HasDead">Packs hold records that left the index with earlier points.</param>
+internal sealed record HistoryShape(
+    long Chunks, int Machines, int PointsPerMachine, int HotLeaves = HistoryShape.UsualHotLeaves, bool HasDead = true)
 {
     public const int UsualHotLeaves = 16;
     public const int LeafChunks = 64;

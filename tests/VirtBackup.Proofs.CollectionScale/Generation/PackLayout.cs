@@ -73,7 +73,7 @@ internal sealed class PackLayout
                 ? (segment - 1, 0)
                 : ((segment - _shape.Machines - 1) % _shape.Machines, ((segment - _shape.Machines - 1) / _shape.Machines) + 1);
             var isReal = point > 0 && _victims.Any(victim => victim.Machine == machine && victim.Point == point);
-            return new DataPack(number, first, count, !isReal && number % WithDeadEvery == 0 ? DeadRecords : 0, point, isReal);
+            return new DataPack(number, first, count, _shape.HasDead && !isReal && number % WithDeadEvery == 0 ? DeadRecords : 0, point, isReal);
         }
     }
 

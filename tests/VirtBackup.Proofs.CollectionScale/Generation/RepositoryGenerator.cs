@@ -14,11 +14,14 @@ internal sealed record GenerationReport(long Nodes, long Packs, IReadOnlyList<Fr
 /// <summary>Writes a repository of a history: all of its index, manifests and map nodes; of its data only what will be moved.</summary>
 internal static class RepositoryGenerator
 {
+    public const string ObjectsFolder = "objects";
+    public const string IndexFile = "index.db";
+
     public static GenerationReport Run(HistoryShape shape, ulong seed, string folder)
     {
         var clock = Stopwatch.StartNew();
         var layout = new PackLayout(seed, shape);
-        var objects = Path.Combine(folder, GeneratedStore.ObjectsFolder);
+        var objects = Path.Combine(folder, ObjectsFolder);
         var references = new References(shape);
         var maps = new MapPackWriter(objects, references, layout.Packs + 1);
         var points = new List<Manifest>();
@@ -40,7 +43,7 @@ internal static class RepositoryGenerator
         var data = WriteData(layout, objects);
         var treeSeconds = clock.Elapsed.TotalSeconds;
         var index = new IndexWriter(shape, layout, references);
-        var rowsPerSecond = index.Write(Path.Combine(folder, GeneratedStore.IndexFile), data, maps.Packs, points);
+        var rowsPerSecond = index.Write(Path.Combine(folder, IndexFile), data, maps.Packs, points);
         return new GenerationReport(
             references.Nodes.Count, layout.Packs + maps.Packs.Count, [.. Victim.Choose(shape).Select(references.FreedBy)], treeSeconds,
             clock.Elapsed.TotalSeconds - treeSeconds, rowsPerSecond);

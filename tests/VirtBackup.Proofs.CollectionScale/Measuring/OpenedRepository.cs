@@ -35,7 +35,7 @@ internal sealed class OpenedRepository : IAsyncDisposable
         var watch = Stopwatch.StartNew();
         var store = new GeneratedStore(folder, new PackLayout(job.Seed, job.Shape));
         var index = SqliteDatabase.Open(
-            Path.Combine(folder, GeneratedStore.IndexFile), RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 4 << 10 });
+            Path.Combine(folder, RepositoryGenerator.IndexFile), RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 4 << 10 });
         await Sabotages.SpoilIndexAsync(job.Sabotage, index);
         var watched = new WatchedDatabase(index);
         var clock = new SetClock(Fleet.Today(job.Shape));
