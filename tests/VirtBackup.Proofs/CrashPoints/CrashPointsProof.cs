@@ -21,7 +21,7 @@ internal sealed class CrashPointsProof : IProof
 
     public (int Long, int Short) TrialsMax => (60, 60);
 
-    public TimeSpan ShortLimit => TimeSpan.FromSeconds(35);
+    public TimeSpan ShortLimit => TimeSpan.FromSeconds(15);
 
     public string Figures => $"{_crashes} crash points, {_operations} operations";
 

@@ -18,7 +18,7 @@ internal sealed class FlipBytesProof : IProof
 
     public (int Long, int Short) TrialsMax => (300, 300);
 
-    public TimeSpan ShortLimit => TimeSpan.FromSeconds(35);
+    public TimeSpan ShortLimit => TimeSpan.FromSeconds(15);
 
     public string Figures => $"{_flips} flipped bytes, {_restores} restores";
 
