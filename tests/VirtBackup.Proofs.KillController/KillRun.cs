@@ -13,6 +13,7 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
     private const int PointsKept = 4;
     private const int FullCheckEvery = 10;
     private const int UnaimedOneIn = 4;
+    private const int CollectionsMax = 4;
 
     /// <summary>What the controller's log says when it has taken the order.</summary>
     private const string CollectionBegins = "Collection job";
@@ -46,7 +47,7 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         Task[] asked = [.. machines.Select(OrderBackupAsync), installation.RunAsync("repository", "scrub", "--rate-limit", ScrubRate, "--detach"), ForgetAsync(dead.Token)];
         var isAimed = random.Next(UnaimedOneIn) > 0;
         if (isAimed) await Task.WhenAll(asked);
-        var collecting = CollectAsync(dead.Token);
+        var collecting = CollectAsync(isAimed ? 1 : CollectionsMax, dead.Token);
         // A collection is soon over; the orders take a moment to arrive.
         await (isAimed ? (Task)installation.Controller.WaitForLineAsync(CollectionBegins, ArrivalLimit) : Task.WhenAny(asked[..machines.Length]));
         await Task.Delay((isAimed ? CollectionLasts : DelayMax) * random.NextDouble(), CancellationToken.None);
@@ -56,7 +57,7 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         await Task.WhenAll([.. asked, collecting]);
         if (trial == options.StartTrial) await Sabotages.PlantAsync(options.Sabotage, installation, _promises.KeptOf(machines[0])[^1]);
         await installation.Controller.StartAsync();
-        await SettleAsync(begun, killed);
+        await SettleAsync(trial, begun, killed);
         _promises.Require(await installation.ListPointsAsync());
         if (options.Sabotage is not null || (trial - options.StartTrial + 1) % FullCheckEvery == 0) await RequireWholeAsync();
     }
@@ -114,12 +115,14 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
     }
 
     /// <summary>Waits until every backup that the kill hit is over, and notes what became of it.</summary>
-    private async Task SettleAsync(DateTimeOffset begun, DateTimeOffset killed)
+    private async Task SettleAsync(int trial, DateTimeOffset begun, DateTimeOffset killed)
     {
         // Read before anything of it ends: what ran when the kill came has no end yet, or was ended by the restart.
         var jobs = (await installation.RunAsync("job", "list")).Json.GetProperty("jobs").EnumerateArray()
             .Where(job => job.GetProperty("create_time").GetDateTimeOffset() >= begun.AddMilliseconds(-1)).ToList();
-        _tally.Count([.. jobs.Where(job => EndOf(job) is not { } end || end > killed).Select(job => (job.GetProperty("kind").GetString()!, PhaseOf(job)))]);
+        List<(string Kind, string? Phase)> running = [.. jobs.Where(job => EndOf(job) is not { } end || end > killed).Select(job => (job.GetProperty("kind").GetString()!, PhaseOf(job)))];
+        _tally.Count(running);
+        Console.WriteLine($"trial {trial}: killed during {string.Join(", ", running.Select(job => $"{job.Kind} ({job.Phase ?? "beginning"})"))}");
         foreach (var job in jobs.Where(job => job.GetProperty("kind").GetString() == "backup"))
         {
             var over = (await installation.FollowAsync(job.GetProperty("job_id").GetString()!)).AnyJson;
@@ -141,9 +144,9 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
     private Task OrderBackupAsync(Machine machine) => installation.RunAsync("backup", "run", machine.Name, "--detach", "--rate-limit", BackupRate);
 
     /// <summary>Collects again and again, as long as the controller lives.</summary>
-    private async Task CollectAsync(CancellationToken dead)
+    private async Task CollectAsync(int times, CancellationToken dead)
     {
-        while (!dead.IsCancellationRequested)
+        for (; times > 0 && !dead.IsCancellationRequested; times--)
         {
             if ((await installation.RunAsync("repository", "gc", "--detach")).ExitCode == 0) _collections++;
         }
