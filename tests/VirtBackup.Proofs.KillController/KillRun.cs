@@ -12,7 +12,10 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
     private const string ScrubRate = "16MiB";
     private const int PointsKept = 4;
     private const int FullCheckEvery = 10;
+    private const int UnreachableExitCode = 3;
+    private const int AsksMax = 10;
     private const int UnaimedOneIn = 4;
+    private const int CollectionsMax = 4;
 
     /// <summary>What the controller's log says when it has taken the order.</summary>
     private const string CollectionBegins = "Collection job";
@@ -46,7 +49,7 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         Task[] asked = [.. machines.Select(OrderBackupAsync), installation.RunAsync("repository", "scrub", "--rate-limit", ScrubRate, "--detach"), ForgetAsync(dead.Token)];
         var isAimed = random.Next(UnaimedOneIn) > 0;
         if (isAimed) await Task.WhenAll(asked);
-        var collecting = CollectAsync(dead.Token);
+        var collecting = CollectAsync(isAimed ? 1 : CollectionsMax, dead.Token);
         // A collection is soon over; the orders take a moment to arrive.
         await (isAimed ? (Task)installation.Controller.WaitForLineAsync(CollectionBegins, ArrivalLimit) : Task.WhenAny(asked[..machines.Length]));
         await Task.Delay((isAimed ? CollectionLasts : DelayMax) * random.NextDouble(), CancellationToken.None);
@@ -56,8 +59,8 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         await Task.WhenAll([.. asked, collecting]);
         if (trial == options.StartTrial) await Sabotages.PlantAsync(options.Sabotage, installation, _promises.KeptOf(machines[0])[^1]);
         await installation.Controller.StartAsync();
-        await SettleAsync(begun, killed);
-        _promises.Require(await installation.ListPointsAsync());
+        await SettleAsync(trial, begun, killed);
+        _promises.Require(await ListPointsAsync());
         if (options.Sabotage is not null || (trial - options.StartTrial + 1) % FullCheckEvery == 0) await RequireWholeAsync();
     }
 
@@ -68,7 +71,7 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         foreach (var point in _promises.Open)
         {
             // The answer was lost, or the order.
-            var forgotten = await installation.RunAsync("recovery-point", "forget", point);
+            var forgotten = await AskAsync("recovery-point", "forget", point);
             if (forgotten.ExitCode is 0 or 5) _promises.Forget(point);
             else throw new RefutedException($"The recovery point {point} cannot be forgotten: {forgotten.Stderr}");
         }
@@ -77,10 +80,10 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         var audit = (await RequireSucceededAsync("repository", "gc", "--audit")).GetProperty("result").GetProperty("collection").GetProperty("audit");
         if (audit.GetProperty("counted_too_often").GetInt64() > 0) throw new RefutedException($"The index counts more than there is: {audit}");
         await RequireSucceededAsync("repository", "verify", "--full");
-        var listed = await installation.ListPointsAsync();
+        var listed = await ListPointsAsync();
         _promises.Require(listed);
         var status = await RequireSucceededAsync("repository", "status");
-        var kept = (await installation.ListPointsAsync("--forgotten")).Except(listed).ToList();
+        var kept = (await ListPointsAsync("--forgotten")).Except(listed).ToList();
         if (kept.Count > 0) throw new RefutedException($"Forgotten recovery points are never purged: {string.Join(", ", kept)}");
         RequireFiles(listed, status.GetProperty("packs").GetInt64());
         var random = options.RandomOf(_restores, 1);
@@ -107,22 +110,37 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         Directory.Delete(installation.File(folder), recursive: true);
     }
 
+    private async Task<IReadOnlyList<string>> ListPointsAsync(params string[] more) =>
+        [.. (await RequireSucceededAsync(["recovery-point", "list", .. more])).GetProperty("recovery_points").EnumerateArray().Select(point => point.GetProperty("point_id").GetString()!)];
+
+    /// <summary>Asks a controller that runs; on a busy machine it may be late.</summary>
+    private async Task<CommandResult> AskAsync(params string[] command)
+    {
+        for (var tries = 1; ; tries++)
+        {
+            var result = await installation.RunAsync(command);
+            if (result.ExitCode != UnreachableExitCode || tries == AsksMax || !installation.Controller.IsRunning) return result;
+        }
+    }
+
     private async Task<JsonElement> RequireSucceededAsync(params string[] command)
     {
-        var result = await installation.RunAsync(command);
+        var result = await AskAsync(command);
         return result.ExitCode == 0 ? result.Json : throw new RefutedException($"'{string.Join(' ', command)}' ended with exit code {result.ExitCode}: {result.Stderr}{result.Stdout}");
     }
 
     /// <summary>Waits until every backup that the kill hit is over, and notes what became of it.</summary>
-    private async Task SettleAsync(DateTimeOffset begun, DateTimeOffset killed)
+    private async Task SettleAsync(int trial, DateTimeOffset begun, DateTimeOffset killed)
     {
         // Read before anything of it ends: what ran when the kill came has no end yet, or was ended by the restart.
-        var jobs = (await installation.RunAsync("job", "list")).Json.GetProperty("jobs").EnumerateArray()
+        var jobs = (await RequireSucceededAsync("job", "list")).GetProperty("jobs").EnumerateArray()
             .Where(job => job.GetProperty("create_time").GetDateTimeOffset() >= begun.AddMilliseconds(-1)).ToList();
-        _tally.Count([.. jobs.Where(job => EndOf(job) is not { } end || end > killed).Select(job => (job.GetProperty("kind").GetString()!, PhaseOf(job)))]);
+        List<(string Kind, string? Phase)> running = [.. jobs.Where(job => EndOf(job) is not { } end || end > killed).Select(job => (job.GetProperty("kind").GetString()!, PhaseOf(job)))];
+        _tally.Count(running);
+        Console.WriteLine($"trial {trial}: killed during {string.Join(", ", running.Select(job => $"{job.Kind} ({job.Phase ?? "beginning"})"))}");
         foreach (var job in jobs.Where(job => job.GetProperty("kind").GetString() == "backup"))
         {
-            var over = (await installation.FollowAsync(job.GetProperty("job_id").GetString()!)).AnyJson;
+            var over = (await AskAsync("job", "show", job.GetProperty("job_id").GetString()!, "--watch")).AnyJson;
             if (over.GetProperty("state").GetString() != "succeeded")
             {
                 _backupsFailed++;
@@ -141,9 +159,9 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
     private Task OrderBackupAsync(Machine machine) => installation.RunAsync("backup", "run", machine.Name, "--detach", "--rate-limit", BackupRate);
 
     /// <summary>Collects again and again, as long as the controller lives.</summary>
-    private async Task CollectAsync(CancellationToken dead)
+    private async Task CollectAsync(int times, CancellationToken dead)
     {
-        while (!dead.IsCancellationRequested)
+        for (; times > 0 && !dead.IsCancellationRequested; times--)
         {
             if ((await installation.RunAsync("repository", "gc", "--detach")).ExitCode == 0) _collections++;
         }
