@@ -35,7 +35,7 @@ internal static class SignalMessages
         var stored = run.UsualStored > 0
             ? $"of which {Percent(run.StoredShare)} had to be stored after compression (usually {Percent(run.UsualStored)})"
             : $"of which {Percent(run.StoredShare)} had to be stored after compression";
-        return $"{Percent(run.NewShare)} of the machine was new data (usually {Percent(run.UsualNew)}), {stored}. So it looks when a machine's files are encrypted or overwritten.";
+        return $"{Percent(run.NewShare)} of the machine was new data (usually {Percent(run.UsualNew)}), {stored}. This is what it looks like when a machine's files are encrypted or overwritten.";
     }
 
     /// <summary>The reason of the holds for an abnormal run.</summary>

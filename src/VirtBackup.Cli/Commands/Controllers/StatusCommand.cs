@@ -19,7 +19,7 @@ internal sealed class StatusCommand(CliContext context) : RemoteCommand("status"
             ("Agents", TextLayout.Cell($"{view.AgentsConnected} connected of {view.AgentsEnrolled}")),
             ("Virtual machines", TextLayout.Cell(Units.Count(view.VirtualMachines))),
             ("Unusual runs", view.VirtualMachinesFlagged > 0
-                ? TextLayout.Cell($"of {Units.Count(view.VirtualMachinesFlagged)} virtual machines: see 'virtbackup vm list'", TextLayout.Bad)
+                ? TextLayout.Cell($"on {Units.Count(view.VirtualMachinesFlagged)} virtual {(view.VirtualMachinesFlagged == 1 ? "machine" : "machines")}: see 'virtbackup vm list'", TextLayout.Bad)
                 : null),
             ("Recovery points", TextLayout.Cell(Units.Count(view.RecoveryPoints))),
             ("Jobs running", TextLayout.Cell(Units.Count(view.JobsRunning))),
