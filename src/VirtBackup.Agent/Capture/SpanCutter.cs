@@ -40,14 +40,25 @@ internal sealed class SpanCutter(ContentCutter cutter, Memory<byte> window, Func
                 at += old[next].Length;
                 continue;
             }
-            await FillAsync(at, cancellationToken);
-            var available = window.Slice((int)(at - _start), (int)(_start + _fill - at));
-            var reachesEnd = _start + _fill == span.Place.Length;
-            if (available.Length > cutter.LookaheadBytes)
+            // Beside a change every byte is read that would else not be: no more of them than the cut needs.
+            var wanted = span.Disk.Source.ChangedOnly ? span.Place.Shape.ChunkBytes + ContentCutter.ZeroRunBytes : cutter.LookaheadBytes;
+            ReadOnlyMemory<byte> available;
+            ContentCut cut;
+            while (true)
             {
-                (available, reachesEnd) = (available[..cutter.LookaheadBytes], at + cutter.LookaheadBytes == span.Place.Length);
+                await FillAsync(at, wanted, cancellationToken);
+                available = window.Slice((int)(at - _start), (int)(_start + _fill - at));
+                var reachesEnd = _start + _fill == span.Place.Length;
+                if (available.Length > cutter.LookaheadBytes)
+                {
+                    (available, reachesEnd) = (available[..cutter.LookaheadBytes], at + cutter.LookaheadBytes == span.Place.Length);
+                }
+                if (cutter.TryNext(available.Span, at, reachesEnd, out cut))
+                {
+                    break;
+                }
+                wanted = Math.Min(cutter.LookaheadBytes, wanted + (span.Place.Shape.ChunkBytes / 2));
             }
-            var cut = cutter.Next(available.Span, at, reachesEnd);
             yield return cut.IsZero ? new SpanPiece(MapEntry.Zeros(cut.Length), null) : new SpanPiece(MapEntry.Zeros(cut.Length), available[..cut.Length]);
             at += cut.Length;
         }
@@ -66,10 +77,10 @@ internal sealed class SpanCutter(ContentCutter cutter, Memory<byte> window, Func
         return !_span.Touched.IsAnyTouched(at, dependsOn, TouchedSpan.GranuleLog2Of(_span.Place.Shape));
     }
 
-    /// <summary>Has the window hold what a cut at this place may depend on.</summary>
-    private async ValueTask FillAsync(long at, CancellationToken cancellationToken)
+    /// <summary>Has the window hold so many bytes from this place, or up to the span's end.</summary>
+    private async ValueTask FillAsync(long at, int bytes, CancellationToken cancellationToken)
     {
-        var wanted = Math.Min(_span.Place.Length, at + cutter.LookaheadBytes);
+        var wanted = Math.Min(_span.Place.Length, at + bytes);
         if (at < _start || at > _start + _fill)
         {
             (_start, _fill) = (at, 0);

@@ -55,6 +55,11 @@ public sealed class ContentCutter
     public ContentCut Next(ReadOnlySpan<byte> bytes, long offset, bool reachesEnd)
     {
         Check.That(bytes.Length > 0 && (reachesEnd || bytes.Length >= LookaheadBytes));
+        return Find(bytes, offset, reachesEnd);
+    }
+
+    private ContentCut Find(ReadOnlySpan<byte> bytes, long offset, bool reachesEnd)
+    {
         var end = Math.Min(bytes.Length, _max);
         if (FindZeroRun(bytes, end, offset, reachesEnd) is > 0 and var zeros)
         {
@@ -69,6 +74,24 @@ public sealed class ContentCutter
             }
         }
         return new ContentCut(cut, IsZero: false);
+    }
+
+    /// <summary>The next chunk, if fewer bytes than <see cref="Next"/> wants show already where it ends.</summary>
+    /// <param name="bytes">The span's content from <paramref name="offset"/>; at least one byte.</param>
+    /// <param name="offset">Of the last cut, within the span.</param>
+    /// <param name="reachesEnd">The bytes reach the span's end.</param>
+    /// <param name="cut">The chunk; default when false.</param>
+    /// <returns>False: more bytes are needed.</returns>
+    public bool TryNext(ReadOnlySpan<byte> bytes, long offset, bool reachesEnd, out ContentCut cut)
+    {
+        cut = Find(bytes, offset, reachesEnd);
+        // A cut depends on nothing behind the run of zeros that might begin at it.
+        if (reachesEnd || bytes.Length >= LookaheadBytes || cut.Length + ZeroRunBytes <= bytes.Length)
+        {
+            return true;
+        }
+        cut = default;
+        return false;
     }
 
     private static int FindZeroRun(ReadOnlySpan<byte> bytes, int end, long offset, bool reachesEnd)
