@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
+using VirtBackup.Format.Records;
 using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Rebuilding;
@@ -17,16 +18,20 @@ namespace VirtBackup.Repository.Scrubbing;
 /// <param name="index">Which there are.</param>
 /// <param name="clock">For proofs.</param>
 /// <param name="options">How much, and how fast.</param>
-/// <param name="repair">
-/// Takes a damaged pack out of use, after it was found damaged a second time, or, if so told, one that cannot be read; null: it
-/// is not damaged.
-/// </param>
+/// <param name="repair">Looks at suspected packs again, and takes what is damaged out of use.</param>
 internal sealed class PackScrub(
-    IObjectStore store, IDatabase index, TimeProvider clock, ScrubOptions options, Func<PackRow, bool, CancellationToken, ValueTask<ScrubFinding?>> repair)
+    IObjectStore store, IDatabase index, TimeProvider clock, ScrubOptions options, Func<IReadOnlyList<Suspect>, CancellationToken, ValueTask<IReadOnlyList<SuspectResult>>> repair)
 {
     /// <summary>A pack that cannot be read for so long is in doubt: devices fail so, and transient trouble is over by then.</summary>
     private static readonly TimeSpan UnreadableFor = TimeSpan.FromHours(24);
 
+    /// <summary>Packs that are repaired together, and their records.</summary>
+    private const int SuspectsMax = 16;
+    private const int SuspectRecordsMax = 64 << 10;
+
+    private readonly List<(Suspect Suspect, string Problem)> _suspects = [];
+    // They have lost their proof, and are the next to be read: in the next run.
+    private readonly HashSet<long> _unproven = [];
     private readonly Pace _pace = new(clock, options.BytesPerSecond);
     private readonly List<ScrubFinding> _findings = [];
     private readonly List<ObjectProblem> _problems = [];
@@ -35,6 +40,9 @@ internal sealed class PackScrub(
     private long _packs;
     private long _bytes;
     private long _damages;
+
+    /// <summary>Told when a pack that was in doubt is sound.</summary>
+    public Action DoubtCleared { get; init; } = static () => { };
 
     private long NowMs => clock.GetUtcNow().ToUnixTimeMilliseconds();
 
@@ -57,30 +65,46 @@ internal sealed class PackScrub(
                 break;
             }
             await ScrubAsync(pack, cancellationToken);
+            // Of map packs, all nodes are held.
+            if (_suspects.Count == SuspectsMax || _suspects.Sum(static row => row.Suspect.Pack.Records) >= SuspectRecordsMax || _suspects.Exists(static row => row.Suspect.Pack.Kind == RecordKind.Map))
+            {
+                await RepairAsync(cancellationToken);
+            }
             options.Progress?.Report(new ScrubProgress(_packs, _bytes, Math.Max(total, _bytes), _damages));
             await _pace.SpendAsync(pack.Bytes, cancellationToken);
         }
+        await RepairAsync(cancellationToken);
         return new ScrubReport { Packs = _packs, Bytes = _bytes, Findings = _findings, Problems = _problems, DamageCount = _damages, IsDone = isDone };
     }
 
     private async ValueTask<PackRow?> NextAsync(Cursor cursor, CancellationToken cancellationToken)
     {
-        var (pack, checkedMs) = await index.ReadAsync(
-            connection => (PackTable.FindNextToCheck(connection, cursor.AfterMs, cursor.AfterNumber, cursor.BeforeMs, out var found), found), cancellationToken);
-        if (pack is not null)
+        while (true)
         {
+            var (pack, checkedMs) = await index.ReadAsync(
+                connection => (PackTable.FindNextToCheck(connection, cursor.AfterMs, cursor.AfterNumber, cursor.BeforeMs, out var found), found), cancellationToken);
+            if (pack is null)
+            {
+                return null;
+            }
             (cursor.AfterMs, cursor.AfterNumber) = (checkedMs, pack.Number);
-            cursor.Bytes += pack.Bytes;
+            if (!_unproven.Contains(pack.Number))
+            {
+                cursor.Bytes += pack.Bytes;
+                return pack;
+            }
         }
-        return pack;
     }
 
     private async ValueTask ScrubAsync(PackRow pack, CancellationToken cancellationToken)
     {
-        bool isProven;
         try
         {
-            isProven = await ReadAsync(pack, cancellationToken);
+            _verifier ??= new PackVerifier(store, index, _log, new PackDamage());
+            var read = _verifier.Bytes;
+            await _verifier.VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
+            _packs++;
+            _bytes += _verifier.Bytes - read;
         }
         catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
@@ -90,72 +114,98 @@ internal sealed class PackScrub(
             await DoubtAsync(pack, fault, cancellationToken);
             return;
         }
-        if (isProven)
-        {
-            var now = NowMs;
-            await index.WriteAsync(
-                connection =>
-                {
-                    PackTable.SetProven(connection, pack.Number, now);
-                    UnlocatedTable.ClearDoubt(connection, pack.Number);
-                },
-                cancellationToken);
-        }
-    }
-
-    /// <summary>Reads a pack; false: it is not proven, and that is noted.</summary>
-    private async ValueTask<bool> ReadAsync(PackRow pack, CancellationToken cancellationToken)
-    {
-        var key = ObjectKeys.Pack(pack.Hash);
-        _verifier ??= new PackVerifier(store, index, _log, new PackDamage());
-        var read = _verifier.Bytes;
-        await _verifier.VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
-        _packs++;
-        _bytes += _verifier.Bytes - read;
         if (_log.Count == 0)
         {
-            return true;
+            await ProveAsync(pack, cancellationToken);
+            return;
         }
-        var problem = _log.ToList()[0].Problem;
+        _suspects.Add((new Suspect(pack, IsUnreadable: false), _log.ToList()[0].Problem));
         (_verifier, _log) = (null, new DamageLog());
-        if (await repair(pack, false, cancellationToken) is { } finding)
-        {
-            Note(_findings, finding);
-            return false;
-        }
-        if (await index.ReadAsync(connection => PackTable.Find(connection, pack.Number), cancellationToken) is not { State: PackState.Live })
-        {
-            return false;
-        }
-        // At odds with the index, or read wrong the first time.
-        var isSame = await PackReader.HashAsync(store, key, pack.Bytes, cancellationToken) == pack.Hash;
-        Note(_problems, new ObjectProblem(key, isSame ? problem : "The pack reads differently each time: check its device."));
-        return isSame;
     }
 
     /// <summary>The pack cannot be read. Once that has lasted, nothing new may rely on it.</summary>
     private async ValueTask DoubtAsync(PackRow pack, FaultException fault, CancellationToken cancellationToken)
     {
         var now = NowMs;
-        var problem = fault.Message;
+        _unproven.Add(pack.Number);
         if (StoreHealth.IsUnreadable(fault)
             && now - await index.WriteAsync(connection => PackTable.NoteUnreadable(connection, pack.Number, now), cancellationToken) >= UnreadableFor.TotalMilliseconds)
         {
-            try
+            _suspects.Add((new Suspect(pack, IsUnreadable: true), fault.Message));
+        }
+        else
+        {
+            Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), fault.Message));
+        }
+    }
+
+    private ValueTask ProveAsync(PackRow pack, CancellationToken cancellationToken)
+    {
+        var now = NowMs;
+        return index.WriteAsync(
+            connection =>
             {
-                if (await repair(pack, true, cancellationToken) is { } finding)
+                PackTable.SetProven(connection, pack.Number, now);
+                if (UnlocatedTable.ClearDoubt(connection, pack.Number))
                 {
-                    Note(_findings, finding);
-                    return;
+                    DoubtCleared();
                 }
-            }
-            catch (FaultException failure) when (IncompleteWalk.IsDamage(failure) || StoreHealth.IsUnreadable(failure))
+            },
+            cancellationToken);
+    }
+
+    private async ValueTask RepairAsync(CancellationToken cancellationToken)
+    {
+        if (_suspects.Count == 0)
+        {
+            return;
+        }
+        var results = await repair([.. _suspects.Select(static row => row.Suspect)], cancellationToken);
+        for (var i = 0; i < results.Count; i++)
+        {
+            if (results[i].Finding is { } finding)
             {
-                await store.RequireReadableAsync(cancellationToken);
-                problem = failure.Message;
+                Note(_findings, finding);
+            }
+            else if (results[i].Fault is { } fault)
+            {
+                Note(_problems, new ObjectProblem(ObjectKeys.Pack(_suspects[i].Suspect.Pack.Hash), fault.Message));
+            }
+            else
+            {
+                await AcquitAsync(_suspects[i].Suspect, _suspects[i].Problem, cancellationToken);
             }
         }
-        Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), problem));
+        _suspects.Clear();
+    }
+
+    /// <summary>The second look found nothing: the pack is gone, at odds with the index, or was read wrong the first time.</summary>
+    private async ValueTask AcquitAsync(Suspect suspect, string problem, CancellationToken cancellationToken)
+    {
+        var (pack, key) = (suspect.Pack, ObjectKeys.Pack(suspect.Pack.Hash));
+        if (await index.ReadAsync(connection => PackTable.Find(connection, pack.Number), cancellationToken) is not { State: PackState.Live })
+        {
+            return;
+        }
+        try
+        {
+            if (await PackReader.HashAsync(store, key, pack.Bytes, cancellationToken) == pack.Hash)
+            {
+                await ProveAsync(pack, cancellationToken);
+            }
+            else
+            {
+                problem = "The pack reads differently each time: check its device.";
+                _unproven.Add(pack.Number);
+                await index.WriteAsync(connection => PackTable.SetChecked(connection, pack.Number, 0), cancellationToken);
+            }
+        }
+        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+        {
+            await store.RequireReadableAsync(cancellationToken);
+            problem = fault.Message;
+        }
+        Note(_problems, new ObjectProblem(key, problem));
     }
 
     private void Note<T>(List<T> list, T item)
