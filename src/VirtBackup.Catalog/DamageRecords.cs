@@ -71,6 +71,16 @@ public sealed class DamageRecords(IDatabase database)
             },
             cancellationToken);
 
+    /// <summary>Whether a damage of the object is listed that was open at that time or later.</summary>
+    public ValueTask<bool> IsListedAsync(string objectKey, long sinceMs, CancellationToken cancellationToken) =>
+        database.ReadAsync(
+            connection =>
+            {
+                using var statement = connection.Prepare("SELECT 1 FROM damage WHERE object = ?1 AND (healed_ms = 0 OR healed_ms >= ?2) LIMIT 1");
+                return statement.Bind(1, objectKey).Bind(2, sinceMs).Step();
+            },
+            cancellationToken);
+
     /// <summary>All open damages, without their ranges.</summary>
     public ValueTask<List<DamageRow>> ListOpenAsync(CancellationToken cancellationToken) =>
         database.ReadAsync(

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging.Abstractions;
 using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Tests.Fixtures;
 using VirtBackup.Core;
@@ -5,9 +6,12 @@ using VirtBackup.Format;
 using VirtBackup.Format.Keys;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
+using VirtBackup.Identity;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Store.V1;
+using VirtBackup.Repository.Scrubbing;
+using VirtBackup.Testing.Stores;
 
 namespace VirtBackup.Controller.Tests;
 
@@ -15,12 +19,13 @@ public sealed class ScrubTests : IAsyncLifetime
 {
     private CancellationTokenSource _stop = CancellationTokenSource.CreateLinkedTokenSource(World.Token);
     private World _world = null!;
+    private Func<SimulatedOperation, FaultReason?>? _inject;
     private TestAgent _agent = null!;
     private Task _running = Task.CompletedTask;
 
     public async ValueTask InitializeAsync()
     {
-        _world = await World.CreateAsync();
+        _world = await World.CreateAsync(operation => _inject?.Invoke(operation));
         _agent = await _world.EnrollAsync();
         _running = _world.Role.RunAsync(_stop.Token);
     }
@@ -111,6 +116,64 @@ public sealed class ScrubTests : IAsyncLifetime
         Assert.Equal((0UL, 20UL), (finding.RecordsLost, finding.RecordsDoubtful));
     }
 
+    /// <summary>The device fails for a moment: what that looked like is over with the next look at the same pack.</summary>
+    [Fact]
+    public async Task Transient_trouble_is_not_listed_for_long()
+    {
+        await StoreTests.BackUpAsync(_agent, NewDisk());
+        Assert.Equal(0UL, (await ScrubAsync()).DamagesTotal);
+        var key = await FindDataPackAsync();
+        _inject = operation => operation.Step == SimulatedStep.Read && operation.Key == key ? FaultReason.Unavailable : null;
+        Assert.Equal(key, Assert.Single((await ScrubAsync()).Problems).Object);
+        Assert.Equal(key, Assert.Single(await ListAsync()).Object);
+        _inject = null;
+        await AdvanceUntilAsync(async () => (await ListAsync()).Count == 0);
+    }
+
+    /// <summary>A repair that lost nothing is told all the same.</summary>
+    [Fact]
+    public async Task Damage_that_is_repaired_at_once_is_listed_as_healed()
+    {
+        var point = (await StoreTests.BackUpAsync(_agent, NewDisk())).PointId;
+        var key = await FindDataPackAsync();
+        var pack = await _world.Store.ReadAllAsync(key, Limits.PackBytesMax, World.Token);
+        pack[^10] ^= 1;
+        await ReplaceAsync(key, pack);
+        Assert.Equal((0UL, 20UL), Assert.Single((await ScrubAsync()).Findings) is var found ? (found.RecordsLost, found.RecordsSaved) : default);
+        Assert.Empty(await ListAsync());
+        var healed = Assert.Single(await ListAsync(includeHealed: true));
+        Assert.Equal((key, true, 0), (healed.Object, healed.HealedTime is not null, healed.Ranges.Count));
+        Assert.False((await GetAsync(point)).Damaged);
+        await ScrubAsync();
+        await RestartAsync(loseCatalog: false);
+        _world.Time.Advance(TimeSpan.FromMinutes(6));
+        await ScrubAsync();
+        Assert.Single(await ListAsync(includeHealed: true));
+    }
+
+    /// <summary>A job ends its cycle while the regular run adds to it.</summary>
+    [Fact]
+    public async Task Runs_that_end_together_keep_one_cycle()
+    {
+        using var scrub = new ScrubService(
+            new ScrubParts
+            {
+                Repository = _world.Repository, Store = _world.Store, Keyholder = null!, Catalog = _world.Role.Catalog, Jobs = _world.Role.Jobs, Time = _world.Time,
+                Settings = new ScrubSettings(), Ledger = null!,
+            },
+            NullLogger<ScrubService>.Instance);
+        await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(
+            async () =>
+            {
+                for (var i = 0; i < 200; i++)
+                {
+                    await scrub.NoteCycleAsync(new ScrubReport { Bytes = 1, DamageCount = 1, IsDone = i % 2 == 0 }, World.Token);
+                }
+            },
+            World.Token)));
+        Assert.InRange((await _world.Role.Catalog.Damages.ReadCycleAsync(World.Token)).Bytes, 1, 1600);
+    }
+
     /// <summary>A lost catalog or index forgets neither the damage nor the way to its end.</summary>
     [Fact]
     public async Task A_lost_catalog_lists_open_damage_again()
@@ -162,14 +225,20 @@ public sealed class ScrubTests : IAsyncLifetime
     /// <summary>Flips a bit of one chunk's payload; the pack's key.</summary>
     private async Task<string> HurtAsync()
     {
+        var key = await FindDataPackAsync();
+        var pack = await _world.Store.ReadAllAsync(key, Limits.PackBytesMax, World.Token);
+        pack[PackFooter.Parse(pack, pack.Length).Entries[3].Offset + RecordHeader.Size + 99] ^= 1;
+        await ReplaceAsync(key, pack);
+        return key;
+    }
+
+    private async Task<string> FindDataPackAsync()
+    {
         await foreach (var info in _world.Store.ListAsync(ObjectKeys.PacksPrefix, World.Token))
         {
             var pack = await _world.Store.ReadAllAsync(info.Key, Limits.PackBytesMax, World.Token);
-            var footer = PackFooter.Parse(pack, pack.Length);
-            if (footer.Kind == Format.Records.RecordKind.Data)
+            if (PackFooter.Parse(pack, pack.Length).Kind == Format.Records.RecordKind.Data)
             {
-                pack[footer.Entries[3].Offset + RecordHeader.Size + 99] ^= 1;
-                await ReplaceAsync(info.Key, pack);
                 return info.Key;
             }
         }
@@ -182,7 +251,7 @@ public sealed class ScrubTests : IAsyncLifetime
         Assert.True(await _world.Store.PutAsync(key, bytes, World.Token));
     }
 
-    private async Task<ScrubResult> ScrubAsync()
+    private async Task<Protocol.Admin.V1.ScrubResult> ScrubAsync()
     {
         _world.Time.Advance(TimeSpan.FromSeconds(1));
         var job = (await _world.Role.Admin.StartScrubAsync(new StartScrubRequest(), World.Token)).Job;

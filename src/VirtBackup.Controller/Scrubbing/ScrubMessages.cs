@@ -15,7 +15,7 @@ internal static class ScrubMessages
         var result = new ScrubResult
         {
             Packs = (ulong)report.Packs, Bytes = (ulong)report.Bytes, DamagesTotal = (ulong)(report.DamageCount + objects.Count),
-            RecordsHealed = (ulong)healed.Healed.Count, RecordsMissing = (ulong)healed.Missing,
+            RecordsHealed = (ulong)healed.HealedCount, RecordsMissing = (ulong)healed.Missing,
         };
         result.Findings.Add(report.Findings.Select(static finding => new Protocol.Admin.V1.ScrubFinding
         {

@@ -29,10 +29,13 @@ public sealed partial class ScrubService : IDisposable
     /// <summary>Bytes after which others get their turn.</summary>
     private const long SliceBytes = 256 << 20;
 
+    private static readonly ScrubCycleRow Nothing = new(0, 0, 0, 0);
+
     private readonly ScrubParts _parts;
     private readonly ILogger _logger;
     private readonly OwnJobs _queue;
-    private ScrubCycleRow? _running;
+    private readonly Lock _sync = new();
+    private ScrubCycleRow _running = Nothing;
 
     public ScrubService(ScrubParts parts, ILogger<ScrubService> logger)
     {
@@ -106,6 +109,7 @@ public sealed partial class ScrubService : IDisposable
                     BytesPerSecond = RateOf(proof.Bytes, _parts.Settings.Days, _parts.Settings.ReadBytesPerSecondMax),
                 },
                 cancellationToken);
+            LogFindings(report);
             await SettleAsync(report.Problems.Select(static problem => (problem.ObjectKey, problem.Problem)).ToList(), cancellationToken);
             _ = await HealAsync(opener, cancellationToken);
             await NoteCycleAsync(report, cancellationToken);
@@ -129,14 +133,14 @@ public sealed partial class ScrubService : IDisposable
     {
         if (!(await _parts.Repository.Upkeep.ListDamagesAsync(cancellationToken)).Any(static pack => pack.HealedMs == 0))
         {
-            return new HealReport([], 0);
+            return new HealReport([], 0, 0);
         }
         var report = await _parts.Repository.Upkeep.HealAsync(_parts.Sources, opener, cancellationToken);
         foreach (var (record, source) in report.Healed)
         {
             LogFetched(record.Kind, record.Id, source);
         }
-        if (report.Healed.Count > 0)
+        if (report.HealedCount > 0)
         {
             await _parts.Ledger.NotePacksAsync([], cancellationToken);
         }
@@ -157,21 +161,25 @@ public sealed partial class ScrubService : IDisposable
         return damages;
     }
 
-    private async ValueTask NoteCycleAsync(ScrubReport report, CancellationToken cancellationToken)
+    /// <summary>Adds what a run did to the cycle; the run that leaves nothing due ends it. Regular runs and jobs come here together.</summary>
+    internal async ValueTask NoteCycleAsync(ScrubReport report, CancellationToken cancellationToken)
     {
-        _running ??= new ScrubCycleRow(0, 0, 0, 0);
-        _running = _running with { Bytes = _running.Bytes + report.Bytes, Damages = _running.Damages + report.DamageCount };
+        ScrubCycleRow cycle;
+        lock (_sync)
+        {
+            cycle = new ScrubCycleRow(0, 0, _running.Bytes + report.Bytes, _running.Damages + report.DamageCount);
+            _running = report.IsDone ? Nothing : cycle;
+        }
         if (report.IsDone)
         {
             var before = await _parts.Catalog.Damages.ReadCycleAsync(cancellationToken);
-            var isNew = _running.Bytes > 0;
+            var isNew = cycle.Bytes > 0;
             await _parts.Catalog.Damages.SaveCycleAsync(
-                before with { FinishedMs = _parts.Time.NowMs(), Bytes = isNew ? _running.Bytes : before.Bytes, Damages = isNew ? _running.Damages : before.Damages }, cancellationToken);
+                before with { FinishedMs = _parts.Time.NowMs(), Bytes = isNew ? cycle.Bytes : before.Bytes, Damages = isNew ? cycle.Damages : before.Damages }, cancellationToken);
             if (isNew)
             {
-                LogDone(_running.Bytes, _running.Damages);
+                LogDone(cycle.Bytes, cycle.Damages);
             }
-            _running = null;
         }
     }
 
@@ -200,6 +208,7 @@ public sealed partial class ScrubService : IDisposable
             await reporting.CancelAsync();
             await reporter;
         }
+        LogFindings(report);
         await SettleAsync(report.Problems.Select(static problem => (problem.ObjectKey, problem.Problem)).ToList(), cancellationToken);
         var healed = await HealAsync(opener, cancellationToken);
         await NoteCycleAsync(report, cancellationToken);
@@ -230,6 +239,14 @@ public sealed partial class ScrubService : IDisposable
         }
     }
 
+    private void LogFindings(ScrubReport report)
+    {
+        foreach (var finding in report.Findings)
+        {
+            LogFinding(finding.ObjectKey, finding.Problem, finding.RecordsLost, finding.RecordsDoubtful, finding.RecordsSaved, finding.RecordsCovered);
+        }
+    }
+
     private void Tell(IReadOnlyList<HealedRecord> healed)
     {
         foreach (var record in healed)
@@ -240,6 +257,9 @@ public sealed partial class ScrubService : IDisposable
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Scrub: everything that was due is read, {Bytes} bytes, {Damages} damages.")]
     private partial void LogDone(long bytes, long damages);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{ObjectKey}: {Problem} Records: {Lost} lost, {Doubtful} doubtful, {Saved} saved, {Covered} with another copy.")]
+    private partial void LogFinding(string objectKey, string problem, long lost, long doubtful, long saved, long covered);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The damaged {Kind} record {Id} was healed by an upload.")]
     private partial void LogSent(Format.Records.RecordKind kind, Id32 id);

@@ -16,6 +16,11 @@ namespace VirtBackup.Repository.Commits;
 /// </summary>
 internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index, Ownership owner, Id16 repository, TimeProvider clock)
 {
+    private long _adopted;
+
+    /// <summary>How many points were brought into the index so far.</summary>
+    public long Adopted => Interlocked.Read(ref _adopted);
+
     public async ValueTask<CommitResult> CommitAsync(
         IngestSession session, ReadOnlyMemory<byte> bytes, CommitExpectation expected, ILeafInspector inspector, CancellationToken cancellationToken)
     {
@@ -94,8 +99,11 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
     /// <param name="isComplete"><see cref="CheckAsync"/> has found everything.</param>
     /// <param name="forgottenMs">Since when it is forgotten, Unix milliseconds; 0: it is visible.</param>
     /// <param name="cancellationToken">Stops before the change.</param>
-    public ValueTask AdoptAsync(Manifest manifest, bool isComplete, long forgottenMs, CancellationToken cancellationToken) =>
-        index.WriteAsync(connection => PointTable.Put(connection, manifest, isComplete, forgottenMs), cancellationToken);
+    public async ValueTask AdoptAsync(Manifest manifest, bool isComplete, long forgottenMs, CancellationToken cancellationToken)
+    {
+        await index.WriteAsync(connection => PointTable.Put(connection, manifest, isComplete, forgottenMs), cancellationToken);
+        Interlocked.Increment(ref _adopted);
+    }
 
     /// <summary>
     /// Settles commits whose outcome nobody knows, by what the store holds. Where it holds nothing and the commit is old,

@@ -19,7 +19,11 @@ internal sealed class PackIndexer(IDatabase database, TimeProvider clock, long g
     /// <summary>Told which damaged records have a sound copy again. Set once, before the first call.</summary>
     public Action<IReadOnlyList<HealedRecord>>? Healed { get; set; }
 
+    /// <summary>How many records that were damaged got a sound copy so far.</summary>
+    public long HealedCount => Interlocked.Read(ref _healedCount);
+
     private readonly SemaphoreSlim _writing = new(1, 1);
+    private long _healedCount;
 
     /// <summary>Returns when the pack's records are in the index for good.</summary>
     public async ValueTask AddAsync(StoredPack pack, CancellationToken cancellationToken)
@@ -87,6 +91,7 @@ internal sealed class PackIndexer(IDatabase database, TimeProvider clock, long g
             batch.ForEach(waiting => waiting.IsDone = true);
             if (healed.Count > 0)
             {
+                Interlocked.Add(ref _healedCount, healed.Count);
                 Healed?.Invoke(healed);
             }
         }

@@ -143,11 +143,11 @@ internal static class PackTable
         statement.Bind(1, number).Bind(2, nowMs).Execute();
     }
 
-    /// <summary>The pack could not be read now; since when it cannot, Unix milliseconds.</summary>
+    /// <summary>The pack could not be read now, and is the next to be read; since when it cannot, Unix milliseconds.</summary>
     public static long NoteUnreadable(ISqlConnection connection, long number, long nowMs)
     {
         using var statement = connection.Prepare(
-            "UPDATE pack SET unreadable_ms = CASE WHEN unreadable_ms BETWEEN 1 AND ?2 THEN unreadable_ms ELSE ?2 END WHERE number = ?1 RETURNING unreadable_ms");
+            "UPDATE pack SET checked_ms = 0, unreadable_ms = CASE WHEN unreadable_ms BETWEEN 1 AND ?2 THEN unreadable_ms ELSE ?2 END WHERE number = ?1 RETURNING unreadable_ms");
         return statement.Bind(1, number).Bind(2, nowMs).Step() ? statement.GetInt64(0) : nowMs;
     }
 
@@ -181,6 +181,21 @@ internal static class PackTable
     {
         using var statement = connection.Prepare("SELECT count(*), sum(bytes) FROM pack WHERE state = 0 AND checked_ms < ?1");
         return statement.Bind(1, beforeMs).Step() ? (statement.GetInt64(0), statement.GetInt64(1)) : default;
+    }
+
+    /// <summary>Bytes of live packs with records in doubt that were handled since then.</summary>
+    public static long SumDoubtful(ISqlConnection connection, long sinceMs)
+    {
+        using var statement = connection.Prepare(
+            "SELECT sum(bytes) FROM pack WHERE state = 0 AND checked_ms >= ?1 AND number IN (SELECT -pack FROM object WHERE pack <= 0 AND pack < 0)");
+        return statement.Bind(1, sinceMs).Step() && !statement.IsNull(0) ? statement.GetInt64(0) : 0;
+    }
+
+    /// <summary>The proof of a live pack, Unix milliseconds; 0: it was never checked; null: there is no such pack.</summary>
+    public static long? FindProof(ISqlConnection connection, Id32 hash)
+    {
+        using var statement = connection.Prepare("SELECT checked_ms FROM pack WHERE hash = ?1 AND state = 0");
+        return statement.Bind(1, hash).Step() ? statement.GetInt64(0) : null;
     }
 
     /// <summary>The oldest proof of a live pack, Unix milliseconds; 0: one was never checked; null: there is none.</summary>

@@ -105,6 +105,13 @@ internal static class PointTable
         return points;
     }
 
+    /// <summary>A point, visible or forgotten, if it lacks something, and since when it is forgotten.</summary>
+    public static (RecoveryPointInfo Info, long ForgottenMs)? FindIncomplete(ISqlConnection connection, Id16 point)
+    {
+        using var statement = connection.Prepare($"SELECT {Columns}, forgotten_ms FROM point WHERE point = ?1 AND state > 0");
+        return statement.Bind(1, point).Step() ? (Read(statement), statement.GetInt64(15)) : null;
+    }
+
     /// <summary>Marks whole points as damaged: those with a root in the set, or all.</summary>
     public static void MarkDamaged(ISqlConnection connection, IReadOnlySet<Id32>? roots)
     {

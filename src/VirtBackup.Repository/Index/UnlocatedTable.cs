@@ -31,11 +31,11 @@ internal static class UnlocatedTable
     /// <summary>Nobody knows whether the record of this pack is sound; it stays beside others. True: there is no other.</summary>
     public static bool Doubt(ISqlConnection connection, in RecordHeader header, long pack) => Disown(connection, header, pack, isLost: false);
 
-    /// <summary>The pack is sound after all.</summary>
-    public static void ClearDoubt(ISqlConnection connection, long pack)
+    /// <summary>The pack is sound after all. False: nothing of it was in doubt.</summary>
+    public static bool ClearDoubt(ISqlConnection connection, long pack)
     {
         using var statement = connection.Prepare("UPDATE object SET pack = ?1 WHERE pack <= 0 AND pack = -?1");
-        statement.Bind(1, pack).Execute();
+        return statement.Bind(1, pack).Execute() > 0;
     }
 
     /// <summary>Puts what is in doubt in a pack, and has no other copy, into quarantine; false: nothing is in doubt.</summary>

@@ -13,6 +13,9 @@ namespace VirtBackup.Repository.Points;
 /// </summary>
 internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership owner, RecoveryPointCommitter committer, TimeProvider clock)
 {
+    /// <inheritdoc cref="RecoveryPointCommitter.Adopted"/>
+    public long Adopted => committer.Adopted;
+
     public static string TrashKey(Id16 vm, Id16 point) => ObjectKeys.TrashPrefix + ObjectKeys.Manifest(vm, point);
 
     public static bool TryParseTrash(string key, out Id16 vm, out Id16 point)

@@ -24,12 +24,12 @@ internal sealed class AncestorTrace(IObjectStore store, IDatabase index)
 
     /// <param name="chunks">Ids of chunks.</param>
     /// <param name="nodes">Ids of map nodes.</param>
-    /// <param name="except">The number of a pack that is damaged itself.</param>
-    /// <param name="exceptNodes">The sound nodes of that pack, as records.</param>
+    /// <param name="except">Numbers of packs that are damaged themselves.</param>
+    /// <param name="exceptNodes">The sound nodes of those packs, as records.</param>
     /// <param name="cancellationToken">Stops between packs.</param>
     /// <returns>The nodes above, <paramref name="nodes"/> included.</returns>
     public async ValueTask<HashSet<Id32>> FindAsync(
-        IReadOnlySet<Id32> chunks, IReadOnlySet<Id32> nodes, long except, IReadOnlyList<byte[]> exceptNodes, CancellationToken cancellationToken)
+        IReadOnlySet<Id32> chunks, IReadOnlySet<Id32> nodes, IReadOnlySet<long> except, IReadOnlyList<byte[]> exceptNodes, CancellationToken cancellationToken)
     {
         var found = new HashSet<Id32>(nodes);
         if (chunks.Count + nodes.Count == 0)
@@ -51,7 +51,7 @@ internal sealed class AncestorTrace(IObjectStore store, IDatabase index)
         }
     }
 
-    private async ValueTask PassAsync(bool isFirst, IReadOnlySet<Id32> chunks, HashSet<Id32> found, long except, CancellationToken cancellationToken)
+    private async ValueTask PassAsync(bool isFirst, IReadOnlySet<Id32> chunks, HashSet<Id32> found, IReadOnlySet<long> except, CancellationToken cancellationToken)
     {
         for (long after = 0; ;)
         {
@@ -62,7 +62,7 @@ internal sealed class AncestorTrace(IObjectStore store, IDatabase index)
                 return;
             }
             after = page[^1].Number;
-            foreach (var pack in page.Where(pack => pack.Number != except && (isFirst || _withInner.Contains(pack.Number))))
+            foreach (var pack in page.Where(pack => !except.Contains(pack.Number) && (isFirst || _withInner.Contains(pack.Number))))
             {
                 try
                 {

@@ -16,8 +16,14 @@ namespace VirtBackup.Repository.Scrubbing;
 /// <param name="Covered">Damaged records that have another copy.</param>
 internal readonly record struct RepairOutcome(long Lost, long Doubtful, long Saved, long Covered);
 
+/// <summary>A damaged pack.</summary>
+/// <param name="Pack">Its row.</param>
+/// <param name="Problem">What is wrong with it, for people.</param>
+/// <param name="Autopsy">What is left of it.</param>
+internal sealed record Patient(PackRow Pack, string Problem, PackAutopsy Autopsy);
+
 /// <summary>
-/// Takes a damaged pack out of use. What is proven sound is copied byte for byte into a new pack; what is not, and has no
+/// Takes damaged packs out of use. What is proven sound is copied byte for byte into a new pack; what is not, and has no
 /// other copy, goes into quarantine: its row and its counts stay, it answers no probe, and all nodes above it are complete
 /// no longer. The order: marks go, the new pack is durable, then one transaction moves the rows. A crash before it leaves
 /// marks to be made again, and the damage to be found again. Where there is no room for a new pack, sound records stay.
@@ -30,18 +36,25 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate delet
 {
     private const int MarksPerTransaction = 4096;
 
-    /// <param name="pack">A pack that was found damaged or unreadable.</param>
-    /// <param name="entries">What it should hold, from <see cref="PackAutopsy.ListEntriesAsync"/>.</param>
-    /// <param name="problem">What is wrong with it, for people.</param>
-    /// <param name="isUnreadable">It could not be read for long: what still cannot be is put in doubt.</param>
-    /// <param name="cancellationToken">Stops before anything moves.</param>
-    public async ValueTask<RepairOutcome> RunAsync(PackRow pack, PackEntry[] entries, string problem, bool isUnreadable, CancellationToken cancellationToken)
+    /// <summary>Finds all nodes above what may be damaged in any of the packs, and takes them for complete no longer.</summary>
+    /// <returns>These nodes; null: nobody knows which, so all there are.</returns>
+    public async ValueTask<IReadOnlySet<Id32>?> UnmarkAsync(IReadOnlyList<Patient> patients, CancellationToken cancellationToken)
     {
-        var autopsy = await PackAutopsy.ExamineAsync(store, index, pack, entries, isUnreadable, cancellationToken);
-        var damaged = autopsy.Lost.Concat(autopsy.Doubtful).Concat(autopsy.Unreadable).ToList();
+        var damaged = patients.SelectMany(static patient => patient.Autopsy.Lost.Concat(patient.Autopsy.Doubtful).Concat(patient.Autopsy.Unreadable)).ToList();
         var trace = new AncestorTrace(store, index);
-        var above = await trace.FindAsync(IdsOf(damaged, RecordKind.Data), IdsOf(damaged, RecordKind.Map), pack.Number, autopsy.Nodes, cancellationToken);
+        var above = await trace.FindAsync(
+            IdsOf(damaged, RecordKind.Data), IdsOf(damaged, RecordKind.Map), patients.Select(static patient => patient.Pack.Number).ToHashSet(),
+            [.. patients.SelectMany(static patient => patient.Autopsy.Nodes)], cancellationToken);
         await RemoveMarksAsync(trace.IsWhole ? above : null, cancellationToken);
+        return trace.IsWhole ? above : null;
+    }
+
+    /// <param name="patient">One of those that <see cref="UnmarkAsync"/> was called with.</param>
+    /// <param name="above">What it returned.</param>
+    /// <param name="cancellationToken">Stops before anything moves.</param>
+    public async ValueTask<RepairOutcome> RunAsync(Patient patient, IReadOnlySet<Id32>? above, CancellationToken cancellationToken)
+    {
+        var (pack, _, autopsy) = patient;
         if (opener is not null)
         {
             await new ChunkTrial(store, index, pack, opener).RunAsync(autopsy, cancellationToken);
@@ -50,19 +63,18 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate delet
         }
         var covered = await FindCoveredAsync(autopsy.Doubtful, pack.Number, cancellationToken);
         Lose(autopsy, record => covered.Contains((record.Header.Id, record.Header.Scope)));
-        var repair = new Repair(pack, problem, autopsy, trace.IsWhole ? above : null);
         try
         {
             if (autopsy.Sound.Count > 0 && autopsy.Doubtful.Count + autopsy.Unreadable.Count == 0)
             {
-                return await SaveAsync(repair, cancellationToken);
+                return await SaveAsync(patient, above, cancellationToken);
             }
         }
         catch (FaultException fault) when (fault.Reason is FaultReason.DeviceFull or FaultReason.Denied)
         {
             // To take out of use what is lost needs no room. What is sound stays where it is.
         }
-        return await index.WriteAsync(connection => Apply(connection, repair, copied: null), CancellationToken.None);
+        return await index.WriteAsync(connection => Apply(connection, patient, above, copied: null), CancellationToken.None);
     }
 
     private static void Lose(PackAutopsy autopsy, Predicate<IndexedRecord> which)
@@ -72,33 +84,33 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate delet
     }
 
     /// <summary>Copies what is sound, all of which is known, and takes the rest out of use.</summary>
-    private async ValueTask<RepairOutcome> SaveAsync(Repair repair, CancellationToken cancellationToken)
+    private async ValueTask<RepairOutcome> SaveAsync(Patient patient, IReadOnlySet<Id32>? above, CancellationToken cancellationToken)
     {
-        var (pack, sound) = (repair.Pack, repair.Autopsy.Sound);
+        var (pack, sound) = (patient.Pack, patient.Autopsy.Sound);
         await using var target = await StagedPack.CreateAsync(store, pack.Kind, cancellationToken);
         var moves = await AppendAsync(pack, sound, target, cancellationToken);
         if (pack.Records > 1)
         {
             var stored = await target.PublishAsync(cancellationToken);
-            return await index.WriteAsync(connection => Apply(connection, repair, new Copied(stored, moves, pack.CreatedMs)), CancellationToken.None);
+            return await index.WriteAsync(connection => Apply(connection, patient, above, new Copied(stored, moves, pack.CreatedMs)), CancellationToken.None);
         }
         if (await new PackCompanion(store, index).FindAsync(pack, sound[0].Record.Header, cancellationToken) is not { } companion)
         {
-            return await ReplaceAsync(repair, target, cancellationToken);
+            return await ReplaceAsync(patient, above, target, cancellationToken);
         }
         await target.AppendAsync(companion.Bytes, cancellationToken);
         target.Complete(companion.Header);
         var both = new Copied(await target.PublishAsync(cancellationToken), Moves: null, Math.Max(pack.CreatedMs, companion.CreatedMs));
-        return await index.WriteAsync(connection => Apply(connection, repair, both), CancellationToken.None);
+        return await index.WriteAsync(connection => Apply(connection, patient, above, both), CancellationToken.None);
     }
 
     /// <summary>
     /// The one record of the pack is sound, and there is no other to lie beside it: the sound pack has the damaged one's name,
     /// and cannot be there beside it. All its bytes are written before the damaged ones go. The index is right about both.
     /// </summary>
-    private async ValueTask<RepairOutcome> ReplaceAsync(Repair repair, StagedPack target, CancellationToken cancellationToken)
+    private async ValueTask<RepairOutcome> ReplaceAsync(Patient patient, IReadOnlySet<Id32>? above, StagedPack target, CancellationToken cancellationToken)
     {
-        var pack = repair.Pack;
+        var pack = patient.Pack;
         await target.FinishAsync(cancellationToken);
         // Nobody may be told of the record, or find its name taken or free, until it is there again.
         using var closed = await deleting.CloseAsync(cancellationToken);
@@ -110,8 +122,8 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate delet
             {
                 UnlocatedTable.ClearDoubt(connection, pack.Number);
                 PackTable.SetProven(connection, pack.Number, now);
-                PointTable.MarkDamaged(connection, repair.Above);
-                DamageTable.Put(connection, new DamageRow(pack.Number, pack.Hash, repair.Problem, 0, now, Math.Max(1, now)));
+                PointTable.MarkDamaged(connection, above);
+                DamageTable.Put(connection, new DamageRow(pack.Number, pack.Hash, patient.Problem, 0, now, Math.Max(1, now)));
             },
             CancellationToken.None);
         return new RepairOutcome(0, 0, 1, 0);
@@ -204,9 +216,9 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate delet
         return moves;
     }
 
-    private RepairOutcome Apply(ISqlConnection connection, Repair repair, Copied? copied)
+    private RepairOutcome Apply(ISqlConnection connection, Patient patient, IReadOnlySet<Id32>? above, Copied? copied)
     {
-        var (pack, autopsy) = (repair.Pack, repair.Autopsy);
+        var (pack, _, autopsy) = patient;
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var (lost, doubtful, coveredCount) = (0L, 0L, 0L);
         UnlocatedTable.ClearDoubt(connection, pack.Number);
@@ -238,16 +250,10 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate delet
         {
             PackTable.SetChecked(connection, pack.Number, now);
         }
-        PointTable.MarkDamaged(connection, repair.Above);
-        DamageTable.Put(connection, new DamageRow(pack.Number, pack.Hash, repair.Problem, lost + doubtful, now, lost + doubtful == 0 ? Math.Max(1, now) : 0));
+        PointTable.MarkDamaged(connection, above);
+        DamageTable.Put(connection, new DamageRow(pack.Number, pack.Hash, patient.Problem, lost + doubtful, now, lost + doubtful == 0 ? Math.Max(1, now) : 0));
         return new RepairOutcome(lost, doubtful, copied is null ? 0 : autopsy.Sound.Count, coveredCount);
     }
-
-    /// <param name="Pack">The damaged pack.</param>
-    /// <param name="Problem">What is wrong with it.</param>
-    /// <param name="Autopsy">What is left of it.</param>
-    /// <param name="Above">All nodes above what is not sound; null: nobody knows, so all there are.</param>
-    private sealed record Repair(PackRow Pack, string Problem, PackAutopsy Autopsy, IReadOnlySet<Id32>? Above);
 
     /// <param name="Pack">A new pack, durable.</param>
     /// <param name="Moves">What moves into it; null: everything in it gets one more location.</param>

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
+using VirtBackup.Format.Records;
 using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Rebuilding;
@@ -17,16 +18,20 @@ namespace VirtBackup.Repository.Scrubbing;
 /// <param name="index">Which there are.</param>
 /// <param name="clock">For proofs.</param>
 /// <param name="options">How much, and how fast.</param>
-/// <param name="repair">
-/// Takes a damaged pack out of use, after it was found damaged a second time, or, if so told, one that cannot be read; null: it
-/// is not damaged.
-/// </param>
+/// <param name="repair">Looks at suspected packs again, and takes what is damaged out of use.</param>
 internal sealed class PackScrub(
-    IObjectStore store, IDatabase index, TimeProvider clock, ScrubOptions options, Func<PackRow, bool, CancellationToken, ValueTask<ScrubFinding?>> repair)
+    IObjectStore store, IDatabase index, TimeProvider clock, ScrubOptions options, Func<IReadOnlyList<Suspect>, CancellationToken, ValueTask<IReadOnlyList<SuspectResult>>> repair)
 {
     /// <summary>A pack that cannot be read for so long is in doubt: devices fail so, and transient trouble is over by then.</summary>
     private static readonly TimeSpan UnreadableFor = TimeSpan.FromHours(24);
 
+    /// <summary>Packs that are repaired together, and their records.</summary>
+    private const int SuspectsMax = 16;
+    private const int SuspectRecordsMax = 64 << 10;
+
+    private readonly List<(Suspect Suspect, string Problem)> _suspects = [];
+    // They have lost their proof, and are the next to be read: in the next run.
+    private readonly HashSet<long> _unproven = [];
     private const int PacksPerNote = 64;
     private const long BytesPerNote = 256 << 20;
 
@@ -41,6 +46,9 @@ internal sealed class PackScrub(
     private long _bytes;
     private long _damages;
 
+    /// <summary>Told when a pack that was in doubt is sound.</summary>
+    public Action DoubtCleared { get; init; } = static () => { };
+
     private long NowMs => clock.GetUtcNow().ToUnixTimeMilliseconds();
 
     public async ValueTask<ScrubReport> RunAsync(CancellationToken cancellationToken)
@@ -48,6 +56,7 @@ internal sealed class PackScrub(
         try
         {
             var isDone = await ReadAllDueAsync(cancellationToken);
+            await RepairAsync(cancellationToken);
             await NoteProofsAsync(cancellationToken);
             return new ScrubReport { Packs = _packs, Bytes = _bytes, Findings = _findings, Problems = _problems, DamageCount = _damages, IsDone = isDone };
         }
@@ -75,6 +84,11 @@ internal sealed class PackScrub(
                 return true;
             }
             await ScrubAsync(pack, cancellationToken);
+            // Of map packs, all nodes are held.
+            if (_suspects.Count == SuspectsMax || _suspects.Sum(static row => row.Suspect.Pack.Records) >= SuspectRecordsMax || _suspects.Exists(static row => row.Suspect.Pack.Kind == RecordKind.Map))
+            {
+                await RepairAsync(cancellationToken);
+            }
             options.Progress?.Report(new ScrubProgress(_packs, _bytes, Math.Max(total, _bytes), _damages));
             await _pace.SpendAsync(pack.Bytes, cancellationToken);
         }
@@ -83,22 +97,32 @@ internal sealed class PackScrub(
 
     private async ValueTask<PackRow?> NextAsync(Cursor cursor, CancellationToken cancellationToken)
     {
-        var (pack, checkedMs) = await index.ReadAsync(
-            connection => (PackTable.FindNextToCheck(connection, cursor.AfterMs, cursor.AfterNumber, cursor.BeforeMs, out var found), found), cancellationToken);
-        if (pack is not null)
+        while (true)
         {
+            var (pack, checkedMs) = await index.ReadAsync(
+                connection => (PackTable.FindNextToCheck(connection, cursor.AfterMs, cursor.AfterNumber, cursor.BeforeMs, out var found), found), cancellationToken);
+            if (pack is null)
+            {
+                return null;
+            }
             (cursor.AfterMs, cursor.AfterNumber) = (checkedMs, pack.Number);
-            cursor.Bytes += pack.Bytes;
+            if (!_unproven.Contains(pack.Number))
+            {
+                cursor.Bytes += pack.Bytes;
+                return pack;
+            }
         }
-        return pack;
     }
 
     private async ValueTask ScrubAsync(PackRow pack, CancellationToken cancellationToken)
     {
-        bool isProven;
         try
         {
-            isProven = await ReadAsync(pack, cancellationToken);
+            _verifier ??= new PackVerifier(store, index, _log, new PackDamage());
+            var read = _verifier.Bytes;
+            await _verifier.VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
+            _packs++;
+            _bytes += _verifier.Bytes - read;
         }
         catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
@@ -108,14 +132,38 @@ internal sealed class PackScrub(
             await DoubtAsync(pack, fault, cancellationToken);
             return;
         }
-        if (isProven)
+        if (_log.Count == 0)
         {
-            _proven.Add((pack.Number, NowMs));
-            _bytesProven += pack.Bytes;
-            if (_bytesProven >= BytesPerNote || _proven.Count == PacksPerNote)
-            {
-                await NoteProofsAsync(cancellationToken);
-            }
+            await ProveAsync(pack, cancellationToken);
+            return;
+        }
+        _suspects.Add((new Suspect(pack, IsUnreadable: false), _log.ToList()[0].Problem));
+        (_verifier, _log) = (null, new DamageLog());
+    }
+
+    /// <summary>The pack cannot be read. Once that has lasted, nothing new may rely on it.</summary>
+    private async ValueTask DoubtAsync(PackRow pack, FaultException fault, CancellationToken cancellationToken)
+    {
+        var now = NowMs;
+        _unproven.Add(pack.Number);
+        if (StoreHealth.IsUnreadable(fault)
+            && now - await index.WriteAsync(connection => PackTable.NoteUnreadable(connection, pack.Number, now), cancellationToken) >= UnreadableFor.TotalMilliseconds)
+        {
+            _suspects.Add((new Suspect(pack, IsUnreadable: true), fault.Message));
+        }
+        else
+        {
+            Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), fault.Message));
+        }
+    }
+
+    private async ValueTask ProveAsync(PackRow pack, CancellationToken cancellationToken)
+    {
+        _proven.Add((pack.Number, NowMs));
+        _bytesProven += pack.Bytes;
+        if (_bytesProven >= BytesPerNote || _proven.Count == PacksPerNote)
+        {
+            await NoteProofsAsync(cancellationToken);
         }
     }
 
@@ -132,7 +180,10 @@ internal sealed class PackScrub(
                 foreach (var (pack, ms) in _proven)
                 {
                     PackTable.SetProven(connection, pack, ms);
-                    UnlocatedTable.ClearDoubt(connection, pack);
+                    if (UnlocatedTable.ClearDoubt(connection, pack))
+                    {
+                        DoubtCleared();
+                    }
                 }
             },
             cancellationToken);
@@ -140,61 +191,59 @@ internal sealed class PackScrub(
         _proven.Clear();
     }
 
-    /// <summary>Reads a pack; false: it is not proven, and that is noted.</summary>
-    private async ValueTask<bool> ReadAsync(PackRow pack, CancellationToken cancellationToken)
+    private async ValueTask RepairAsync(CancellationToken cancellationToken)
     {
-        var key = ObjectKeys.Pack(pack.Hash);
-        _verifier ??= new PackVerifier(store, index, _log, new PackDamage());
-        var read = _verifier.Bytes;
-        await _verifier.VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
-        _packs++;
-        _bytes += _verifier.Bytes - read;
-        if (_log.Count == 0)
+        if (_suspects.Count == 0)
         {
-            return true;
+            return;
         }
-        var problem = _log.ToList()[0].Problem;
-        (_verifier, _log) = (null, new DamageLog());
         await NoteProofsAsync(cancellationToken);
-        if (await repair(pack, false, cancellationToken) is { } finding)
+        var results = await repair([.. _suspects.Select(static row => row.Suspect)], cancellationToken);
+        for (var i = 0; i < results.Count; i++)
         {
-            Note(_findings, finding);
-            return false;
+            if (results[i].Finding is { } finding)
+            {
+                Note(_findings, finding);
+            }
+            else if (results[i].Fault is { } fault)
+            {
+                Note(_problems, new ObjectProblem(ObjectKeys.Pack(_suspects[i].Suspect.Pack.Hash), fault.Message));
+            }
+            else
+            {
+                await AcquitAsync(_suspects[i].Suspect, _suspects[i].Problem, cancellationToken);
+            }
         }
-        if (await index.ReadAsync(connection => PackTable.Find(connection, pack.Number), cancellationToken) is not { State: PackState.Live })
-        {
-            return false;
-        }
-        // At odds with the index, or read wrong the first time.
-        var isSame = await PackReader.HashAsync(store, key, pack.Bytes, cancellationToken) == pack.Hash;
-        Note(_problems, new ObjectProblem(key, isSame ? problem : "The pack reads differently each time: check its device."));
-        return isSame;
+        _suspects.Clear();
     }
 
-    /// <summary>The pack cannot be read. Once that has lasted, nothing new may rely on it.</summary>
-    private async ValueTask DoubtAsync(PackRow pack, FaultException fault, CancellationToken cancellationToken)
+    /// <summary>The second look found nothing: the pack is gone, at odds with the index, or was read wrong the first time.</summary>
+    private async ValueTask AcquitAsync(Suspect suspect, string problem, CancellationToken cancellationToken)
     {
-        var now = NowMs;
-        var problem = fault.Message;
-        if (StoreHealth.IsUnreadable(fault)
-            && now - await index.WriteAsync(connection => PackTable.NoteUnreadable(connection, pack.Number, now), cancellationToken) >= UnreadableFor.TotalMilliseconds)
+        var (pack, key) = (suspect.Pack, ObjectKeys.Pack(suspect.Pack.Hash));
+        if (await index.ReadAsync(connection => PackTable.Find(connection, pack.Number), cancellationToken) is not { State: PackState.Live })
         {
-            try
+            return;
+        }
+        try
+        {
+            if (await PackReader.HashAsync(store, key, pack.Bytes, cancellationToken) == pack.Hash)
             {
-                await NoteProofsAsync(cancellationToken);
-                if (await repair(pack, true, cancellationToken) is { } finding)
-                {
-                    Note(_findings, finding);
-                    return;
-                }
+                await ProveAsync(pack, cancellationToken);
             }
-            catch (FaultException failure) when (IncompleteWalk.IsDamage(failure) || StoreHealth.IsUnreadable(failure))
+            else
             {
-                await store.RequireReadableAsync(cancellationToken);
-                problem = failure.Message;
+                problem = "The pack reads differently each time: check its device.";
+                _unproven.Add(pack.Number);
+                await index.WriteAsync(connection => PackTable.SetChecked(connection, pack.Number, 0), cancellationToken);
             }
         }
-        Note(_problems, new ObjectProblem(ObjectKeys.Pack(pack.Hash), problem));
+        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+        {
+            await store.RequireReadableAsync(cancellationToken);
+            problem = fault.Message;
+        }
+        Note(_problems, new ObjectProblem(key, problem));
     }
 
     private void Note<T>(List<T> list, T item)

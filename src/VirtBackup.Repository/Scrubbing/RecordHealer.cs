@@ -16,25 +16,24 @@ namespace VirtBackup.Repository.Scrubbing;
 internal sealed class RecordHealer(
     IObjectStore store, IDatabase index, IReadOnlyList<IRecordSource> sources, IChunkOpener? opener, Func<Id16, ushort, IngestSession> begin)
 {
-    private const int RecordsPerPage = 256;
+    /// <summary>Records that are looked for by one walk over incomplete points.</summary>
+    private const int RecordsPerWalk = 64 << 10;
+    private const int RecordsPerSession = 256;
 
     /// <summary>Fetched bytes that are held until they are durable, beside one record.</summary>
     private const long BatchBytes = 32 << 20;
 
     private readonly List<(HealedRecord, string)> _healed = [];
     private readonly Dictionary<(Id32 Id, Id16 Scope), (Id16 Vm, MapEntry Entry)> _named = [];
+    private long _healedCount;
     private long _missing;
 
     public async ValueTask<HealReport> RunAsync(CancellationToken cancellationToken)
     {
         // Only through sound nodes it is known which entries name a chunk.
         await HealAsync(RecordKind.Map, cancellationToken);
-        if (opener is not null && sources.Count > 0)
-        {
-            await NameAsync(cancellationToken);
-        }
         await HealAsync(RecordKind.Data, cancellationToken);
-        return new HealReport(_healed, _missing);
+        return new HealReport(_healed, _healedCount, _missing);
     }
 
     private async ValueTask HealAsync(RecordKind kind, CancellationToken cancellationToken)
@@ -42,47 +41,50 @@ internal sealed class RecordHealer(
         for (var after = UnlocatedName.First; ;)
         {
             var from = after;
-            var page = await index.ReadAsync(connection => UnlocatedTable.List(connection, from, RecordsPerPage), cancellationToken);
+            var page = await index.ReadAsync(connection => UnlocatedTable.List(connection, from, RecordsPerWalk), cancellationToken);
             if (page.Count == 0)
             {
                 return;
             }
             after = page[^1].Name;
-            if (sources.Count == 0)
+            var lost = page.FindAll(row => row.Record.Header.Kind == kind).ConvertAll(static row => row.Record.Header);
+            if (sources.Count == 0 || lost.Count == 0)
             {
-                _missing += page.Count(row => row.Record.Header.Kind == kind);
+                _missing += lost.Count;
                 continue;
             }
-            foreach (var group in page.Where(row => row.Record.Header.Kind == kind).GroupBy(static row => (row.Record.Header.Scope, row.Record.Header.IdGeneration)))
+            if (kind == RecordKind.Data && opener is not null)
+            {
+                await NameAsync(lost, cancellationToken);
+            }
+            foreach (var group in lost.GroupBy(static header => (header.Scope, header.IdGeneration)))
             {
                 // Backwards, so that copies of a whole pack do not make one of its name.
-                List<RecordHeader> wanted = [.. group.Reverse().Select(static row => row.Record.Header)];
-                await HealAsync(kind, group.Key.Scope, group.Key.IdGeneration, wanted, cancellationToken);
+                foreach (var wanted in group.Reverse().Chunk(RecordsPerSession))
+                {
+                    await HealAsync(kind, group.Key.Scope, group.Key.IdGeneration, wanted, cancellationToken);
+                }
             }
         }
     }
 
-    /// <summary>Finds the map entries that name lost chunks: with them a copy can be opened.</summary>
-    private async ValueTask NameAsync(CancellationToken cancellationToken)
+    /// <summary>Finds map entries that name lost chunks: with them a copy can be opened.</summary>
+    private async ValueTask NameAsync(List<RecordHeader> lost, CancellationToken cancellationToken)
     {
+        _named.Clear();
+        var wanted = lost.Select(static header => (header.Id, header.Scope)).ToHashSet();
         var walk = new IncompleteWalk(store, index)
         {
-            Leaf = async (at, leaf, token) =>
+            Leaf = (at, leaf, _) =>
             {
-                var lost = await index.ReadAsync(
-                    connection =>
+                for (var i = 0; i < leaf.Count; i++)
+                {
+                    if (wanted.Contains((leaf.IdAt(i), at.Head.Scope)))
                     {
-                        using var find = connection.Prepare("SELECT 1 FROM object WHERE id = ?1 AND kind = 1 AND scope = ?2 AND pack <= 0 LIMIT 1");
-                        find.Bind(2, ObjectTable.FindScope(connection, at.Head.Scope) ?? -1);
-                        return Enumerable.Range(0, leaf.Count).Where(i =>
-                        {
-                            var isLost = !leaf.IdAt(i).IsZero && find.Bind(1, leaf.IdAt(i)).Step();
-                            find.Reset();
-                            return isLost;
-                        }).ToList();
-                    },
-                    token);
-                lost.ForEach(i => _named.TryAdd((leaf.IdAt(i), at.Head.Scope), (at.Head.Vm, leaf[i])));
+                        _named.TryAdd((leaf.IdAt(i), at.Head.Scope), (at.Head.Vm, leaf[i]));
+                    }
+                }
+                return ValueTask.CompletedTask;
             },
         };
         foreach (var (info, forgottenMs, _) in await index.ReadAsync(PointTable.ListIncomplete, cancellationToken))
@@ -91,7 +93,7 @@ internal sealed class RecordHealer(
         }
     }
 
-    private async ValueTask HealAsync(RecordKind kind, Id16 scope, ushort idGeneration, List<RecordHeader> wanted, CancellationToken cancellationToken)
+    private async ValueTask HealAsync(RecordKind kind, Id16 scope, ushort idGeneration, RecordHeader[] wanted, CancellationToken cancellationToken)
     {
         await using var session = begin(scope, idGeneration);
         var lane = session.OpenLane(kind);
@@ -138,7 +140,8 @@ internal sealed class RecordHealer(
                 durable = await lane.RewindAsync(cancellationToken);
             }
         }
-        _healed.AddRange(batch.Select(static fetched => (fetched.Name, fetched.Source)));
+        _healed.AddRange(batch.Take(HealReport.ListedMax - _healed.Count).Select(static fetched => (fetched.Name, fetched.Source)));
+        _healedCount += batch.Count;
         batch.Clear();
     }
 

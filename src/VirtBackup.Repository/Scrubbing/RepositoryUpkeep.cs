@@ -14,26 +14,18 @@ namespace VirtBackup.Repository.Scrubbing;
 /// </summary>
 public sealed class RepositoryUpkeep : IDisposable
 {
+    /// <summary>Points that lack something are looked at again after so long also when nothing is known to have changed.</summary>
+    private static readonly TimeSpan RecheckEvery = TimeSpan.FromHours(1);
+
+    private readonly UpkeepParts _parts;
     private readonly IObjectStore _store;
     private readonly IDatabase _index;
-    private readonly TimeProvider _clock;
-    private readonly Ownership _owner;
-    private readonly RepositoryHead _head;
-    private readonly PointKeeper _points;
     private readonly PackIndexer _indexer;
-    private readonly Gate _changingPoints;
-    private readonly Gate _deleting;
-    private readonly Gate _collecting;
-    private readonly SharedGate _marking;
     private readonly Gate _scrubbing = new();
-    private readonly Func<Id16, ushort, IngestSession> _begin;
+    private long _doubtsCleared;
+    private Settled? _settled;
 
-    internal RepositoryUpkeep(UpkeepParts parts)
-    {
-        (_store, _index, _clock, _owner, _head) = (parts.Store, parts.Index, parts.Clock, parts.Owner, parts.Head);
-        (_points, _indexer, _begin) = (parts.Points, parts.Indexer, parts.Begin);
-        (_changingPoints, _deleting, _collecting, _marking) = (parts.ChangingPoints, parts.Deleting, parts.Collecting, parts.Marking);
-    }
+    internal RepositoryUpkeep(UpkeepParts parts) => (_parts, _store, _index, _indexer) = (parts, parts.Store, parts.Index, parts.Indexer);
 
     /// <summary>Told of records that had no sound copy and got one by an upload. Set once, before the first call.</summary>
     public Action<IReadOnlyList<HealedRecord>>? Healed
@@ -55,7 +47,7 @@ public sealed class RepositoryUpkeep : IDisposable
             throw new FaultException(FaultReason.InvalidArgument, "A rate is at least 1 byte per second, and a run reads at least 1 byte.");
         }
         using var scrubbing = await _scrubbing.CloseAsync(cancellationToken);
-        return await new PackScrub(_store, _index, _clock, options, (pack, isUnreadable, token) => RepairAsync(pack, isUnreadable, options.Opener, token)).RunAsync(cancellationToken);
+        return await new PackScrub(_store, _index, _parts.Clock, options, new RepairRound(_parts, options.Opener).RunAsync) { DoubtCleared = () => Interlocked.Increment(ref _doubtsCleared) }.RunAsync(cancellationToken);
     }
 
     /// <summary>
@@ -63,7 +55,7 @@ public sealed class RepositoryUpkeep : IDisposable
     /// keys, locks. Their number is small. Walks no map.
     /// </summary>
     public ValueTask<IReadOnlyList<Damage>> CheckObjectsAsync(IManifestSignatureVerifier signatures, CancellationToken cancellationToken) =>
-        new ObjectCheck(_store, _index, _head, signatures).RunAsync(cancellationToken);
+        new ObjectCheck(_store, _index, _parts.Head, signatures).RunAsync(cancellationToken);
 
     /// <summary>
     /// Looks for copies of everything that has no sound one, stores them, and looks which points are whole again.
@@ -74,26 +66,34 @@ public sealed class RepositoryUpkeep : IDisposable
     public async ValueTask<HealReport> HealAsync(IReadOnlyList<IRecordSource> sources, IChunkOpener? opener, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(sources);
-        var report = await new RecordHealer(_store, _index, sources, opener, _begin).RunAsync(cancellationToken);
+        var report = await new RecordHealer(_store, _index, sources, opener, _parts.Begin).RunAsync(cancellationToken);
         await SettleAsync(cancellationToken);
         return report;
     }
 
-    /// <summary>Looks which damaged points are whole again, and which damages are healed. Cheap when there is no damage.</summary>
+    /// <summary>
+    /// Looks which damaged points are whole again, and which damages are healed. Cheap when there is no damage, or when
+    /// nothing has changed since the last look, an hour ago at most.
+    /// </summary>
     /// <returns>Points that are whole again.</returns>
     public async ValueTask<IReadOnlyList<Id16>> SettleAsync(CancellationToken cancellationToken)
     {
-        var now = _clock.GetUtcNow().ToUnixTimeMilliseconds();
+        var now = _parts.Clock.GetUtcNow().ToUnixTimeMilliseconds();
         if ((await _index.ReadAsync(DamageTable.List, cancellationToken)).Exists(static row => row.HealedMs == 0))
         {
             await _index.WriteAsync(connection => _ = DamageTable.Settle(connection, now), cancellationToken);
         }
-        if ((await _index.ReadAsync(PointTable.ListIncomplete, cancellationToken)).Count == 0)
+        var incomplete = await _index.ReadAsync(PointTable.ListIncomplete, cancellationToken);
+        // What was never counted has no rows that an upload could heal: any commit may have brought it.
+        var commits = incomplete.Exists(static row => row.State == PointState.Uncounted) ? _parts.Points.Adopted : 0;
+        var state = new Settled(_indexer.HealedCount, Interlocked.Read(ref _doubtsCleared), commits, now);
+        if (incomplete.Count == 0 || (_settled is { } last && last.IsAs(state)))
         {
             return [];
         }
-        using var changing = await _changingPoints.CloseAsync(cancellationToken);
-        var whole = await _points.RecheckAsync(cancellationToken);
+        using var changing = await _parts.ChangingPoints.CloseAsync(cancellationToken);
+        var whole = await _parts.Points.RecheckAsync(cancellationToken);
+        _settled = state;
         if (whole.Count > 0)
         {
             await _index.WriteAsync(UnlocatedTable.CheckDoubtfulSoon, cancellationToken);
@@ -118,11 +118,14 @@ public sealed class RepositoryUpkeep : IDisposable
     /// <summary>Which bytes of a point are lost or in doubt now; none of a point that is whole. At most <see cref="PointLoss.RunsMax"/> runs.</summary>
     public async ValueTask<IReadOnlyList<PointLoss>> FindLossesAsync(Id16 point, CancellationToken cancellationToken)
     {
-        var rows = await _index.ReadAsync(PointTable.ListIncomplete, cancellationToken);
-        return rows.Find(row => row.Info.Point == point) is { Info: { } info } row
-            ? await new PointLosses(_store, _index).FindAsync(info, row.ForgottenMs > 0, cancellationToken)
+        return await _index.ReadAsync(connection => PointTable.FindIncomplete(connection, point), cancellationToken) is { } row
+            ? await new PointLosses(_store, _index).FindAsync(row.Info, row.ForgottenMs > 0, cancellationToken)
             : [];
     }
+
+    /// <summary>When a pack in use was last read and found sound, or its damage handled, Unix milliseconds; 0: never; null: the index knows no such pack in use.</summary>
+    public ValueTask<long?> FindPackProofAsync(string objectKey, CancellationToken cancellationToken) =>
+        _index.ReadAsync(connection => ObjectKeys.TryParsePack(objectKey, out var hash) ? PackTable.FindProof(connection, hash) : null, cancellationToken);
 
     /// <summary>How much of the repository is proven since then.</summary>
     public ValueTask<ProofSummary> ReadProofAsync(long sinceMs, CancellationToken cancellationToken) =>
@@ -131,47 +134,17 @@ public sealed class RepositoryUpkeep : IDisposable
             {
                 var (_, all) = PackTable.SumCheckedBefore(connection, long.MaxValue);
                 var (_, old) = PackTable.SumCheckedBefore(connection, sinceMs);
-                return new ProofSummary(all, all - old, PackTable.FindOldestProof(connection));
+                // A damage that was handled is no proof of what is in doubt.
+                return new ProofSummary(all, all - old - PackTable.SumDoubtful(connection, sinceMs), PackTable.FindOldestProof(connection));
             },
             cancellationToken);
 
     public void Dispose() => _scrubbing.Dispose();
 
-    /// <summary>Looks once more while nothing else deletes or commits, and takes the pack out of use. Null: it is sound, or gone.</summary>
-    private async ValueTask<ScrubFinding?> RepairAsync(PackRow found, bool isUnreadable, IChunkOpener? opener, CancellationToken cancellationToken)
+    /// <summary>What was known when points were last looked at.</summary>
+    private sealed record Settled(long Healed, long DoubtsCleared, long Commits, long AtMs)
     {
-        // It may take a look at every row of the index: before others wait.
-        var entries = await PackAutopsy.ListEntriesAsync(_store, _index, found, cancellationToken);
-        using var collecting = await _collecting.CloseAsync(cancellationToken);
-        using var marking = await _marking.CloseAsync(cancellationToken);
-        using var changing = await _changingPoints.CloseAsync(cancellationToken);
-        if (await _index.ReadAsync(connection => PackTable.Find(connection, found.Number), cancellationToken) is not { State: PackState.Live } pack
-            || await FindProblemAsync(pack, isUnreadable, cancellationToken) is not { } problem)
-        {
-            return null;
-        }
-        await _owner.RequireAsync(cancellationToken);
-        var outcome = await new PackRepair(_store, _index, _deleting, _owner.Generation, _clock, opener).RunAsync(pack, entries, problem, isUnreadable, cancellationToken);
-        await _points.RecheckAsync(cancellationToken);
-        return new ScrubFinding(ObjectKeys.Pack(pack.Hash), problem, outcome.Lost, outcome.Doubtful, outcome.Saved, outcome.Covered);
-    }
-
-    /// <summary>What is wrong with the pack now, for people; null: nothing.</summary>
-    private async ValueTask<string?> FindProblemAsync(PackRow pack, bool isUnreadable, CancellationToken cancellationToken)
-    {
-        var log = new DamageLog();
-        var damage = new PackDamage();
-        try
-        {
-            await new PackVerifier(_store, _index, log, damage).VerifyAsync(pack.Number, pack.Hash, pack.Bytes, cancellationToken);
-        }
-        catch (FaultException fault) when (isUnreadable && StoreHealth.IsUnreadable(fault))
-        {
-            return $"It cannot be read for a day or longer: {fault.Message}";
-        }
-        var isSound = log.Count == 0
-            || (damage.Packs.Count + damage.Records.Count == 0 && await PackReader.HashAsync(_store, ObjectKeys.Pack(pack.Hash), pack.Bytes, cancellationToken) == pack.Hash);
-        return isSound ? null : log.ToList()[0].Problem;
+        public bool IsAs(Settled now) => this with { AtMs = 0 } == now with { AtMs = 0 } && now.AtMs >= AtMs && now.AtMs - AtMs < RecheckEvery.TotalMilliseconds;
     }
 }
 

@@ -74,6 +74,11 @@ public readonly record struct ProofSummary(long Bytes, long BytesProven, long? O
 public sealed record DamagedPack(string ObjectKey, string Problem, long Records, long RecordsLost, long RecordsDoubtful, long FoundMs, long HealedMs);
 
 /// <summary>What healing did.</summary>
-/// <param name="Healed">Records that have a sound copy again, and where it came from.</param>
+/// <param name="Healed">Records that have a sound copy again, and where it came from; the first <see cref="ListedMax"/>.</param>
+/// <param name="HealedCount">All of them.</param>
 /// <param name="Missing">Records that no source had.</param>
-public sealed record HealReport(IReadOnlyList<(HealedRecord Record, string Source)> Healed, long Missing);
+public sealed record HealReport(IReadOnlyList<(HealedRecord Record, string Source)> Healed, long HealedCount, long Missing)
+{
+    /// <summary>Records that are listed one by one.</summary>
+    public const int ListedMax = 10_000;
+}

@@ -70,6 +70,8 @@ public sealed class UnreadableTests
             Assert.Equal([0b10], await World.ProbeAsync(world.Repository, RecordKind.Data, World.Scope, Machine.ChunkId(7).ToArray().Concat(Machine.ChunkId(8).ToArray()).ToArray()));
         }
         Assert.Equal(1, Assert.Single(await world.Repository.Upkeep.ListDamagesAsync(Token)).RecordsDoubtful);
+        var proof = await world.Repository.Upkeep.ReadProofAsync(world.Clock.GetUtcNow().ToUnixTimeMilliseconds(), Token);
+        Assert.InRange(proof.BytesProven, 1, proof.Bytes - 1);
         // It is there again, as it was.
         _store.Fail = null;
         await world.ScrubAsync(open: true);
@@ -146,6 +148,65 @@ public sealed class UnreadableTests
             _store.Fail = null;
         }
         await world.AssertSoundAsync(points);
+    }
+
+    /// <summary>Points that lack something are walked again when something has changed, and not every few minutes.</summary>
+    [Fact]
+    public async Task NothingIsLookedAtAgainWithoutReason()
+    {
+        await using var world = await World.CreateAsync(_store, SmallPacks);
+        var point = world.NewMachine(1).Point(1, Disk);
+        await world.BackUpAsync(point);
+        await world.HurtAsync(Machine.ChunkId(7));
+        await world.ScrubAsync(open: true);
+        await world.Repository.Upkeep.SettleAsync(Token);
+        var reads = 0;
+        _store.BeforeRead = _ =>
+        {
+            reads++;
+            return Task.CompletedTask;
+        };
+        await world.Repository.Upkeep.SettleAsync(Token);
+        Assert.Equal(0, reads);
+        ((SetClock)world.Clock).Pass(TimeSpan.FromHours(1));
+        await world.Repository.Upkeep.SettleAsync(Token);
+        Assert.True(reads > 0);
+        _store.BeforeRead = null;
+        await world.ReadInFullAsync(point.Machine.Point(2, Disk));
+        await world.AssertSoundAsync(point);
+    }
+
+    /// <summary>Finding the nodes above is done once for packs that are found damaged in one run.</summary>
+    [Fact]
+    public async Task ManyDamagedPacksAreRepairedTogether()
+    {
+        await using var world = await World.CreateAsync(_store, SmallPacks);
+        var point = world.NewMachine(1).Point(1, Disk);
+        await world.BackUpAsync(point);
+        var (map, _, _) = await world.FindPackAsync(point.Root);
+        var hurt = new HashSet<string>(StringComparer.Ordinal);
+        for (var content = 1; content <= 60; content++)
+        {
+            if (!hurt.Contains((await world.FindPackAsync(Machine.ChunkId(content))).Key))
+            {
+                hurt.Add(await world.HurtAsync(Machine.ChunkId(content)));
+            }
+        }
+        Assert.InRange(hurt.Count, 5, 16);
+        var passes = 0;
+        _store.AfterRead = (key, offset, bytes) =>
+        {
+            // Single nodes are much smaller.
+            passes += key == map && offset == 0 && bytes.Length > 4000 ? 1 : 0;
+            return Task.CompletedTask;
+        };
+        var report = await world.ScrubAsync(open: true);
+        _store.AfterRead = null;
+        Assert.Equal((hurt.Count, hurt.Count), (report.Findings.Count, (int)report.Findings.Sum(finding => finding.RecordsLost)));
+        Assert.InRange(passes, 2, 6);
+        Assert.Equal(hurt.Count, await world.ReadInFullAsync(point.Machine.Point(2, Disk)));
+        await world.AssertSoundAsync(point);
+        await CollectionTests.AssertCountsAsync(world);
     }
 
     /// <summary>A pack that reads right the second time only is not proven.</summary>
