@@ -9,7 +9,7 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
 {
     // A backup lasts a second or two, a scrub as well, so that the kill hits all of them together.
     private const string BackupRate = "1MiB";
-    private const string ScrubRate = "16MiB";
+    private const string ScrubRate = "4MiB";
     private const int PointsKept = 4;
     private const int FullCheckEvery = 10;
     private const int UnreachableExitCode = 3;
