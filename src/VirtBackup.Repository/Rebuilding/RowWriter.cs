@@ -43,16 +43,17 @@ internal sealed class RowWriter(RebuildSpace space, IDatabase index, RebuildNews
         for (var next = 0; next < RebuildSpace.Buckets;)
         {
             var first = next;
-            next = await index.WriteAsync(connection => PassFrom(connection, first), cancellationToken);
+            next = await index.WriteAsync(connection => PassFrom(connection, first, cancellationToken), cancellationToken);
         }
         return !_isBroken;
     }
 
     /// <summary>Does as many buckets as belong into one transaction; returns the next.</summary>
-    private int PassFrom(ISqlConnection connection, int bucket)
+    private int PassFrom(ISqlConnection connection, int bucket, CancellationToken cancellationToken)
     {
         for (long rows = 0; bucket < RebuildSpace.Buckets && rows < RowsPerTransaction; bucket++)
         {
+            cancellationToken.ThrowIfCancellationRequested();
             _bucket.Load(bucket);
             news.Tell();
             CheckChunks(bucket);
