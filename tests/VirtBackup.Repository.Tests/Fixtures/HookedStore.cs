@@ -2,10 +2,12 @@ using VirtBackup.Core;
 
 namespace VirtBackup.Repository.Tests.Fixtures;
 
-/// <summary>A store that calls back before it reads.</summary>
+/// <summary>A store that calls back before it reads and after it has deleted.</summary>
 internal sealed class HookedStore(IObjectStore inner) : IObjectStore
 {
     public Func<string, Task>? BeforeRead { get; set; }
+
+    public Func<string, Task>? AfterDelete { get; set; }
 
     public ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken) => inner.CreateAsync(cancellationToken);
 
@@ -22,7 +24,15 @@ internal sealed class HookedStore(IObjectStore inner) : IObjectStore
 
     public IAsyncEnumerable<ObjectInfo> ListAsync(string prefix, CancellationToken cancellationToken) => inner.ListAsync(prefix, cancellationToken);
 
-    public ValueTask<bool> DeleteAsync(string key, CancellationToken cancellationToken) => inner.DeleteAsync(key, cancellationToken);
+    public async ValueTask<bool> DeleteAsync(string key, CancellationToken cancellationToken)
+    {
+        var isGone = await inner.DeleteAsync(key, cancellationToken);
+        if (AfterDelete is { } hook)
+        {
+            await hook(key);
+        }
+        return isGone;
+    }
 
     public ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken) => inner.GetFreeBytesAsync(cancellationToken);
 }
