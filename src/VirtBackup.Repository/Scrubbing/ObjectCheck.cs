@@ -10,7 +10,8 @@ using VirtBackup.Repository.Verification;
 namespace VirtBackup.Repository.Scrubbing;
 
 /// <summary>Checks all objects that are not packs, each by itself. Use an instance once.</summary>
-internal sealed class ObjectCheck(IObjectStore store, IDatabase index, RepositoryHead head, IManifestSignatureVerifier signatures)
+/// <param name="changingPoints">Held by whoever forgets, recalls or purges a point.</param>
+internal sealed class ObjectCheck(IObjectStore store, IDatabase index, RepositoryHead head, IManifestSignatureVerifier signatures, Gate changingPoints)
 {
     private const int AgentKeyBytesMax = 1024;
 
@@ -46,7 +47,7 @@ internal sealed class ObjectCheck(IObjectStore store, IDatabase index, Repositor
             catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
             {
                 // Looked up again: it may have been forgotten, recalled or purged meanwhile.
-                if (await IsStillAsync(info.Point, isForgotten, cancellationToken))
+                if (await IsMissingAsync(key, info.Point, isForgotten, cancellationToken))
                 {
                     Affect(_log.Add(key, "The manifest of this recovery point is missing."), info);
                 }
@@ -59,9 +60,13 @@ internal sealed class ObjectCheck(IObjectStore store, IDatabase index, Repositor
         }
     }
 
-    private ValueTask<bool> IsStillAsync(Id16 point, bool isForgotten, CancellationToken cancellationToken) =>
-        index.ReadAsync(
+    private async ValueTask<bool> IsMissingAsync(string key, Id16 point, bool isForgotten, CancellationToken cancellationToken)
+    {
+        // While a point changes, store and index differ for a moment.
+        using var changing = await changingPoints.CloseAsync(cancellationToken);
+        return await store.FindAsync(key, cancellationToken) is null && await index.ReadAsync(
             connection => isForgotten ? PointTable.FindForgotten(connection, point) is not null : PointTable.Find(connection, point) is not null, cancellationToken);
+    }
 
     /// <summary>Without its manifest nobody knows the streams: the point as a whole.</summary>
     private static void Affect(DamageLog.Entry entry, RecoveryPointInfo info) =>

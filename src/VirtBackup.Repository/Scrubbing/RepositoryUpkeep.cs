@@ -55,7 +55,7 @@ public sealed class RepositoryUpkeep : IDisposable
     /// keys, locks. Their number is small. Walks no map.
     /// </summary>
     public ValueTask<IReadOnlyList<Damage>> CheckObjectsAsync(IManifestSignatureVerifier signatures, CancellationToken cancellationToken) =>
-        new ObjectCheck(_store, _index, _parts.Head, signatures).RunAsync(cancellationToken);
+        new ObjectCheck(_store, _index, _parts.Head, signatures, _parts.ChangingPoints).RunAsync(cancellationToken);
 
     /// <summary>
     /// Looks for copies of everything that has no sound one, stores them, and looks which points are whole again.

@@ -3,6 +3,7 @@ using VirtBackup.Format;
 using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Repository.Tests.Fixtures;
+using VirtBackup.Repository.Verification;
 using VirtBackup.Testing.Stores;
 
 namespace VirtBackup.Repository.Tests.Scrubbing;
@@ -113,6 +114,32 @@ public sealed class ScrubTests
         var began = clock.GetUtcNow();
         var report = await world.Repository.Upkeep.ScrubAsync(new ScrubOptions { CheckedBeforeMs = long.MaxValue, BytesPerSecond = 10_000 }, Token);
         Assert.InRange((clock.GetUtcNow() - began).TotalSeconds, report.Bytes / 10_000.0 * 0.9, report.Bytes / 10_000.0 * 1.1);
+    }
+
+    /// <summary>A purge deletes the manifest first and tells the index afterwards.</summary>
+    [Fact]
+    public async Task PurgingMeanwhileIsNoDamage()
+    {
+        var store = new HookedStore(new SimulatedStore());
+        await using var world = await World.CreateAsync(store);
+        var machine = world.NewMachine(1);
+        var (kept, dropped) = (machine.Point(1, Disk), machine.Point(2, Disk));
+        await world.BackUpAsync(kept);
+        await world.BackUpAsync(dropped);
+        await world.Repository.ForgetAsync(dropped.Id, Token);
+        ((SetClock)world.Clock).Pass(TimeSpan.FromDays(9));
+        Task<IReadOnlyList<Damage>>? check = null;
+        store.AfterDelete = async key =>
+        {
+            if (check is null && key.StartsWith(ObjectKeys.TrashPrefix, StringComparison.Ordinal))
+            {
+                check = world.Repository.Upkeep.CheckObjectsAsync(new HashSignatures(), Token).AsTask();
+                await Task.WhenAny(check, Task.Delay(TimeSpan.FromMilliseconds(200), Token));
+            }
+        };
+        Assert.Equal(1, (await world.Repository.CollectAsync(new CollectionOptions(), Token)).PointsPurged);
+        Assert.NotNull(check);
+        Assert.Empty(await check);
     }
 
     [Fact]
