@@ -40,7 +40,7 @@ public sealed class ReadingTests
     }
 
     [Fact]
-    public async Task LargeRecordsAreReadInSeveralReads()
+    public async Task TheLargestRecordsAreReadWhole()
     {
         await using var world = await World.CreateAsync();
         var shape = new MapShape(Chunker.Fixed, 22, 23);

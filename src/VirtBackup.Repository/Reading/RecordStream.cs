@@ -10,7 +10,7 @@ namespace VirtBackup.Repository.Reading;
 /// </summary>
 internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 point, Id16 scope)
 {
-    /// <summary>Bytes of one read.</summary>
+    /// <summary>Bytes of one read: more than the longest record has.</summary>
     public const int ReadBytesMax = 8 << 20;
 
     /// <summary>
@@ -29,58 +29,36 @@ internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 poi
         for (var next = 0; next < plan.Records.Count;)
         {
             var window = Window.Open(plan.Records, next);
-            var buffer = new SharedBuffer(window.ReadLength(0));
-            try
+            using var buffer = new SharedBuffer(window.Length);
+            if (!await TryReadAsync(plan, window, buffer, cancellationToken))
             {
-                if (!await TryReadAsync(plan, window, 0, buffer, cancellationToken))
+                if (replanned)
                 {
-                    if (replanned)
-                    {
-                        throw FaultException.Corrupt($"The pack {plan.PackKey(window.Pack)} is not in the repository any more. Verify the repository.");
-                    }
-                    // The records moved to another pack since the plan was made: look once more.
-                    replanned = true;
-                    plan = await RecordPlan.MakeAsync(index, point, scope, [.. plan.Records.Skip(next).Select(record => record.Chunk)], cancellationToken);
-                    next = 0;
-                    continue;
+                    throw FaultException.Corrupt($"The pack {plan.PackKey(window.Pack)} is not in the repository any more. Verify the repository.");
                 }
-                replanned = false;
-                for (long offset = 0; ;)
-                {
-                    foreach (var part in window.PartsOf(plan.Records, offset, buffer.Memory.Length))
-                    {
-                        for (var at = 0; at < part.Length; at += Limits.SliceBytesMax)
-                        {
-                            var length = Math.Min(Limits.SliceBytesMax, part.Length - at);
-                            yield return new PooledSlice(buffer, buffer.Memory.Slice(part.Start + at, length));
-                        }
-                    }
-                    offset += buffer.Memory.Length;
-                    if (offset == window.Length)
-                    {
-                        break;
-                    }
-                    buffer.Dispose();
-                    buffer = new SharedBuffer(window.ReadLength(offset));
-                    if (!await TryReadAsync(plan, window, offset, buffer, cancellationToken))
-                    {
-                        throw new FaultException(FaultReason.Unavailable, $"The pack {plan.PackKey(window.Pack)} was moved while it was read. Try again.");
-                    }
-                }
-                next += window.Count;
+                // The records moved to another pack since the plan was made: look once more.
+                replanned = true;
+                plan = await RecordPlan.MakeAsync(index, point, scope, [.. plan.Records.Skip(next).Select(record => record.Chunk)], cancellationToken);
+                next = 0;
+                continue;
             }
-            finally
+            replanned = false;
+            foreach (var part in window.PartsOf(plan.Records))
             {
-                buffer.Dispose();
+                for (var at = 0; at < part.Length; at += Limits.SliceBytesMax)
+                {
+                    yield return new PooledSlice(buffer, buffer.Memory.Slice(part.Start + at, Math.Min(Limits.SliceBytesMax, part.Length - at)));
+                }
             }
+            next += window.Count;
         }
     }
 
-    private async ValueTask<bool> TryReadAsync(RecordPlan plan, Window window, long offset, SharedBuffer buffer, CancellationToken cancellationToken)
+    private async ValueTask<bool> TryReadAsync(RecordPlan plan, Window window, SharedBuffer buffer, CancellationToken cancellationToken)
     {
         try
         {
-            await store.ReadExactlyAsync(plan.PackKey(window.Pack), window.Start + offset, buffer.Memory, cancellationToken);
+            await store.ReadExactlyAsync(plan.PackKey(window.Pack), window.Start, buffer.Memory, cancellationToken);
             return true;
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
@@ -89,8 +67,8 @@ internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 poi
         }
     }
 
-    /// <summary>Records of one pack that are read together: one read, or several when a single record is longer than a read.</summary>
-    private readonly record struct Window(long Pack, long Start, long Length, int First, int Count)
+    /// <summary>Records of one pack that are read together, with one read. The longest record is shorter than that.</summary>
+    private readonly record struct Window(long Pack, long Start, int Length, int First, int Count)
     {
         public static Window Open(IReadOnlyList<PlannedRecord> records, int first)
         {
@@ -106,38 +84,25 @@ internal sealed class RecordStream(IObjectStore store, IDatabase index, Id16 poi
                 end = following.End;
                 count++;
             }
-            return new Window(location.Pack, location.Position, end - location.Position, first, count);
+            return new Window(location.Pack, location.Position, (int)(end - location.Position), first, count);
         }
 
-        public int ReadLength(long offset) => (int)Math.Min(ReadBytesMax, Length - offset);
-
-        /// <summary>Where the records' bytes are in a read of <paramref name="length"/> bytes at <paramref name="offset"/> of the window.</summary>
-        public IEnumerable<(int Start, int Length)> PartsOf(IReadOnlyList<PlannedRecord> records, long offset, int length)
+        /// <summary>Where the records' bytes are in the read: neighbours as one part.</summary>
+        public IEnumerable<(int Start, int Length)> PartsOf(IReadOnlyList<PlannedRecord> records)
         {
             var (partStart, partEnd) = (0, 0);
             for (var i = First; i < First + Count; i++)
             {
                 var location = records[i].Location;
-                var start = (int)Math.Clamp(location.Position - Start - offset, 0, length);
-                var end = (int)Math.Clamp(location.End - Start - offset, 0, length);
-                if (start == end)
-                {
-                    continue;
-                }
+                var start = (int)(location.Position - Start);
                 if (start != partEnd)
                 {
-                    if (partEnd > partStart)
-                    {
-                        yield return (partStart, partEnd - partStart);
-                    }
+                    yield return (partStart, partEnd - partStart);
                     partStart = start;
                 }
-                partEnd = end;
+                partEnd = start + location.RecordLength;
             }
-            if (partEnd > partStart)
-            {
-                yield return (partStart, partEnd - partStart);
-            }
+            yield return (partStart, partEnd - partStart);
         }
     }
 }
