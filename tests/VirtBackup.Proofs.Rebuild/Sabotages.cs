@@ -23,7 +23,7 @@ internal static class Sabotages
     public static IDatabase Spoil(string? sabotage, IDatabase index) => sabotage switch
     {
         CountMore => new SpoiltDatabase(index, "?6, ?7, ?8", "?6, ?7 + (?3 = 0), ?8"),
-        SlowRows => new SpoiltDatabase(index, "?6, ?7, ?8", "?6 + 0 * length(hex(randomblob(65536))), ?7, ?8"),
+        SlowRows => new SpoiltDatabase(index, "?6, ?7, ?8", "?6 + 0 * length(hex(randomblob(32768))), ?7, ?8"),
         _ => index,
     };
 

@@ -7,7 +7,7 @@
 #   --seed N          decides names and places of all chunks, and the small histories; chance without it, and printed
 #   --trials N        how many trials (default 1: 30 small histories, then three rebuilds of 2,000,000 chunks)
 #   --start-trial I   number of the first: trial I of a seed is the same in every run
-#   --short           3 small histories, three rebuilds of 200,000 chunks; 0.4 of both speeds is enough, because they last a second
+#   --short           3 small histories, three rebuilds of 200,000 chunks; 0.4 of both speeds is enough, in time or processor time
 #   --chunks N        another size than 2,000,000
 #   --work DIR        where the repository goes (default $TMPDIR, else /tmp); the room needed is checked
 #   --sabotage NAME   plants a fault that must be found; 'list' names them

@@ -31,7 +31,9 @@ internal sealed class PhaseClock : IProgress<RebuildProgress>
     public double RowSeconds => _seconds.Sum() - ReferenceSeconds;
 
     /// <summary>The same of all processors together.</summary>
-    public double RowProcessorSeconds => _processor.Sum() - _processor[1] - _processor[2];
+    public double ReferenceProcessorSeconds => _processor[1] + _processor[2];
+
+    public double RowProcessorSeconds => _processor.Sum() - ReferenceProcessorSeconds;
 
     public void Report(RebuildProgress value)
     {

@@ -62,7 +62,7 @@ internal sealed class RebuildMeasurement(RebuildJob job, string folder)
         var differences = (await DumpDigest.TakeAsync(index)).Except(grown).Select(line => $"rebuilt {line}, grown {string.Join(" | ", grown)}").ToList();
         return new RoundFigures(
             rows, phases.RowSeconds, phases.Done.ReferencesChecked, phases.ReferenceSeconds, insert.Seconds, peak, differences.FirstOrDefault(), phases.ToString(),
-            insert.ProcessorSeconds / phases.RowProcessorSeconds);
+            insert.ProcessorSeconds / phases.RowProcessorSeconds, phases.Done.ReferencesChecked / phases.ReferenceProcessorSeconds);
     }
 
     private ValueTask<BackupRepository> OpenAsync(IObjectStore store, IDatabase index, IProgress<RebuildProgress>? progress) =>

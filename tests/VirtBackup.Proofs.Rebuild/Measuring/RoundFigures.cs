@@ -12,7 +12,7 @@ namespace VirtBackup.Proofs.Rebuild.Measuring;
 /// <param name="ProcessorRatio">As <see cref="Ratio"/>, in processor time: what other work on the machine does not spoil.</param>
 internal sealed record RoundFigures(
     long Rows, double RowSeconds, long References, double ReferenceSeconds, double PlainSeconds, long PeakKiB, string? Difference, string Phases,
-    double ProcessorRatio)
+    double ProcessorRatio, double ReferencesPerProcessorSecond)
 {
     public double Ratio => PlainSeconds / RowSeconds;
 
