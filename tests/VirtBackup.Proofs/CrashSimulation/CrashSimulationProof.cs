@@ -4,10 +4,11 @@ using VirtBackup.Testing.Proofs;
 namespace VirtBackup.Proofs.CrashSimulation;
 
 /// <summary>
-/// The whole system on one thread from one seed: agents back up, restore, die; people forget, recall, verify, rebuild; the
-/// collector frees what nobody needs any more, as days pass; the
-/// network loses and cuts; and the controller's machine loses its power once, before any operation of its store or beside
-/// any transaction. Whatever the seed, all that was promised is there afterwards, and everything works.
+/// The whole system on one thread from one seed: agents back up, restore, die; people forget, recall, verify, delete the
+/// databases; points expire; the collector frees what nobody needs any more, as days pass; the scrub reads everything, and
+/// when the device has gone bad under a pack, takes it out of use and heals it; the network loses and cuts; and the
+/// controller's machine loses its power once, before any operation of its store or beside any transaction. Whatever the
+/// seed, all that was promised is there afterwards, and everything works.
 /// </summary>
 internal sealed class CrashSimulationProof : IProof
 {
@@ -60,6 +61,12 @@ internal sealed class CrashSimulationProof : IProof
         {
             Console.WriteLine($"  {what,-17} {count,8} {_coverage[$"seeds-before:{what}"],8} {_coverage[$"seeds-end:{what}"],8}");
         }
+        Console.WriteLine("Damage: amount");
+        foreach (var (what, count) in _coverage.Under("rot:"))
+        {
+            Console.WriteLine($"  {what,-25} {count,8}");
+        }
+        Console.WriteLine($"Expired points: {_coverage["expired"]}");
     }
 
     /// <summary>One seed, on the calling thread.</summary>

@@ -11,17 +11,20 @@ using VirtBackup.Testing.Stores;
 namespace VirtBackup.Proofs.CrashSimulation;
 
 /// <summary>What agents and operators do, and what may come of it. A deed that the controller's fall cuts short ends without a result.</summary>
-internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger, Collections collections, Random random, Coverage coverage)
+internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger, Collections collections, OwnJobRunner jobs, Expiry expiry, Random random, Coverage coverage)
 {
     private const int CollectionsMax = 5;
     private const int PauseMax = 60;
-    private const int LongOneIn = 2;
+    private const int LongOneIn = 8;
 
     private bool _collecting;
     private readonly HashSet<Id16> _busy = [];
 
     /// <summary>Deeds may fail, because the weather is bad, an agent dies, or the power fails.</summary>
     public bool MayFail { get; set; }
+
+    /// <summary>Whether days may pass during a backup, on which the collector runs.</summary>
+    public bool MayTakeDays { get; set; } = true;
 
     /// <summary>A deed of that kind, for what is free; null when there is nothing to do it for.</summary>
     public Task? Begin(Deed deed) => deed switch
@@ -33,21 +36,36 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         Deed.Recall => DrawPoint(ledger.Forgotten) is { } point ? ForgetAsync(point, true) : null,
         Deed.Verify => VerifyAsync(),
         Deed.Collect => _collecting ? null : CollectAsync(),
+        Deed.Scrub => ScrubAsync("scrub"),
+        Deed.Expire => ExpireAsync(),
         _ => null,
     };
 
     /// <summary>Backs up a machine after its guest has written.</summary>
     public async Task BackUpAsync(FakeHypervisor machine)
     {
+        TinyDisks.Change(random, machine, EarlierOf(HostOf(machine.Machine), machine.Machine));
+        await BackUpAsync(machine, full: random.Next(6) == 0);
+    }
+
+    /// <summary>Backs up a machine in full after all its disks were set to that.</summary>
+    public async Task BackUpAsync(Id16 machine, IReadOnlyDictionary<Id16, byte[]> disks)
+    {
+        var set = HostOf(machine).Machines.Single(candidate => candidate.Machine == machine);
+        TinyDisks.SetBack(set, disks);
+        await BackUpAsync(set, full: true);
+    }
+
+    private async Task BackUpAsync(FakeHypervisor machine, bool full)
+    {
         _busy.Add(machine.Machine);
         try
         {
             var host = HostOf(machine.Machine);
-            TinyDisks.Change(random, machine, EarlierOf(host, machine.Machine));
-            host.Probed = random.Next(LongOneIn) == 0 ? DaysPass() : static () => Task.CompletedTask;
+            host.Probed = MayTakeDays && random.Next(LongOneIn) == 0 ? DaysPass() : static () => Task.CompletedTask;
             await AttemptAsync("backup", async () =>
             {
-                var point = await host.BackUpAsync(machine, CancellationToken.None, full: random.Next(6) == 0);
+                var point = await host.BackUpAsync(machine, CancellationToken.None, full);
                 if (!host.Acknowledged.Points.Contains(point))
                 {
                     throw new RefutedException($"The backup of point {point} succeeded without an acknowledged commit.");
@@ -97,6 +115,36 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
             throw new RefutedException($"Verification of a sound repository names damage: {report.Damages[0].ObjectKey}: {report.Damages[0].Problem}");
         }
     });
+
+    /// <summary>Has the controller read everything, take out of use what is damaged, and heal what it can.</summary>
+    /// <param name="stage">Under which its operations are counted.</param>
+    /// <param name="mayFind">Something is damaged.</param>
+    public async Task ScrubAsync(string stage, bool mayFind = false) => await AttemptAsync(stage, async () =>
+    {
+        var result = (await jobs.RunAsync(async role => (await role.Admin.StartScrubAsync(new StartScrubRequest(), CancellationToken.None)).Job)).Scrub;
+        if (result.DamagesTotal > 0 && !mayFind)
+        {
+            var what = result.Findings.Select(finding => finding.ToString()).Concat(result.Problems.Select(problem => problem.ToString()));
+            throw new RefutedException($"The scrub of a sound repository finds damage: {string.Join(", ", what)}");
+        }
+        coverage.Count("rot:findings", result.Findings.Count);
+        coverage.Count("rot:healed-from-elsewhere", (long)result.RecordsHealed);
+    });
+
+    /// <summary>Has the controller let go what no rule keeps.</summary>
+    /// <returns>What has expired; null: it failed.</returns>
+    public async Task<IReadOnlyList<Id16>?> ExpireAsync()
+    {
+        List<Id16>? expired = null;
+        ledger.Expiring(hosts);
+        await AttemptAsync("expire", async () =>
+        {
+            expired = await expiry.ApplyAsync(jobs, site.Time);
+            ledger.Expired(expired);
+            coverage.Count("expired", expired.Count);
+        });
+        return expired;
+    }
 
     /// <summary>Runs of the collector, with hours and days between.</summary>
     public async Task CollectAsync()

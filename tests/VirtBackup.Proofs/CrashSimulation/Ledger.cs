@@ -20,6 +20,8 @@ internal sealed class Ledger(Calendar calendar)
     private static readonly TimeSpan UploadedFor = TimeSpan.FromDays(7);
 
     private readonly Dictionary<Id16, Standing> _standings = [];
+    private readonly HashSet<Id16> _mayExpire = [];
+    private bool _expiring;
 
     /// <summary>Points that must be visible.</summary>
     public IEnumerable<Id16> Visible => PointsThat(Fate.Visible);
@@ -43,7 +45,35 @@ internal sealed class Ledger(Calendar calendar)
     }
 
     /// <summary>Somebody who knows has said that the point is committed.</summary>
-    public void Committed(Id16 point) => _standings.TryAdd(point, new Standing(Fate.Visible, 0));
+    public void Committed(Id16 point) => _standings.TryAdd(point, new Standing(_expiring ? Fate.Either : Fate.Visible, calendar.NowMs));
+
+    /// <summary>Any point may be let go now by its rules.</summary>
+    public void Expiring(IReadOnlyList<Host> hosts)
+    {
+        LearnCommitted(hosts);
+        _expiring = true;
+        foreach (var point in Visible.ToList())
+        {
+            _mayExpire.Add(point);
+            Asked(point);
+        }
+    }
+
+    /// <summary>All that the rules let go is told.</summary>
+    public void Expired(IReadOnlyCollection<Id16> points)
+    {
+        foreach (var point in points)
+        {
+            Committed(point);
+            Answered(point, forgotten: true);
+        }
+        foreach (var point in _mayExpire.Except(points).Where(point => _standings[point].Fate == Fate.Either))
+        {
+            Answered(point, forgotten: false);
+        }
+        _mayExpire.Clear();
+        _expiring = false;
+    }
 
     /// <summary>The point is about to be forgotten or brought back.</summary>
     public void Asked(Id16 point)
@@ -62,12 +92,9 @@ internal sealed class Ledger(Calendar calendar)
     /// <param name="life">The life of the controller that has just ended; null: it runs, and no session is open.</param>
     public void Require(Census census, EscrowKeys escrow, IReadOnlyList<Host> hosts, ProvenObjects proven, Power? life)
     {
+        LearnCommitted(hosts);
         foreach (var host in hosts)
         {
-            foreach (var point in host.Acknowledged.Points)
-            {
-                Committed(point);
-            }
             foreach (var (point, bytes) in host.Acknowledged.Commits)
             {
                 var manifest = census.Points.GetValueOrDefault(point) ?? census.Forgotten.GetValueOrDefault(point);
@@ -94,6 +121,16 @@ internal sealed class Ledger(Calendar calendar)
         {
             // Committed and never heard of, it cannot have been forgotten.
             _standings[point] = _standings[point] with { Fate = Fate.Forgotten };
+        }
+        _mayExpire.Clear();
+        _expiring = false;
+    }
+
+    private void LearnCommitted(IReadOnlyList<Host> hosts)
+    {
+        foreach (var point in hosts.SelectMany(host => host.Acknowledged.Points))
+        {
+            Committed(point);
         }
     }
 

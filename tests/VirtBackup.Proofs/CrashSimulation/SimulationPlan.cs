@@ -13,6 +13,10 @@ internal enum Deed
     Collect,
     Rebuild,
     AgentDeath,
+    Scrub,
+
+    /// <summary>Last, because afterwards nobody knows what is visible until it is over.</summary>
+    Expire,
 }
 
 /// <summary>One step: its deeds run beside each other.</summary>
@@ -30,15 +34,16 @@ internal sealed record SimulationStep(IReadOnlyList<Deed> Deeds, bool BadWeather
 /// <param name="LoseCatalog">The catalog database is gone, and with it all jobs.</param>
 /// <param name="AgentsGoOn">Which agents wait for the controller; the others die with it.</param>
 /// <param name="AgainAt">A second failure, while the controller starts: after so many operations.</param>
+/// <param name="InHarm">Not in a step but while damage is repaired.</param>
 /// <param name="InStage">Not in a step but in this stage of the collector, whenever it has done so many operations.</param>
 internal sealed record SimulatedCrash(
-    int Step, long After, int Seed, bool ProcessOnly, bool LoseIndex, bool LoseCatalog, IReadOnlyList<bool> AgentsGoOn, long? AgainAt, CollectionStage? InStage);
+    int Step, long After, int Seed, bool ProcessOnly, bool LoseIndex, bool LoseCatalog, IReadOnlyList<bool> AgentsGoOn, long? AgainAt, bool InHarm, CollectionStage? InStage);
 
 /// <summary>All that a seed decides beforehand.</summary>
-internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash, int RepackDeadPercent)
+internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash, int RepackDeadPercent, Expiry Expiry, bool Harm)
 {
     private const int StepsMin = 3;
-    private const int StepsMax = 5;
+    private const int StepsMax = 4;
     private const int DeedsMax = 3;
 
     /// <summary>What users get.</summary>
@@ -48,12 +53,15 @@ internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, Simul
     private const int OperationsLog2Max = 8;
 
     private const int StageOperationsLog2Max = 3;
+    private const int HarmOperationsLog2Max = 6;
+    private const int HarmOneIn = 3;
+    private const int InHarmOneIn = 8;
 
     private static readonly IReadOnlyList<CollectionStage> Stages = [.. Enum.GetValues<CollectionStage>().Where(stage => stage != CollectionStage.None)];
 
     private static readonly (Deed Deed, int Weight)[] Weights =
     [
-        (Deed.BackUp, 8), (Deed.Restore, 2), (Deed.Forget, 4), (Deed.Recall, 2), (Deed.Verify, 1), (Deed.Collect, 5), (Deed.Rebuild, 2), (Deed.AgentDeath, 2),
+        (Deed.BackUp, 8), (Deed.Restore, 2), (Deed.Forget, 4), (Deed.Recall, 2), (Deed.Verify, 1), (Deed.Collect, 5), (Deed.Rebuild, 2), (Deed.AgentDeath, 2), (Deed.Scrub, 2), (Deed.Expire, 2),
     ];
 
     public static SimulationPlan Draw(Random random, int hosts)
@@ -78,22 +86,26 @@ internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, Simul
             var at = random.Next(1, steps.Count);
             steps[at] = steps[at] with { Deeds = [.. steps[at].Deeds, Deed.Collect] };
         }
-        return new SimulationPlan(steps, DrawCrash(random, steps.Count, hosts), random.Next(2) == 0 ? RepackDeadPercentMax : random.Next(1, RepackDeadPercentMax));
+        var crash = DrawCrash(random, steps.Count, hosts);
+        var repackDeadPercent = random.Next(2) == 0 ? RepackDeadPercentMax : random.Next(1, RepackDeadPercentMax);
+        return new SimulationPlan(steps, crash, repackDeadPercent, new Expiry(random.Next(1, 4), random.Next(3)), crash.InHarm || random.Next(HarmOneIn) == 0);
     }
 
     private static SimulatedCrash DrawCrash(Random random, int steps, int hosts)
     {
         var loseCatalog = random.Next(6) == 0;
-        var stage = random.Next(3) == 0 ? Stages[random.Next(Stages.Count)] : (CollectionStage?)null;
+        var inHarm = random.Next(InHarmOneIn) == 0;
+        var stage = !inHarm && random.Next(3) == 0 ? Stages[random.Next(Stages.Count)] : (CollectionStage?)null;
         return new SimulatedCrash(
             random.Next(steps),
-            random.Next(1 << random.Next(1, stage is null ? OperationsLog2Max + 1 : StageOperationsLog2Max + 1)),
+            random.Next(1 << random.Next(1, stage is null && !inHarm ? OperationsLog2Max + 1 : inHarm ? HarmOperationsLog2Max + 1 : StageOperationsLog2Max + 1)),
             random.Next(),
             random.Next(5) == 0,
             random.Next(4) == 0,
             loseCatalog,
             [.. Enumerable.Range(0, hosts).Select(_ => !loseCatalog && random.Next(2) == 0)],
             random.Next(4) == 0 ? random.Next(16) : null,
+            inHarm,
             stage);
     }
 

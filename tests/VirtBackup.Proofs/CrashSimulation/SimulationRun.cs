@@ -1,3 +1,4 @@
+using VirtBackup.Core;
 using VirtBackup.Proofs.Installation;
 using VirtBackup.Proofs.Simulation;
 using VirtBackup.Testing.Proofs;
@@ -8,9 +9,11 @@ namespace VirtBackup.Proofs.CrashSimulation;
 /// <summary>One seed: agents, machines, a drawn sequence of deeds and one failure of the power (and its echo), then every check.</summary>
 internal sealed class SimulationRun : IAsyncDisposable
 {
-    private const int ThirdHostOneIn = 4;
+    private const int ThirdHostOneIn = 8;
     private const int DeathAfterMax = 60;
-    private const int VerifyOneIn = 3;
+    private const int VerifyOneIn = 6;
+    private const int DeleteBothOneIn = 3;
+    private const int ExpireInTheEndOneIn = 3;
     private const int CensusOneIn = 3;
 
     /// <summary>Until all that was stored is old enough to be condemned.</summary>
@@ -35,17 +38,22 @@ internal sealed class SimulationRun : IAsyncDisposable
     private readonly Collections _collections;
     private readonly ProvenObjects _proven = new();
     private readonly Deeds _deeds;
+    private readonly Harming _harming;
+    private readonly Soundness _soundness;
     private SimulatedStore _store;
     private Power _power;
     private bool _crashed;
+    private bool _mustEnroll;
 
     public SimulationRun(SingleThread thread, ProofOptions options, int trial, Coverage coverage)
     {
         (_thread, _coverage, _defect) = (thread, coverage, options.Sabotage);
         _random = options.RandomOf(trial, 0);
         var entropy = new SeededEntropy(_random.Next());
+        var elsewhere = new CensusSource();
         _site = new Site(entropy, thread.Clock, _random.Next(4, 40) << 10)
         {
+            RecordSources = [elsewhere],
             AlterIndex = Defect.OfIndex(_defect), AlterStore = store => Defect.Of(_defect, store),
         };
         _ledger = new Ledger(_site.Calendar);
@@ -63,7 +71,9 @@ internal sealed class SimulationRun : IAsyncDisposable
         }
         _plan = SimulationPlan.Draw(_random, _hosts.Count);
         _collections = new Collections(_site, _plan.RepackDeadPercent, Defect.CollectorAhead(_defect));
-        _deeds = new Deeds(_site, _hosts, _ledger, _collections, _random, coverage);
+        _deeds = new Deeds(_site, _hosts, _ledger, _collections, new OwnJobRunner(_site, thread.Clock), _plan.Expiry, _random, coverage);
+        _harming = new Harming(_site, () => _store!, _hosts, _ledger, _deeds, elsewhere, _random, coverage, UntilDoneAsync);
+        _soundness = new Soundness(_site, () => _store!, _hosts, _ledger, _harming, _proven);
         _power = new Power();
         _store = new SimulatedStore();
     }
@@ -82,19 +92,28 @@ internal sealed class SimulationRun : IAsyncDisposable
         }
         for (var i = 0; i < _plan.Steps.Count; i++)
         {
-            if (i == Crash.Step)
+            if (i == Crash.Step && !Crash.InHarm)
             {
                 Arm();
             }
             await RunAsync(_plan.Steps[i]);
         }
-        if (!_crashed && Crash.InStage is null)
+        if (!_crashed && Crash is { InStage: null, InHarm: false })
         {
             _coverage.Crash("nothing");
             _power.TurnOff();
             await SurviveAsync();
         }
         await RequireWorkingAsync();
+        if (_plan.Harm)
+        {
+            if (Crash.InHarm)
+            {
+                Arm();
+            }
+            await _harming.RunAsync(mayLose: !Crash.InHarm, SeeThroughAsync);
+            await _soundness.RequireAsync(_power);
+        }
         await RequireCleanAsync();
         if (!_crashed)
         {
@@ -114,7 +133,7 @@ internal sealed class SimulationRun : IAsyncDisposable
     {
         _thread.Clock.Skip(step.Passes);
         // A backup whose base is forgotten meanwhile is refused.
-        _deeds.MayFail = step.BadWeather || step.Deeds.Contains(Deed.AgentDeath) || step.Deeds.Contains(Deed.Forget);
+        _deeds.MayFail = step.BadWeather || step.Deeds.Contains(Deed.AgentDeath) || step.Deeds.Contains(Deed.Forget) || step.Deeds.Contains(Deed.Expire);
         _hosts.ForEach(host => host.Life.Cable.IsBad = step.BadWeather);
         if (step.Deeds.Contains(Deed.AgentDeath))
         {
@@ -129,7 +148,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         _hosts.ForEach(host => host.Life.Cable.DiesAfter = null);
         try
         {
-            await RestartAgentsAsync(false);
+            await RestartAgentsAsync();
         }
         catch (SimulatedCrashException)
         {
@@ -137,7 +156,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         }
         if (step.Deeds.Contains(Deed.Collect) && _random.Next(CensusOneIn) == 0)
         {
-            await RequireSoundAsync();
+            await _soundness.RequireAsync(_power);
         }
     }
 
@@ -153,16 +172,18 @@ internal sealed class SimulationRun : IAsyncDisposable
         await running;
     }
 
-    private async Task RestartAgentsAsync(bool enroll)
+    private async Task RestartAgentsAsync()
     {
         Stage.Enter("connect");
+        var enroll = _mustEnroll;
+        _mustEnroll = false;
         foreach (var host in _hosts.Where(host => host.Life.IsOver || !host.IsConnected))
         {
             await host.RestartAsync(enroll);
         }
     }
 
-    /// <summary>Somebody restarts the controller and has the index made anew.</summary>
+    /// <summary>Somebody restarts the controller and has the index made anew, or deletes both databases before.</summary>
     private async Task RestartControllerAsync()
     {
         await Task.Yield();
@@ -171,14 +192,23 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             return;
         }
+        var both = _random.Next(DeleteBothOneIn) == 0;
+        if (both)
+        {
+            // Nobody knows their jobs any more.
+            _hosts.ForEach(host => host.Life.End());
+            _mustEnroll = true;
+        }
         var (failsIn, failsWhen) = (_power.FailsAt - _power.Operations, _power.FailsWhen);
         _power.TurnOff();
         (_power, _store) = NextLife(power => _store.Kill(OptionsOf(power)));
         (_power.FailsAt, _power.FailsWhen) = (failsIn, failsWhen);
-        Stage.Enter("rebuild");
+        Stage.Enter(both ? "rebuild-both" : "rebuild");
+        _coverage.Count($"begun:{Stage.Now}");
         try
         {
-            await _site.BootAsync(_store, _power, false, false, rebuild: true);
+            await _site.BootAsync(_store, _power, both, both, rebuild: !both);
+            _coverage.Count($"done:{Stage.Now}");
         }
         catch (SimulatedCrashException)
         {
@@ -212,9 +242,11 @@ internal sealed class SimulationRun : IAsyncDisposable
         }
         Stage.Enter("start-up");
         await TurnOnAsync(Crash.AgainAt);
+        _mustEnroll |= Crash.LoseCatalog;
         try
         {
-            await _site.BootAsync(_store, _power, Crash.LoseIndex, Crash.LoseCatalog);
+            // What is damaged only the index knows, until it is found again.
+            await _site.BootAsync(_store, _power, Crash.LoseIndex && _harming.Damaged.Count == 0, Crash.LoseCatalog);
         }
         catch (SimulatedCrashException)
         {
@@ -222,9 +254,8 @@ internal sealed class SimulationRun : IAsyncDisposable
             await _site.BootAsync(_store, _power, false, false);
         }
         _power.FailsAt = null;
-        var census = await Census.TakeAsync(_store);
-        await RequireIndexAsync(census, hasJustStarted: true);
-        await RestartAgentsAsync(Crash.LoseCatalog);
+        await _soundness.RequireIndexAsync(await _soundness.TakeCensusAsync(), hasJustStarted: true);
+        await RestartAgentsAsync();
     }
 
     /// <summary>The power returns: what the store holds now must be sound before anybody repairs anything.</summary>
@@ -232,7 +263,7 @@ internal sealed class SimulationRun : IAsyncDisposable
     {
         var died = _power;
         (_power, _store) = NextLife(power => Crash.ProcessOnly ? _store.Kill(OptionsOf(power)) : _store.Crash(Crash.Seed, OptionsOf(power)));
-        _ledger.Require(await Census.TakeAsync(_store), _site.Escrow, _hosts, _proven, died);
+        _ledger.Require(await _soundness.TakeCensusAsync(), _site.Escrow, _hosts, _proven, died);
         _power.FailsAt = failsAt;
     }
 
@@ -243,40 +274,18 @@ internal sealed class SimulationRun : IAsyncDisposable
         return (power, store(power));
     }
 
-    /// <summary>Index and catalog know what the store holds, and every reference is counted.</summary>
-    private async Task RequireIndexAsync(Census census, bool hasJustStarted)
+    /// <summary>Does something in fair weather, again if the power fails meanwhile.</summary>
+    private async Task UntilDoneAsync(Func<Task> deed)
     {
-        var report = _site.Repository.OpenReport;
-        if (report.ProblemCount > 0)
+        Power before;
+        do
         {
-            throw new RefutedException($"After a crash the repository is damaged: {report.Problems[0]}");
+            before = _power;
+            _deeds.MayFail = false;
+            await SeeThroughAsync(deed());
         }
-        var known = (await _site.Repository.ListPointsAsync(null, CancellationToken.None)).Select(point => point.Point).Order();
-        if (!census.Points.Keys.Order().SequenceEqual(known))
-        {
-            throw new RefutedException("The index knows other points than the store holds.");
-        }
-        var listed = (await _site.Role.Catalog.Points.ListIdsAsync(CancellationToken.None)).Select(point => (Point: point.Key, IsForgotten: point.Value));
-        if (!hasJustStarted)
-        {
-            // What was purged since the start is told at the next one.
-            listed = listed.Where(row => !row.IsForgotten || census.Forgotten.ContainsKey(row.Point) || !_ledger.MayBeGone(row.Point));
-        }
-        var there = census.Points.Keys.Select(point => (point, false)).Concat(census.Forgotten.Keys.Select(point => (point, true)));
-        if (!there.Order().SequenceEqual(listed.Order()))
-        {
-            throw new RefutedException("The catalog lists other points than the store holds.");
-        }
-        References.Of(census).RequireCounted(await _site.DumpAsync(), exactly: false);
-    }
-
-    /// <summary>While nothing is under way, all that was promised is there, and the controller knows it.</summary>
-    private async Task<Census> RequireSoundAsync()
-    {
-        var census = await Census.TakeAsync(_store);
-        _ledger.Require(census, _site.Escrow, _hosts, _proven, _power);
-        await RequireIndexAsync(census, hasJustStarted: false);
-        return census;
+        while (before != _power);
+        _deeds.MayFail = false;
     }
 
     /// <summary>In fair weather everything works, and all that was promised is there.</summary>
@@ -285,17 +294,9 @@ internal sealed class SimulationRun : IAsyncDisposable
         _hosts.ForEach(host => host.Life.Cable.IsBad = false);
         foreach (var machine in _hosts.SelectMany(host => host.Machines))
         {
-            Power before;
-            do
-            {
-                before = _power;
-                _deeds.MayFail = false;
-                await SeeThroughAsync(_deeds.BackUpAsync(machine));
-            }
-            while (before != _power);
+            await UntilDoneAsync(() => _deeds.BackUpAsync(machine));
         }
-        _deeds.MayFail = false;
-        await RequireSoundAsync();
+        await _soundness.RequireAsync(_power);
     }
 
     /// <summary>With nothing else going on, all that no visible point needs leaves the store, and everything else stays.</summary>
@@ -303,6 +304,10 @@ internal sealed class SimulationRun : IAsyncDisposable
     {
         _collections.Count(_coverage, isEnd: false);
         await LeaveAloneAsync();
+        if (_random.Next(ExpireInTheEndOneIn) == 0)
+        {
+            await ExpireAloneAsync();
+        }
         _site.Calendar.Pass(LongestSafety);
         for (var day = 0; day < CollectionsToEnd; day++)
         {
@@ -316,7 +321,7 @@ internal sealed class SimulationRun : IAsyncDisposable
             }
         }
         _collections.Count(_coverage, isEnd: true);
-        var census = await RequireSoundAsync();
+        var census = await _soundness.RequireAsync(_power);
         var needed = References.Of(census);
         Cleanness.RequireNothingUnneeded(census, needed, _collections.RepackDeadPercent);
         var audit = await _site.Repository.AuditAsync(CancellationToken.None);
@@ -334,6 +339,22 @@ internal sealed class SimulationRun : IAsyncDisposable
             await _deeds.VerifyAsync();
         }
         Cleanness.RequireEqual(dump, await _site.DumpAnewAsync());
+    }
+
+    private async Task ExpireAloneAsync()
+    {
+        Census? before = null;
+        IReadOnlyList<Id16>? expired = null;
+        var life = _power;
+        await UntilDoneAsync(async () =>
+        {
+            before = await _soundness.TakeCensusAsync();
+            expired = await _deeds.ExpireAsync();
+        });
+        if (life == _power)
+        {
+            await _plan.Expiry.RequireRightAsync(_site.Role, before!, expired!);
+        }
     }
 
     /// <summary>So much time passes that the controller ends what dead agents have left open.</summary>

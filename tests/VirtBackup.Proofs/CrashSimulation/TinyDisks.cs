@@ -30,11 +30,7 @@ internal static class TinyDisks
     {
         if (earlier.Count > 0 && random.Next(SetBackOneIn) == 0)
         {
-            var disks = earlier[random.Next(earlier.Count)];
-            foreach (var disk in machine.Disks)
-            {
-                disk.Write(0, disks[disk.Summary.Id]);
-            }
+            SetBack(machine, earlier[random.Next(earlier.Count)]);
         }
         for (var writes = random.Next(0, 5); writes > 0; writes--)
         {
@@ -44,6 +40,14 @@ internal static class TinyDisks
             var data = new byte[Math.Min(isWhole ? Chunk : random.Next(1, 2 * Chunk), disk.Content.Length - offset)];
             Fill(random, data);
             disk.Write(offset, data);
+        }
+    }
+
+    public static void SetBack(FakeHypervisor machine, IReadOnlyDictionary<Id16, byte[]> disks)
+    {
+        foreach (var disk in machine.Disks)
+        {
+            disk.Write(0, disks[disk.Summary.Id]);
         }
     }
 

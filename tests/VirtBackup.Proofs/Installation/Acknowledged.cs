@@ -14,6 +14,7 @@ internal sealed class Acknowledged(Calendar calendar, bool keepsRecords)
 {
     private readonly Dictionary<(string Session, uint Lane), LaneLog> _lanes = [];
     private readonly Dictionary<string, (string Job, Power Life)> _open = [];
+    private readonly HashSet<RecordHeader> _damaged = [];
 
     /// <summary>Manifests of commits that were answered, by point.</summary>
     public Dictionary<Id16, byte[]> Commits { get; } = [];
@@ -82,7 +83,10 @@ internal sealed class Acknowledged(Calendar calendar, bool keepsRecords)
 
     public long LengthOf(string session, uint lane) => LaneOf(session, lane).Bytes.Length;
 
-    /// <summary>All records whose last byte was acknowledged.</summary>
+    /// <summary>The device has damaged these: what no point needs may be gone.</summary>
+    public void Excuse(IEnumerable<RecordHeader> records) => _damaged.UnionWith(records);
+
+    /// <summary>All records whose last byte was acknowledged, and that need not be gone.</summary>
     public IEnumerable<AcknowledgedRecord> Records()
     {
         foreach (var ((session, _), lane) in _lanes)
@@ -92,7 +96,7 @@ internal sealed class Acknowledged(Calendar calendar, bool keepsRecords)
             {
                 var header = RecordHeader.Parse(bytes.AsSpan(at));
                 at += header.RecordLength;
-                if (at <= lane.Durable)
+                if (at <= lane.Durable && !_damaged.Contains(header))
                 {
                     yield return new AcknowledgedRecord(header, session, lane.SentMs(at));
                 }

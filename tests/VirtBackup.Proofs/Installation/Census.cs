@@ -46,13 +46,25 @@ internal sealed class Census
 
     public Dictionary<string, List<StoredRecord>> Packs { get; } = new(StringComparer.Ordinal);
 
+    /// <param name="store">Is read from the first to the last object.</param>
+    /// <param name="damaged">Objects that are taken to be these bytes; null: to be absent.</param>
     /// <exception cref="RefutedException">An object is not sound.</exception>
-    public static async Task<Census> TakeAsync(IObjectStore store)
+    public static async Task<Census> TakeAsync(IObjectStore store, IReadOnlyDictionary<string, byte[]?>? damaged = null)
     {
         var census = new Census();
+        foreach (var (key, bytes) in damaged ?? new Dictionary<string, byte[]?>())
+        {
+            if (bytes is not null)
+            {
+                census._objects.Add(key, bytes);
+            }
+        }
         await foreach (var info in store.ListAsync("", CancellationToken.None))
         {
-            census._objects.Add(info.Key, await store.ReadAllAsync(info.Key, Limits.PackBytesMax, CancellationToken.None));
+            if (damaged?.ContainsKey(info.Key) != true)
+            {
+                census._objects.Add(info.Key, await store.ReadAllAsync(info.Key, Limits.PackBytesMax, CancellationToken.None));
+            }
         }
         foreach (var (key, bytes) in census._objects)
         {

@@ -8,6 +8,7 @@ using VirtBackup.Identity;
 using VirtBackup.Proofs.Simulation;
 using VirtBackup.Repository;
 using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Proofs.Installation;
@@ -32,6 +33,9 @@ internal sealed class Site : IAsyncDisposable
         Calendar = new Calendar(time);
     }
 
+    /// <summary>The controller's time.</summary>
+    public TimeProvider Time => _time;
+
     /// <summary>The repository's time.</summary>
     public Calendar Calendar { get; }
 
@@ -42,6 +46,9 @@ internal sealed class Site : IAsyncDisposable
     public Func<IObjectStore, IObjectStore> AlterStore { get; init; } = static store => store;
 
     public EscrowKeys Escrow { get; }
+
+    /// <summary>Where the controller looks for copies of damaged records.</summary>
+    public IReadOnlyList<IRecordSource> RecordSources { get; init; } = [];
 
     /// <summary>The present store.</summary>
     public IObjectStore Store { get; private set; } = null!;
@@ -85,6 +92,7 @@ internal sealed class Site : IAsyncDisposable
             CatalogDatabase = new PoweredDatabase(_catalog, power),
             Entropy = _entropy,
             Time = _time,
+            RecordSources = RecordSources,
             Loggers = NullLoggerFactory.Instance,
         });
         await role.StartAsync(CancellationToken.None);

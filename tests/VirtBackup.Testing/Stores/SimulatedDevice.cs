@@ -57,6 +57,20 @@ internal sealed class SimulatedDevice
         return true;
     }
 
+    /// <summary>The device changes what lies under a name, as if that had always been there; null: nothing lies there any more.</summary>
+    public void Rot(string key, Func<byte[], byte[]?> change)
+    {
+        var file = _names[key];
+        if (change(file.Bytes.ToArray()) is { } bytes)
+        {
+            file.Replace(bytes);
+            return;
+        }
+        _names.Remove(key);
+        _durableNames.Remove(key);
+        _pending.RemoveAll(pending => pending.Key == key);
+    }
+
     public void SyncFolderOf(string key)
     {
         var folder = FolderOf(key);
@@ -160,4 +174,11 @@ internal sealed class SimulatedFile
     }
 
     public void Sync() => SyncedLength = Length;
+
+    /// <summary>Durable at once.</summary>
+    public void Replace(byte[] bytes)
+    {
+        _bytes = bytes;
+        SyncedLength = Length = bytes.Length;
+    }
 }

@@ -83,6 +83,18 @@ public sealed class SimulatedStore : IObjectStore
         }
     }
 
+    /// <summary>
+    /// Not an operation: the device goes bad under an object, for ever. <paramref name="change"/> is given its bytes and
+    /// answers what they are from now on; null: the object is gone.
+    /// </summary>
+    public void Rot(string key, Func<byte[], byte[]?> change)
+    {
+        lock (_gate)
+        {
+            _device.Rot(key, change);
+        }
+    }
+
     /// <summary>Kills the process but not the machine, and returns the store as its successor finds it.</summary>
     public SimulatedStore Kill(SimulatedStoreOptions? options = null)
     {
