@@ -15,7 +15,8 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
 {
     private const int CollectionsMax = 5;
     private const int PauseMax = 60;
-    private const int LongOneIn = 8;
+    private const int OnceOneIn = 3;
+    private const int LongOneIn = 6;
 
     private bool _collecting;
     private readonly HashSet<Id16> _busy = [];
@@ -152,6 +153,12 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
         _collecting = true;
         try
         {
+            if (random.Next(OnceOneIn) == 0)
+            {
+                // What is too young to go is looked for while it is young.
+                await CollectOnceAsync();
+                return;
+            }
             if (random.Next(2) == 0)
             {
                 site.Calendar.Pass(TimeSpan.FromHours(random.Next(160, 200)));

@@ -43,7 +43,7 @@ internal sealed record SimulatedCrash(
 internal sealed record SimulationPlan(IReadOnlyList<SimulationStep> Steps, SimulatedCrash Crash, int RepackDeadPercent, Expiry Expiry, bool Harm)
 {
     private const int StepsMin = 3;
-    private const int StepsMax = 4;
+    private const int StepsMax = 5;
     private const int DeedsMax = 3;
 
     /// <summary>What users get.</summary>

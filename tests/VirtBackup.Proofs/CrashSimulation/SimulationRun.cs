@@ -14,7 +14,6 @@ internal sealed class SimulationRun : IAsyncDisposable
     private const int VerifyOneIn = 6;
     private const int DeleteBothOneIn = 3;
     private const int ExpireInTheEndOneIn = 3;
-    private const int CensusOneIn = 3;
 
     /// <summary>Until all that was stored is old enough to be condemned.</summary>
     private static readonly TimeSpan LongestSafety = TimeSpan.FromDays(8);
@@ -154,7 +153,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             await SurviveAsync();
         }
-        if (step.Deeds.Contains(Deed.Collect) && _random.Next(CensusOneIn) == 0)
+        if (step.Deeds.Contains(Deed.Collect))
         {
             await _soundness.RequireAsync(_power);
         }
