@@ -32,7 +32,7 @@ public sealed class FailureTests : IDisposable
     [Theory]
     [InlineData("bakcup run web1", "There is no command 'bakcup'. Did you mean 'backup'?", "virtbackup --help")]
     [InlineData("job lst", "There is no command 'lst'. Did you mean 'list'?", "virtbackup job --help")]
-    [InlineData("vm frobnicate", "There is no command 'frobnicate'. There are: list, show.", "virtbackup vm --help")]
+    [InlineData("vm frobnicate", "There is no command 'frobnicate'. There are: list, show, accept.", "virtbackup vm --help")]
     public async Task A_word_that_is_wrong_is_named(string line, string message, string next)
     {
         (await CommandLine.RunAsync(_home, line.Split(' '))).Fails(2, message, next);
