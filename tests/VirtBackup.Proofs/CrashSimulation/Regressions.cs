@@ -6,5 +6,8 @@ namespace VirtBackup.Proofs.CrashSimulation;
 /// </summary>
 internal static class Regressions
 {
-    public static readonly (ulong Seed, int Trial, string What)[] All = [];
+    public static readonly (ulong Seed, int Trial, string What)[] All =
+    [
+        (10982737848967544684, 209, "the power failed between the enrolments of two agents, and the second was not enrolled any more"),
+    ];
 }

@@ -42,7 +42,7 @@ internal sealed class SimulationRun : IAsyncDisposable
     private SimulatedStore _store;
     private Power _power;
     private bool _crashed;
-    private bool _mustEnroll;
+    private readonly HashSet<Host> _mustEnroll = [];
 
     public SimulationRun(SingleThread thread, ProofOptions options, int trial, Coverage coverage)
     {
@@ -174,11 +174,11 @@ internal sealed class SimulationRun : IAsyncDisposable
     private async Task RestartAgentsAsync()
     {
         Stage.Enter("connect");
-        var enroll = _mustEnroll;
-        _mustEnroll = false;
         foreach (var host in _hosts.Where(host => host.Life.IsOver || !host.IsConnected))
         {
-            await host.RestartAsync(enroll);
+            await host.RestartAsync(_mustEnroll.Contains(host));
+            // Not before: the power may fail meanwhile.
+            _mustEnroll.Remove(host);
         }
     }
 
@@ -196,7 +196,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             // Nobody knows their jobs any more.
             _hosts.ForEach(host => host.Life.End());
-            _mustEnroll = true;
+            _mustEnroll.UnionWith(_hosts);
         }
         var (failsIn, failsWhen) = (_power.FailsAt - _power.Operations, _power.FailsWhen);
         _power.TurnOff();
@@ -241,7 +241,10 @@ internal sealed class SimulationRun : IAsyncDisposable
         }
         Stage.Enter("start-up");
         await TurnOnAsync(Crash.AgainAt);
-        _mustEnroll |= Crash.LoseCatalog;
+        if (Crash.LoseCatalog)
+        {
+            _mustEnroll.UnionWith(_hosts);
+        }
         try
         {
             // What is damaged only the index knows, until it is found again.
