@@ -53,7 +53,7 @@ internal sealed class StoredSizeProof(IReadOnlyList<string> images) : IProof
         var random = options.RandomOf(trial, 1);
         var steps = images.Count > 0
             ? await GivenMachines.PrepareAsync(images, folder, random, cancellationToken)
-            : await InstalledMachines.PrepareAsync(folder, random, options.Short ? 96L << 20 : 1200L << 20, cancellationToken);
+            : await InstalledMachines.PrepareAsync(folder, random, options.Short ? 64L << 20 : 1200L << 20, cancellationToken);
         Console.WriteLine($"{"MiB stored after",-22} {string.Join("  ", steps.Select(static step => $"{step.Name,14}"))}");
         var restic = await Restic.RunAsync(steps, folder, cancellationToken);
         Print("restic", restic, restic);

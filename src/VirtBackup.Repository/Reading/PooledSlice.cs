@@ -36,10 +36,13 @@ public readonly struct PooledSlice : IDisposable, IEquatable<PooledSlice>
 /// <summary>A pooled array with a count of its users, the creator included.</summary>
 internal sealed class SharedBuffer(int bytes) : IDisposable
 {
+    /// <summary>Larger ones all have the same room: the pool keeps arrays of each size apart.</summary>
+    private const int SmallBytesMax = 1 << 20;
+
     // As many as were in use at once: the shared pool would keep one for every thread and processor that gave one back.
     private static readonly ArrayPool<byte> Pool = ArrayPool<byte>.Create(RecordStream.ReadBytesMax, 16);
 
-    private readonly byte[] _array = Pool.Rent(bytes);
+    private readonly byte[] _array = Pool.Rent(RoomFor(bytes));
     private int _users = 1;
 
     public Memory<byte> Memory => _array.AsMemory(0, bytes);
@@ -58,4 +61,6 @@ internal sealed class SharedBuffer(int bytes) : IDisposable
 
     /// <summary>The creator's own <see cref="Return"/>.</summary>
     public void Dispose() => Return();
+
+    private static int RoomFor(int bytes) => bytes <= SmallBytesMax ? bytes : Math.Max(bytes, RecordStream.ReadBytesMax);
 }
