@@ -20,7 +20,7 @@ internal sealed class CrashSimulationProof : IProof
 
     public (int Long, int Short) TrialsMax => (10_000, 10_000);
 
-    public TimeSpan ShortLimit => TimeSpan.FromSeconds(35);
+    public TimeSpan ShortLimit => TimeSpan.FromSeconds(20);
 
     public string Figures =>
         $"{_coverage["seeds"]} seeds, {_coverage.Sum("operations:")} operations, {_coverage["transactions"]} transactions, {_coverage.Sum("crashes:")} crashes";
