@@ -9,8 +9,7 @@
 #   --short           at most a minute
 #   --sabotage NAME   plants a defect that must be found; 'list' names them
 # The largest count reached so far: 1,500 seeds in 145 s, by two workers on one core, before expiry, rot, scrub and repair
-# were among the deeds; with them 588 in 35 s. 10,000 within five minutes are not shown yet. Known to fail, its cause not yet
-# found: --seed 20261126 --start-trial 555 --trials 1 (a visible point lacks a map node after all is over).
+# were among the deeds; with them 588 in 35 s. 10,000 within five minutes are not shown yet.
 # The last line is 'crash-simulation: PASS ...' or 'crash-simulation: FAIL ...'.
 set -euo pipefail
 

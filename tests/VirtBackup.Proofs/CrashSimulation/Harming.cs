@@ -22,6 +22,7 @@ internal sealed class Harming(
     private static readonly Deed[] Beside = [Deed.BackUp, Deed.Restore, Deed.Forget];
 
     private readonly Dictionary<string, byte[]?> _damaged = new(StringComparer.Ordinal);
+    private readonly List<Rot> _over = [];
 
     /// <summary>Packs that are not what they were, and what a census takes them to be: what they were until all is healed, and nothing from then on.</summary>
     public IReadOnlyDictionary<string, byte[]?> Damaged => _damaged;
@@ -50,10 +51,7 @@ internal sealed class Harming(
         }
         deeds.MayTakeDays = true;
         _damaged[rot.Key] = null;
-        if (await IsReplacedAsync(rot))
-        {
-            _damaged.Remove(rot.Key);
-        }
+        _over.Add(rot);
         foreach (var host in hosts)
         {
             host.Acknowledged.Excuse(whole.Packs[rot.Key].Select(record => record.Entry.Header));
@@ -88,6 +86,19 @@ internal sealed class Harming(
         if (await site.Repository.Upkeep.ListDamagedPointsAsync(CancellationToken.None) is [var lost, ..])
         {
             throw new RefutedException($"Another place has all that is lost, but point {lost.Point} is not whole again.");
+        }
+    }
+
+    /// <summary>Leaves out packs that are sound again: an agent or a collection may store all of it in its order, now or much later.</summary>
+    public async Task ForgetReplacedAsync()
+    {
+        foreach (var rot in _over.ToList())
+        {
+            if (await IsReplacedAsync(rot))
+            {
+                _damaged.Remove(rot.Key);
+                _over.Remove(rot);
+            }
         }
     }
 

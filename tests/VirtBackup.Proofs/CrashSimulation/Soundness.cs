@@ -8,7 +8,11 @@ namespace VirtBackup.Proofs.CrashSimulation;
 /// <summary>What must be true of store, index and catalog whenever nothing is under way.</summary>
 internal sealed class Soundness(Site site, Func<SimulatedStore> store, IReadOnlyList<Host> hosts, Ledger ledger, Harming harming, ProvenObjects proven)
 {
-    public Task<Census> TakeCensusAsync() => Census.TakeAsync(store(), harming.Damaged);
+    public async Task<Census> TakeCensusAsync()
+    {
+        await harming.ForgetReplacedAsync();
+        return await Census.TakeAsync(store(), harming.Damaged);
+    }
 
     /// <summary>Proves that all that was promised is there, and that the controller knows it.</summary>
     public async Task<Census> RequireAsync(Power power)
