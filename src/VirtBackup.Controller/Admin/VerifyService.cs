@@ -15,8 +15,6 @@ namespace VirtBackup.Controller.Admin;
 /// <summary>Runs verification jobs in the controller, one after the other. Safe for concurrent use.</summary>
 public sealed class VerifyService : IDisposable
 {
-    private static readonly TimeSpan ProgressInterval = TimeSpan.FromSeconds(1);
-
     private readonly BackupRepository _repository;
     private readonly IObjectStore _store;
     private readonly Keyholder _keyholder;
@@ -47,27 +45,19 @@ public sealed class VerifyService : IDisposable
         await _jobs.ProgressAsync(job.JobId, new Progress { Phase = "verifying" }.ToByteArray(), cancellationToken);
         var full = StartVerifyRequest.Parser.ParseFrom(job.Options).Full;
         using var opener = full ? new EscrowedChunkOpener(_keyholder, _repository.Head) : null;
-        var latest = new LatestProgress();
-        using var reporting = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var reporter = ReportAsync(job.JobId, latest, reporting.Token);
+        var progress = new JobProgress<VerificationProgress>(_jobs, job.JobId, _time, static now => new Progress
+        {
+            Phase = now.Points == 0 ? "verifying packs" : "verifying recovery points", BytesTotal = (ulong)now.BytesTotal, BytesDone = (ulong)now.Bytes, ChunksKnown = (ulong)now.Chunks,
+        });
         // What is committed meanwhile may or may not have been looked at.
         var looked = job.PointId.IsEmpty
             ? (await _repository.ListPointsAsync(null, cancellationToken)).Select(static info => info.Point).ToList()
             : [job.PointId];
-        VerificationReport report;
-        try
+        var options = new VerificationOptions
         {
-            var options = new VerificationOptions
-            {
-                Point = job.PointId.IsEmpty ? null : job.PointId, Signatures = new KeptSignatures(_store), Opener = opener, Progress = latest,
-            };
-            report = await _repository.VerifyAsync(options, cancellationToken);
-        }
-        finally
-        {
-            await reporting.CancelAsync();
-            await reporter;
-        }
+            Point = job.PointId.IsEmpty ? null : job.PointId, Signatures = new KeptSignatures(_store), Opener = opener, Progress = progress,
+        };
+        var report = await progress.DuringAsync(() => _repository.VerifyAsync(options, cancellationToken), cancellationToken);
         await NoteAsync(job, looked, report, cancellationToken);
         return await ToResultAsync(report, cancellationToken);
     }
@@ -83,28 +73,6 @@ public sealed class VerifyService : IDisposable
             : !job.PointId.IsEmpty ? looked.ConvertAll(static point => (point, false))
             : looked.FindAll(damaged.Contains).ConvertAll(static point => (point, false));
         return _catalog.Checks.SaveAsync(found, _time.NowMs(), cancellationToken);
-    }
-
-    private async Task ReportAsync(Id16 jobId, LatestProgress latest, CancellationToken cancellationToken)
-    {
-        await Task.Yield();
-        try
-        {
-            while (true)
-            {
-                await Task.Delay(ProgressInterval, _time, cancellationToken);
-                var now = latest.Value;
-                var progress = new Progress
-                {
-                    Phase = now.Points == 0 ? "verifying packs" : "verifying recovery points", BytesTotal = (ulong)now.BytesTotal, BytesDone = (ulong)now.Bytes, ChunksKnown = (ulong)now.Chunks,
-                };
-                await _jobs.ProgressAsync(jobId, progress.ToByteArray(), cancellationToken);
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // The verification is over.
-        }
     }
 
     private async ValueTask<VerifyResult> ToResultAsync(VerificationReport report, CancellationToken cancellationToken)
@@ -138,30 +106,5 @@ public sealed class VerifyService : IDisposable
             result.Damages.Add(message);
         }
         return result;
-    }
-
-    private sealed class LatestProgress : IProgress<VerificationProgress>
-    {
-        private readonly Lock _lock = new();
-        private VerificationProgress _value;
-
-        public VerificationProgress Value
-        {
-            get
-            {
-                lock (_lock)
-                {
-                    return _value;
-                }
-            }
-        }
-
-        public void Report(VerificationProgress value)
-        {
-            lock (_lock)
-            {
-                _value = value;
-            }
-        }
     }
 }

@@ -189,25 +189,14 @@ public sealed partial class ScrubService : IDisposable
         await _parts.Jobs.ProgressAsync(job.JobId, new Progress { Phase = "scrubbing" }.ToByteArray(), cancellationToken);
         var objects = await CheckObjectsAsync(isAsked: true, cancellationToken);
         using var opener = new EscrowedChunkOpener(_parts.Keyholder, _parts.Repository.Head);
-        var latest = new LatestProgress();
-        using var reporting = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var reporter = ReportAsync(job.JobId, latest, reporting.Token);
-        ScrubReport report;
-        try
+        var progress = new JobProgress<ScrubProgress>(
+            _parts.Jobs, job.JobId, _parts.Time, static now => new Progress { Phase = "scrubbing", BytesTotal = (ulong)now.BytesTotal, BytesDone = (ulong)now.Bytes });
+        var options = new ScrubOptions
         {
-            report = await _parts.Repository.Upkeep.ScrubAsync(
-                new ScrubOptions
-                {
-                    CheckedBeforeMs = long.MaxValue, Opener = opener, Progress = latest,
-                    BytesPerSecond = request.ReadBytesPerSecondMax == 0 ? null : (long)Math.Min(request.ReadBytesPerSecondMax, long.MaxValue),
-                },
-                cancellationToken);
-        }
-        finally
-        {
-            await reporting.CancelAsync();
-            await reporter;
-        }
+            CheckedBeforeMs = long.MaxValue, Opener = opener, Progress = progress,
+            BytesPerSecond = request.ReadBytesPerSecondMax == 0 ? null : (long)Math.Min(request.ReadBytesPerSecondMax, long.MaxValue),
+        };
+        var report = await progress.DuringAsync(() => _parts.Repository.Upkeep.ScrubAsync(options, cancellationToken), cancellationToken);
         LogFindings(report);
         await SettleAsync(report.Problems.Select(static problem => (problem.ObjectKey, problem.Problem)).ToList(), cancellationToken);
         var healed = await HealAsync(opener, cancellationToken);
@@ -218,25 +207,6 @@ public sealed partial class ScrubService : IDisposable
                 job.JobId, $"{finding.ObjectKey}: {finding.Problem} {finding.RecordsLost} records lost, {finding.RecordsDoubtful} doubtful, {finding.RecordsSaved} saved, {finding.RecordsCovered} with another copy.", cancellationToken);
         }
         return ScrubMessages.ToResult(report, objects, healed);
-    }
-
-    private async Task ReportAsync(Id16 jobId, LatestProgress latest, CancellationToken cancellationToken)
-    {
-        await Task.Yield();
-        try
-        {
-            while (true)
-            {
-                await Task.Delay(TimeSpan.FromSeconds(1), _parts.Time, cancellationToken);
-                var now = latest.Value;
-                var progress = new Progress { Phase = "scrubbing", BytesTotal = (ulong)now.BytesTotal, BytesDone = (ulong)now.Bytes };
-                await _parts.Jobs.ProgressAsync(jobId, progress.ToByteArray(), cancellationToken);
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // The run is over.
-        }
     }
 
     private void LogFindings(ScrubReport report)
@@ -275,29 +245,4 @@ public sealed partial class ScrubService : IDisposable
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The scrub failed; it is tried again in some minutes.")]
     private partial void LogBroken(Exception failure);
-
-    private sealed class LatestProgress : IProgress<ScrubProgress>
-    {
-        private readonly Lock _lock = new();
-        private ScrubProgress _value;
-
-        public ScrubProgress Value
-        {
-            get
-            {
-                lock (_lock)
-                {
-                    return _value;
-                }
-            }
-        }
-
-        public void Report(ScrubProgress value)
-        {
-            lock (_lock)
-            {
-                _value = value;
-            }
-        }
-    }
 }

@@ -70,6 +70,10 @@ internal static class PointTable
         return points;
     }
 
+    /// <summary>Visible points, then forgotten ones.</summary>
+    public static List<(RecoveryPointInfo Info, bool IsForgotten)> ListAll(ISqlConnection connection) =>
+        [.. List(connection, null).Select(static info => (info, false)), .. ListForgotten(connection).Select(static row => (row.Info, true))];
+
     /// <param name="connection">Of a write.</param>
     /// <param name="point">A point in the index.</param>
     /// <param name="forgottenMs">Unix milliseconds; 0: it is visible.</param>

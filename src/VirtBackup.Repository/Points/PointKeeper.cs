@@ -18,6 +18,10 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
 
     public static string TrashKey(Id16 vm, Id16 point) => ObjectKeys.TrashPrefix + ObjectKeys.Manifest(vm, point);
 
+    /// <summary>Where the manifest of a point lies.</summary>
+    public static string KeyOf(RecoveryPointInfo info, bool isForgotten) =>
+        isForgotten ? TrashKey(info.Vm, info.Point) : ObjectKeys.Manifest(info.Vm, info.Point);
+
     public static bool TryParseTrash(string key, out Id16 vm, out Id16 point)
     {
         (vm, point) = (default, default);
@@ -102,7 +106,7 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         {
             try
             {
-                var key = forgottenMs > 0 ? TrashKey(info.Vm, info.Point) : ObjectKeys.Manifest(info.Vm, info.Point);
+                var key = KeyOf(info, forgottenMs > 0);
                 var manifest = Manifest.Parse(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken));
                 if (manifest.Hash == info.ManifestHash)
                 {

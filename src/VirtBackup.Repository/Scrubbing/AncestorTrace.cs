@@ -68,7 +68,7 @@ internal sealed class AncestorTrace(IObjectStore store, IDatabase index)
                 {
                     await ReadAsync(pack, chunks, found, cancellationToken);
                 }
-                catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported)
+                catch (FaultException fault) when (StoreHealth.IsDamage(fault))
                 {
                     IsWhole = false;
                 }

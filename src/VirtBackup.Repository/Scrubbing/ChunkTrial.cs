@@ -25,8 +25,7 @@ internal sealed class ChunkTrial(IObjectStore store, IDatabase index, PackRow pa
     {
         autopsy.Doubtful.ForEach(record => _untried.Add((record.Header.Id, record.Header.Scope), record));
         var walk = new IncompleteWalk(store, index) { Leaf = (at, leaf, token) => TryAsync(at, leaf, autopsy, token) };
-        var (visible, forgotten) = await index.ReadAsync(connection => (PointTable.List(connection, null), PointTable.ListForgotten(connection)), cancellationToken);
-        foreach (var (point, isForgotten) in visible.Select(static point => (point, false)).Concat(forgotten.Select(static row => (row.Info, true))))
+        foreach (var (point, isForgotten) in await index.ReadAsync(PointTable.ListAll, cancellationToken))
         {
             if (_untried.Count > 0)
             {

@@ -1,6 +1,5 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
-using VirtBackup.Format;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Maps;
 using VirtBackup.Repository.Index;
@@ -33,10 +32,10 @@ internal sealed class IncompleteWalk(IObjectStore store, IDatabase index)
         ManifestHead head;
         try
         {
-            var key = isForgotten ? PointKeeper.TrashKey(point.Vm, point.Point) : ObjectKeys.Manifest(point.Vm, point.Point);
+            var key = PointKeeper.KeyOf(point, isForgotten);
             head = Manifest.Parse(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken)).Head;
         }
-        catch (FaultException fault) when (IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
             await store.RequireReadableAsync(cancellationToken);
             return false;
@@ -51,9 +50,6 @@ internal sealed class IncompleteWalk(IObjectStore store, IDatabase index)
         }
         return true;
     }
-
-    public static bool IsDamage(FaultException fault) =>
-        fault.Reason is FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported;
 
     private async ValueTask WalkAsync(WalkPlace at, long scope, Id32 id, MapPlace place, CancellationToken cancellationToken)
     {
@@ -75,7 +71,7 @@ internal sealed class IncompleteWalk(IObjectStore store, IDatabase index)
                 inner = MapInner.Parse(node, place);
             }
         }
-        catch (FaultException fault) when (IsDamage(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             await Unreadable(at, id, place.Length, false, cancellationToken);
             return;

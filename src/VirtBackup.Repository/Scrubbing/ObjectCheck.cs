@@ -35,10 +35,9 @@ internal sealed class ObjectCheck(IObjectStore store, IDatabase index, Repositor
     private async ValueTask CheckManifestsAsync(CancellationToken cancellationToken)
     {
         var points = new PointVerifier(store, index, _log, new PackDamage(), new VerificationOptions { Signatures = signatures });
-        var (visible, forgotten) = await index.ReadAsync(connection => (PointTable.List(connection, null), PointTable.ListForgotten(connection)), cancellationToken);
-        foreach (var (info, isForgotten) in visible.Select(static info => (info, false)).Concat(forgotten.Select(static row => (row.Info, true))))
+        foreach (var (info, isForgotten) in await index.ReadAsync(PointTable.ListAll, cancellationToken))
         {
-            var key = isForgotten ? PointKeeper.TrashKey(info.Vm, info.Point) : ObjectKeys.Manifest(info.Vm, info.Point);
+            var key = PointKeeper.KeyOf(info, isForgotten);
             Manifest? manifest = null;
             try
             {

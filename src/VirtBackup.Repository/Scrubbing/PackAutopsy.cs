@@ -87,7 +87,7 @@ internal sealed class PackAutopsy
             var footer = await PackReader.ReadFooterAsync(store, new ObjectInfo(ObjectKeys.Pack(pack.Hash), pack.Bytes), cancellationToken);
             return footer.Entries.ToArray();
         }
-        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
             await store.RequireReadableAsync(cancellationToken);
             var records = await index.ReadAsync(connection => PackRecords.Scan(connection, pack.Number), cancellationToken);

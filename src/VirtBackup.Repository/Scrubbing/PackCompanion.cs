@@ -34,7 +34,7 @@ internal sealed class PackCompanion(IObjectStore store, IDatabase index)
                     return found;
                 }
             }
-            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+            catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
             {
                 // The next one may do.
             }

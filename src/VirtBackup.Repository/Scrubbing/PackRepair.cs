@@ -166,7 +166,7 @@ internal sealed class PackRepair(IObjectStore store, IDatabase index, Gate delet
                     covered.UnionWith(other.Select(static row => row.Name));
                 }
             }
-            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+            catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
             {
                 // Then it covers nothing.
             }

@@ -29,12 +29,13 @@ internal sealed class PackScrub(
     private const int SuspectsMax = 16;
     private const int SuspectRecordsMax = 64 << 10;
 
-    private readonly List<(Suspect Suspect, string Problem)> _suspects = [];
-    // They have lost their proof, and are the next to be read: in the next run.
-    private readonly HashSet<long> _unproven = [];
+    /// <summary>Proofs that are written down together.</summary>
     private const int PacksPerNote = 64;
     private const long BytesPerNote = 256 << 20;
 
+    private readonly List<(Suspect Suspect, string Problem)> _suspects = [];
+    // They have lost their proof, and are the next to be read: in the next run.
+    private readonly HashSet<long> _unproven = [];
     private readonly List<(long Pack, long Ms)> _proven = [];
     private readonly Pace _pace = new(clock, options.BytesPerSecond);
     private readonly List<ScrubFinding> _findings = [];
@@ -124,7 +125,7 @@ internal sealed class PackScrub(
             _packs++;
             _bytes += _verifier.Bytes - read;
         }
-        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
             (_verifier, _log) = (null, new DamageLog());
             // When the store is gone, no pack is to blame.
@@ -238,7 +239,7 @@ internal sealed class PackScrub(
                 await index.WriteAsync(connection => PackTable.SetChecked(connection, pack.Number, 0), cancellationToken);
             }
         }
-        catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
         {
             await store.RequireReadableAsync(cancellationToken);
             problem = fault.Message;

@@ -44,7 +44,7 @@ internal sealed class RepairRound(UpkeepParts parts, IChunkOpener? opener)
                     patients.Add((i, patient));
                 }
             }
-            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+            catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
             {
                 await parts.Store.RequireReadableAsync(cancellationToken);
                 results[i] = new SuspectResult(null, fault);
@@ -65,7 +65,7 @@ internal sealed class RepairRound(UpkeepParts parts, IChunkOpener? opener)
                 results[at] = new SuspectResult(
                     new ScrubFinding(ObjectKeys.Pack(patient.Pack.Hash), patient.Problem, outcome.Lost, outcome.Doubtful, outcome.Saved, outcome.Covered), null);
             }
-            catch (FaultException fault) when (IncompleteWalk.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
+            catch (FaultException fault) when (StoreHealth.IsDamage(fault) || StoreHealth.IsUnreadable(fault))
             {
                 await parts.Store.RequireReadableAsync(cancellationToken);
                 results[at] = new SuspectResult(null, fault);

@@ -59,7 +59,7 @@ internal sealed class PointPacks(IObjectStore store, IDatabase index)
                 }
             }
         }
-        catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported)
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             // Whoever verifies the tree says so.
         }

@@ -51,7 +51,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
                 ? await CheckLeafAsync(at, MapLeaf.Parse(node, place), cancellationToken)
                 : await WalkChildrenAsync(at, MapInner.Parse(node, place), place, cancellationToken);
         }
-        catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported)
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             var entry = await FindNodeDamageAsync(id, cancellationToken) ?? log.Add(at.ManifestKey, $"Its map cannot be read: {fault.Message}");
             entry.Affect(at.Loss(place.Length));
@@ -135,7 +135,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
             _openedChunks.Add((entry.Id, entry.Length, at.Head.Scope));
             return null;
         }
-        catch (FaultException fault) when (fault.Reason is FaultReason.NotFound or FaultReason.Corrupt or FaultReason.Malformed or FaultReason.Unsupported)
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             return log.Add(copy.PackKey, $"The chunk at byte {copy.Location.Position} is damaged: {fault.Message}");
         }
