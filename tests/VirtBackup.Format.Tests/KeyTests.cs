@@ -23,7 +23,7 @@ public sealed class KeyTests
     [Fact]
     public void Damaged_key_objects_are_refused()
     {
-        Mutation.Sample(Samples.KeyObject().ToBytes(), ManifestTests.Rehashed, bytes => KeyObject.Parse(bytes).ToBytes());
+        Mutation.Sample(Samples.KeyObject().ToBytes(), ChecksumRepair.OfObject, bytes => KeyObject.Parse(bytes).ToBytes());
         Mutation.Sample(Samples.KeyObject().ToBytes(), Mutation.Keep, bytes => KeyObject.Parse(bytes).ToBytes());
     }
 
@@ -38,7 +38,7 @@ public sealed class KeyTests
         var bytes = Samples.KeyObject().ToBytes();
         bytes[at] ^= 0x40;
         Assert.Equal(FaultReason.Corrupt, Assert.Throws<FaultException>(() => KeyObject.Parse(bytes)).Reason);
-        Assert.Equal(reason, Assert.Throws<FaultException>(() => KeyObject.Parse(ManifestTests.Rehashed(bytes))).Reason);
+        Assert.Equal(reason, Assert.Throws<FaultException>(() => KeyObject.Parse(ChecksumRepair.OfObject(bytes))).Reason);
     }
 
     [Fact]
@@ -47,7 +47,7 @@ public sealed class KeyTests
         var wrapped = new WrappedKey(Samples.Name(9), Samples.Filled(0x42, 166));
         Assert.Equal(Golden.WrappedKeyHead, Samples.Hex(wrapped.ToBytes().AsSpan(0, WrappedKey.HeadSize)));
         Assert.Equal(wrapped.ToBytes(), WrappedKey.Parse(wrapped.ToBytes()).ToBytes());
-        Mutation.Sample(wrapped.ToBytes(), ManifestTests.Rehashed, bytes => WrappedKey.Parse(bytes).ToBytes());
+        Mutation.Sample(wrapped.ToBytes(), ChecksumRepair.OfObject, bytes => WrappedKey.Parse(bytes).ToBytes());
         Mutation.Sample(wrapped.ToBytes(), Mutation.Keep, bytes => WrappedKey.Parse(bytes).ToBytes());
     }
 }

@@ -40,7 +40,7 @@ public sealed class ManifestTests
     }
 
     [Fact]
-    public void Damaged_manifests_are_refused() => Mutation.Sample(Samples.ManifestBytes(), Rehashed, bytes =>
+    public void Damaged_manifests_are_refused() => Mutation.Sample(Samples.ManifestBytes(), ChecksumRepair.OfObject, bytes =>
     {
         var manifest = Manifest.Parse(bytes);
         return Manifest.Assemble(manifest.Head.ToBytes(), manifest.SealedBody.Span, manifest.Signature.Span);
@@ -75,7 +75,7 @@ public sealed class ManifestTests
     {
         var bytes = Samples.ManifestBytes();
         bytes[at] = value;
-        var fault = Assert.Throws<FaultException>(() => Manifest.Parse(Rehashed(bytes)));
+        var fault = Assert.Throws<FaultException>(() => Manifest.Parse(ChecksumRepair.OfObject(bytes)));
         Assert.NotEqual(FaultReason.Corrupt, fault.Reason);
     }
 
@@ -147,15 +147,6 @@ public sealed class ManifestTests
         Assert.True(AbortTombstone.IsTombstone(bytes));
         Assert.False(AbortTombstone.IsTombstone(Samples.ManifestBytes()));
         Assert.Throws<FaultException>(() => Manifest.Parse(bytes));
-        Mutation.Sample(bytes, Rehashed, damaged => AbortTombstone.Parse(damaged).ToBytes());
-    }
-
-    internal static byte[] Rehashed(byte[] bytes)
-    {
-        if (bytes.Length >= 32)
-        {
-            SHA256.HashData(bytes.AsSpan()[..^32], bytes.AsSpan(bytes.Length - 32));
-        }
-        return bytes;
+        Mutation.Sample(bytes, ChecksumRepair.OfObject, damaged => AbortTombstone.Parse(damaged).ToBytes());
     }
 }

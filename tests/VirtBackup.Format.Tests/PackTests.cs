@@ -1,5 +1,4 @@
 using CsCheck;
-using System.Buffers.Binary;
 using System.Security.Cryptography;
 using VirtBackup.Core;
 using VirtBackup.Format.Packs;
@@ -63,7 +62,7 @@ public sealed class PackTests
             var again = PackFooter.Build(footer.Kind, footer.Entries.ToArray(), footer.Trailer.FooterOffset);
             return [.. bytes[..^again.Length], .. again];
         };
-        Mutation.Sample(Suffix(), Repaired, parse);
+        Mutation.Sample(Suffix(), ChecksumRepair.OfPack, parse);
         Mutation.Sample(Suffix(), Mutation.Keep, parse);
     }
 
@@ -90,7 +89,7 @@ public sealed class PackTests
         {
             bytes.AsSpan(16, 32).Fill(value);
         }
-        Assert.ThrowsAny<FaultException>(() => PackFooter.Parse(Repaired(bytes), Length));
+        Assert.ThrowsAny<FaultException>(() => PackFooter.Parse(ChecksumRepair.OfPack(bytes), Length));
     }
 
     [Fact]
@@ -109,15 +108,5 @@ public sealed class PackTests
         Assert.Throws<InvariantException>(() => PackFooter.Build(RecordKind.Data, twins, Samples.PackEntriesEnd));
         Assert.Throws<InvariantException>(() => PackFooter.Build(RecordKind.Map, Samples.PackEntries(), Samples.PackEntriesEnd));
         Assert.Throws<InvariantException>(() => PackFooter.Build(RecordKind.Data, Samples.PackEntries(), Samples.PackEntriesEnd + 1));
-    }
-
-    private static byte[] Repaired(byte[] bytes)
-    {
-        if (bytes.Length > PackTrailer.Size)
-        {
-            SHA256.HashData(bytes.AsSpan()[..^64], bytes.AsSpan(bytes.Length - 64 + 16));
-            BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(bytes.Length - 12), Crc32C.Compute(bytes.AsSpan(bytes.Length - 64, 52)));
-        }
-        return bytes;
     }
 }

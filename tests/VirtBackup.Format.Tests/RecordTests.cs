@@ -1,5 +1,4 @@
 using CsCheck;
-using System.Buffers.Binary;
 using VirtBackup.Core;
 using VirtBackup.Format.Records;
 
@@ -41,7 +40,7 @@ public sealed class RecordTests
     }
 
     [Fact]
-    public void Damaged_headers_are_refused() => Mutation.Sample(Written(Samples.DataHeader), Repaired, bytes =>
+    public void Damaged_headers_are_refused() => Mutation.Sample(Written(Samples.DataHeader), ChecksumRepair.OfRecord, bytes =>
     {
         var header = RecordHeader.Parse(bytes);
         return [.. Written(header), .. bytes[RecordHeader.Size..]];
@@ -62,7 +61,7 @@ public sealed class RecordTests
     {
         var bytes = Written(Samples.DataHeader);
         bytes[at] = value;
-        var fault = Assert.Throws<FaultException>(() => RecordHeader.Parse(Repaired(bytes)));
+        var fault = Assert.Throws<FaultException>(() => RecordHeader.Parse(ChecksumRepair.OfRecord(bytes)));
         Assert.Equal(FaultReason.Malformed, fault.Reason);
         Assert.DoesNotContain("checksum", fault.Message, StringComparison.Ordinal);
     }
@@ -72,26 +71,17 @@ public sealed class RecordTests
     {
         var zeroId = Written(Samples.DataHeader);
         zeroId.AsSpan(20, 32).Clear();
-        Assert.False(RecordHeader.TryParse(Repaired(zeroId), out _));
+        Assert.False(RecordHeader.TryParse(ChecksumRepair.OfRecord(zeroId), out _));
         var flipped = Written(Samples.DataHeader);
         flipped[30] ^= 1;
         Assert.False(RecordHeader.TryParse(flipped, out _));
         Assert.False(RecordHeader.TryParse(Written(Samples.DataHeader).AsSpan(0, 75), out _));
         var raw = Written(new RecordHeader(RecordKind.Data, RecordCodec.Raw, 100, 128, Samples.Hash(1), default, 0));
         raw[12] = 101;
-        Assert.False(RecordHeader.TryParse(Repaired(raw), out _));
+        Assert.False(RecordHeader.TryParse(ChecksumRepair.OfRecord(raw), out _));
     }
 
     [Fact]
     public void Broken_headers_are_never_written() =>
         Assert.Throws<InvariantException>(() => Written(Samples.DataHeader with { SealedLength = 28 }));
-
-    private static byte[] Repaired(byte[] bytes)
-    {
-        if (bytes.Length >= RecordHeader.Size)
-        {
-            BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(72), Crc32C.Compute(bytes.AsSpan(0, 72)));
-        }
-        return bytes;
-    }
 }

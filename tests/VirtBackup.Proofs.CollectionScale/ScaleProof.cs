@@ -18,7 +18,10 @@ internal sealed class ScaleProof(long? chunks) : IProof
     private const double ShortRatioMax = 3;
     private const long PeakLimitKiB = 1 << 20;
 
-    public string Name => "collection-scale";
+    /// <summary>Of the proof and of its script.</summary>
+    public const string ProofName = "collection-scale";
+
+    public string Name => ProofName;
 
     public IReadOnlyList<(string Name, string What)> Sabotages => CollectionScale.Sabotages.All;
 
@@ -29,27 +32,6 @@ internal sealed class ScaleProof(long? chunks) : IProof
     public string OwnOptions => chunks is { } size ? $" --chunks {size}" : "";
 
     public string Figures { get; private set; } = "";
-
-    /// <summary>Takes --chunks out of the arguments; the rest is for the frame.</summary>
-    /// <returns>False: it has no good value.</returns>
-    public static bool Parse(string[] arguments, out ScaleProof proof, out string[] rest)
-    {
-        proof = new ScaleProof(null);
-        rest = arguments;
-        var at = Array.IndexOf(arguments, "--chunks");
-        if (at < 0)
-        {
-            return true;
-        }
-        if (at + 1 == arguments.Length || !long.TryParse(arguments[at + 1], NumberStyles.None, CultureInfo.InvariantCulture, out var chunks) || !HistoryShape.Long(chunks).IsLargeEnough)
-        {
-            Console.Error.WriteLine($"{proof.Name}: --chunks needs a number that is large enough for {HistoryShape.Long(0).Points} recovery points");
-            return false;
-        }
-        proof = new ScaleProof(chunks);
-        rest = [.. arguments[..at], .. arguments[(at + 2)..]];
-        return true;
-    }
 
     public async Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
     {
@@ -72,7 +54,7 @@ internal sealed class ScaleProof(long? chunks) : IProof
 
     private static async Task<SizeFigures> MeasureAsync(HistoryShape shape, ulong seed, ProofOptions options, bool audit, CancellationToken cancellationToken)
     {
-        RequireSpace(options.Work, SizeRun.NeededBytes(shape));
+        options.RequireSpace(SizeRun.NeededBytes(shape));
         using var size = new SizeRun(
             new SizeJob(shape, seed, options.Sabotage), Path.Combine(options.Work, $"collection-scale-{Path.GetRandomFileName()[..6]}"));
         Say($"{shape.Chunks} chunks, {shape.Machines} machines with {shape.PointsPerMachine} recovery points each, disks of {shape.DiskChunks} chunks");
@@ -136,15 +118,5 @@ internal sealed class ScaleProof(long? chunks) : IProof
         Figures = figures;
         var found = violations.Distinct().ToList();
         if (found.Count > 0) throw new RefutedException($"{string.Join("; ", found)}; {figures}");
-    }
-
-    private static void RequireSpace(string work, long needed)
-    {
-        if (!Directory.Exists(work)) throw new RefutedException($"the folder {work} does not exist; choose another with --work");
-        var free = new DriveInfo(work).AvailableFreeSpace;
-        if (free < needed)
-        {
-            throw new RefutedException($"{needed >> 20} MiB are needed in {work}, only {free >> 20} MiB are free: choose another folder with --work");
-        }
     }
 }

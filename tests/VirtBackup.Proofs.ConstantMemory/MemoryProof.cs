@@ -28,7 +28,9 @@ internal sealed class MemoryProof : IProof
     public async Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
     {
         var (big, small) = DiskSize.Of(options.Short);
-        RequireSpace(options.Work, big.NeededBytesWith(small));
+        var needed = big.NeededBytesWith(small);
+        var free = options.RequireSpace(needed);
+        Console.WriteLine($"needs {needed >> 20} MiB in {options.Work}, where {free >> 20} MiB are free; all of it is given back");
         ConstantMemory.Sabotages.PlantHoarder(options);
         var folder = Path.Combine(options.Work, $"constant-memory-{Path.GetRandomFileName()[..6]}");
         foreach (var trial in trials)
@@ -63,17 +65,6 @@ internal sealed class MemoryProof : IProof
             figures.Add($"{service}={ofBig / 1024.0:0.0}/{ofSmall / 1024.0:0.0} ({difference:+0.0%;-0.0%})");
             if (Math.Abs(difference) > tolerance) violations.Add($"the {service} needs {Memory.MiB(ofBig)} for the big disk and {Memory.MiB(ofSmall)} for the small one");
             if (ofBig > limit || ofSmall > limit) violations.Add($"the {service} needs more than {Memory.MiB(limit)}");
-        }
-    }
-
-    private static void RequireSpace(string work, long needed)
-    {
-        if (!Directory.Exists(work)) throw new RefutedException($"the folder {work} does not exist; choose another with --work");
-        var free = new DriveInfo(work).AvailableFreeSpace;
-        Console.WriteLine($"needs {needed >> 20} MiB in {work}, where {free >> 20} MiB are free; all of it is given back");
-        if (free < needed)
-        {
-            throw new RefutedException($"{needed >> 20} MiB are needed in {work}, only {free >> 20} MiB are free: choose another folder with --work");
         }
     }
 }

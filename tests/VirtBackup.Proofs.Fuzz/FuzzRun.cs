@@ -59,7 +59,7 @@ internal sealed class FuzzRun
             var input = Mutator.Mutate(_pool[random.Next(_pool.Count)], _pool, random);
             if (random.Next(2) == 0)
             {
-                _target.Repair?.Invoke(input);
+                _ = _target.Repair?.Invoke(input);
             }
             Inputs++;
             if (Try(input) && _pool.Count < PoolMax)

@@ -1,14 +1,12 @@
 using System.Buffers;
-using System.Buffers.Binary;
-using System.Security.Cryptography;
 using System.Text;
-using VirtBackup.Core;
 using VirtBackup.Format;
 using VirtBackup.Format.Keys;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Maps;
 using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
+using VirtBackup.Format.Tests;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Qemu;
 using VirtBackup.Identity;
@@ -25,13 +23,13 @@ internal static class Targets
 
     public static IReadOnlyList<Target> All { get; } =
     [
-        new("record-header", static bytes => [.. Write(RecordHeader.Parse(bytes)), .. bytes[RecordHeader.Size..]], RepairRecord),
+        new("record-header", static bytes => [.. Write(RecordHeader.Parse(bytes)), .. bytes[RecordHeader.Size..]], ChecksumRepair.OfRecord),
         new("pack-footer", static bytes =>
         {
             var footer = PackFooter.Parse(bytes, FooterOffset + bytes.Length);
             var again = PackFooter.Build(footer.Kind, footer.Entries.ToArray(), footer.Trailer.FooterOffset);
             return [.. bytes[..^again.Length], .. again];
-        }, RepairPack),
+        }, ChecksumRepair.OfPack),
         new("map-leaf", static bytes =>
         {
             var leaf = MapLeaf.Parse(bytes);
@@ -55,11 +53,11 @@ internal static class Targets
         {
             var manifest = Manifest.Parse(bytes);
             return Manifest.Assemble(manifest.Head.ToBytes(), manifest.SealedBody.Span, manifest.Signature.Span);
-        }, Rehash),
+        }, ChecksumRepair.OfObject),
         new("manifest-body", static bytes => ManifestBody.Parse(bytes).ToBytes()) { IsFree = true },
-        new("tombstone", static bytes => AbortTombstone.Parse(bytes).ToBytes(), Rehash),
-        new("key-object", static bytes => KeyObject.Parse(bytes).ToBytes(), Rehash),
-        new("wrapped-key", static bytes => WrappedKey.Parse(bytes).ToBytes(), Rehash),
+        new("tombstone", static bytes => AbortTombstone.Parse(bytes).ToBytes(), ChecksumRepair.OfObject),
+        new("key-object", static bytes => KeyObject.Parse(bytes).ToBytes(), ChecksumRepair.OfObject),
+        new("wrapped-key", static bytes => WrappedKey.Parse(bytes).ToBytes(), ChecksumRepair.OfObject),
         new("repository-head", static bytes => RepositoryHead.Parse(bytes).ToBytes()) { IsFree = true },
         new("escrow-keys", static bytes =>
         {
@@ -109,30 +107,5 @@ internal static class Targets
         var bytes = new byte[RecordHeader.Size];
         header.Write(bytes);
         return bytes;
-    }
-
-    private static void Rehash(byte[] bytes)
-    {
-        if (bytes.Length >= Id32.Size)
-        {
-            SHA256.HashData(bytes.AsSpan()[..^Id32.Size], bytes.AsSpan(bytes.Length - Id32.Size));
-        }
-    }
-
-    private static void RepairRecord(byte[] bytes)
-    {
-        if (bytes.Length >= RecordHeader.Size)
-        {
-            BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(72), Crc32C.Compute(bytes.AsSpan(0, 72)));
-        }
-    }
-
-    private static void RepairPack(byte[] bytes)
-    {
-        if (bytes.Length > PackTrailer.Size)
-        {
-            SHA256.HashData(bytes.AsSpan()[..^64], bytes.AsSpan(bytes.Length - 64 + 16));
-            BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(bytes.Length - 12), Crc32C.Compute(bytes.AsSpan(bytes.Length - 64, 52)));
-        }
     }
 }

@@ -1,3 +1,4 @@
+using VirtBackup.Proofs.CollectionScale.Generation;
 using VirtBackup.Proofs.Rebuild;
 using VirtBackup.Testing.Proofs;
 
@@ -5,4 +6,4 @@ if (args is [var verb, var folder] && RebuildRun.Verbs.Contains(verb))
 {
     return await RebuildRun.ServeAsync(verb, folder);
 }
-return RebuildProof.Parse(args, out var proof, out var rest) ? await ProofProgram.RunAsync(proof, rest) : 2;
+return ChunksOption.TryTake(RebuildProof.ProofName, args, out var chunks, out var rest) ? await ProofProgram.RunAsync(new RebuildProof(chunks), rest) : 2;

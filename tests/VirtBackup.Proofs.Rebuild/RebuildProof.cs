@@ -22,7 +22,10 @@ internal sealed class RebuildProof(long? chunks) : IProof
     private const long PeakLimitKiB = 1 << 20;
     private const int Rounds = 3;
 
-    public string Name => "rebuild";
+    /// <summary>Of the proof and of its script.</summary>
+    public const string ProofName = "rebuild";
+
+    public string Name => ProofName;
 
     public IReadOnlyList<(string Name, string What)> Sabotages => Rebuild.Sabotages.All;
 
@@ -33,27 +36,6 @@ internal sealed class RebuildProof(long? chunks) : IProof
     public string OwnOptions => chunks is { } size ? $" --chunks {size}" : "";
 
     public string Figures { get; private set; } = "";
-
-    /// <summary>Takes --chunks out of the arguments; the rest is for the frame.</summary>
-    /// <returns>False: it has no good value.</returns>
-    public static bool Parse(string[] arguments, out RebuildProof proof, out string[] rest)
-    {
-        proof = new RebuildProof(null);
-        rest = arguments;
-        var at = Array.IndexOf(arguments, "--chunks");
-        if (at < 0)
-        {
-            return true;
-        }
-        if (at + 1 == arguments.Length || !long.TryParse(arguments[at + 1], NumberStyles.None, CultureInfo.InvariantCulture, out var chunks) || !HistoryShape.Long(chunks).IsLargeEnough)
-        {
-            Console.Error.WriteLine($"{proof.Name}: --chunks needs a number that is large enough for {HistoryShape.Long(0).Points} recovery points");
-            return false;
-        }
-        proof = new RebuildProof(chunks);
-        rest = [.. arguments[..at], .. arguments[(at + 2)..]];
-        return true;
-    }
 
     public async Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
     {
@@ -72,7 +54,7 @@ internal sealed class RebuildProof(long? chunks) : IProof
 
     private static async Task<List<RoundFigures>> MeasureAsync(RebuildJob job, ProofOptions options, CancellationToken cancellationToken)
     {
-        RequireSpace(options.Work, RebuildRun.NeededBytes(job.Shape));
+        options.RequireSpace(RebuildRun.NeededBytes(job.Shape));
         using var run = new RebuildRun(job, Path.Combine(options.Work, $"rebuild-{Path.GetRandomFileName()[..6]}"));
         var generation = await run.GenerateAsync(cancellationToken);
         Say($"{job.Shape.Chunks} chunks and {generation.Nodes} map nodes in {generation.Packs} packs, {job.Shape.Points} recovery points");
@@ -117,15 +99,5 @@ internal sealed class RebuildProof(long? chunks) : IProof
         if (peak > PeakLimitKiB) violations.Add($"the peak is {peak / 1024} MiB");
         if (rounds.Find(static round => round.Difference is not null) is { } wrong) violations.Insert(0, $"the dumps differ: {wrong.Difference}");
         if (violations.Count > 0) throw new RefutedException($"{Figures}: {string.Join("; ", violations)}");
-    }
-
-    private static void RequireSpace(string work, long needed)
-    {
-        if (!Directory.Exists(work)) throw new RefutedException($"the folder {work} does not exist; choose another with --work");
-        var free = new DriveInfo(work).AvailableFreeSpace;
-        if (free < needed)
-        {
-            throw new RefutedException($"{needed >> 20} MiB are needed in {work}, only {free >> 20} MiB are free: choose another folder with --work");
-        }
     }
 }

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-using System.Text.Json;
 using VirtBackup.Proofs.CollectionScale.Generation;
 using VirtBackup.Proofs.Rebuild.Measuring;
 using VirtBackup.Testing.Proofs;
@@ -17,11 +15,12 @@ internal sealed class RebuildRun(RebuildJob job, string folder) : IDisposable
 {
     private const string GenerateVerb = "generate";
     private const string RebuildVerb = "rebuild";
-    private const string JobFile = "job.json";
 
     // Tables of contents, leaves, three indexes and what a rebuild spools; in bytes, generous.
     private const long BytesPerChunk = 900;
     private const long BytesPerPoint = 1 << 20;
+
+    private readonly ProofWorkers _workers = new(folder);
 
     public static IReadOnlyList<string> Verbs { get; } = [GenerateVerb, RebuildVerb];
 
@@ -29,69 +28,28 @@ internal sealed class RebuildRun(RebuildJob job, string folder) : IDisposable
 
     public async Task<GenerationReport> GenerateAsync(CancellationToken cancellationToken)
     {
-        Directory.CreateDirectory(folder);
-        await WriteAsync(folder, JobFile, job, cancellationToken);
-        return await StartAsync<GenerationReport>(GenerateVerb, cancellationToken);
+        await _workers.PrepareAsync(job, cancellationToken);
+        return await _workers.RunAsync<GenerationReport>(GenerateVerb, cancellationToken);
     }
 
-    public Task<List<RoundFigures>> RebuildAsync(CancellationToken cancellationToken) => StartAsync<List<RoundFigures>>(RebuildVerb, cancellationToken);
+    public Task<List<RoundFigures>> RebuildAsync(CancellationToken cancellationToken) => _workers.RunAsync<List<RoundFigures>>(RebuildVerb, cancellationToken);
 
-    public void Dispose()
-    {
-        if (Directory.Exists(folder))
-        {
-            Directory.Delete(folder, recursive: true);
-        }
-    }
+    public void Dispose() => _workers.Dispose();
 
     /// <summary>Does the work of one of the processes.</summary>
     /// <returns>Its exit code.</returns>
-    public static async Task<int> ServeAsync(string verb, string folder)
+    public static Task<int> ServeAsync(string verb, string folder) => ProofWorkers.ServeAsync(async () =>
     {
-        try
+        // Not disposed of: the folder is the starter's.
+        var worker = new ProofWorkers(folder);
+        var job = await worker.ReadJobAsync<RebuildJob>();
+        if (verb == GenerateVerb)
         {
-            var job = await ReadAsync<RebuildJob>(folder, JobFile);
-            if (verb == GenerateVerb)
-            {
-                var report = RepositoryGenerator.Run(job.Shape, job.Seed, folder);
-                SparsePacks.Write(new PackLayout(job.Seed, job.Shape), Path.Combine(folder, RepositoryGenerator.ObjectsFolder));
-                await WriteAsync(folder, ResultOf(verb), report, CancellationToken.None);
-                return 0;
-            }
-            await WriteAsync(folder, ResultOf(verb), await new RebuildMeasurement(job, folder).RunAsync(), CancellationToken.None);
-            return 0;
+            var report = RepositoryGenerator.Run(job.Shape, job.Seed, folder);
+            SparsePacks.Write(new PackLayout(job.Seed, job.Shape), Path.Combine(folder, RepositoryGenerator.ObjectsFolder));
+            await worker.LeaveAsync(verb, report);
+            return;
         }
-        catch (RefutedException refuted)
-        {
-            await Console.Error.WriteLineAsync(refuted.Message);
-            return 1;
-        }
-    }
-
-    private static string ResultOf(string verb) => verb + ".json";
-
-    private async Task<T> StartAsync<T>(string verb, CancellationToken cancellationToken)
-    {
-        using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [verb, folder]) { RedirectStandardError = true })!;
-        try
-        {
-            var problem = await process.StandardError.ReadToEndAsync(cancellationToken);
-            await process.WaitForExitAsync(cancellationToken);
-            return process.ExitCode == 0 ? await ReadAsync<T>(folder, ResultOf(verb)) : throw new RefutedException(problem.Trim());
-        }
-        finally
-        {
-            if (!process.HasExited)
-            {
-                process.Kill();
-                await process.WaitForExitAsync(CancellationToken.None);
-            }
-        }
-    }
-
-    private static async Task WriteAsync<T>(string folder, string name, T value, CancellationToken cancellationToken) =>
-        await File.WriteAllBytesAsync(Path.Combine(folder, name), JsonSerializer.SerializeToUtf8Bytes(value), cancellationToken);
-
-    private static async Task<T> ReadAsync<T>(string folder, string name) =>
-        JsonSerializer.Deserialize<T>(await File.ReadAllBytesAsync(Path.Combine(folder, name)))!;
+        await worker.LeaveAsync(verb, await new RebuildMeasurement(job, folder).RunAsync());
+    });
 }

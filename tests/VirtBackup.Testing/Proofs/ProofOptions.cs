@@ -58,6 +58,16 @@ public sealed record ProofOptions(ulong Seed, int StartTrial, int? Trials, bool 
         return BitConverter.ToInt32(SHA256.HashData(input)) & int.MaxValue;
     }
 
+    /// <summary>Room in <see cref="Work"/>, bytes.</summary>
+    /// <exception cref="RefutedException">The folder is not there, or has less room than <paramref name="needed"/> bytes.</exception>
+    public long RequireSpace(long needed)
+    {
+        if (!Directory.Exists(Work)) throw new RefutedException($"the folder {Work} does not exist; choose another with --work");
+        var free = new DriveInfo(Work).AvailableFreeSpace;
+        return free >= needed
+            ? free : throw new RefutedException($"{needed >> 20} MiB are needed in {Work}, only {free >> 20} MiB are free: choose another folder with --work");
+    }
+
     /// <summary>Whether the time is over; never, when the number of trials was given.</summary>
     public bool IsLate(TimeSpan elapsed, TimeSpan shortLimit) => Trials is null && elapsed >= (Short ? shortLimit : LongLimit);
 }
