@@ -10,11 +10,7 @@
 # The last line is 'crash-points: PASS ...' or 'crash-points: FAIL ...'.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
-
-program=tests/VirtBackup.Proofs/bin/Release/net10.0/VirtBackup.Proofs
-if [ ! -x "$program" ] || [ -n "$(find src protos tests/VirtBackup.Proofs tests/VirtBackup.Testing tests/VirtBackup.Agent.Tests/Fakes -name '*.cs' -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
-  dotnet build tests/VirtBackup.Proofs -c Release -m:1 -v q -clp:NoSummary >&2
-fi
+# shellcheck source=tests/proofs/parts/program.bash
+. "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
+build_program VirtBackup.Proofs tests/VirtBackup.Agent.Tests/Fakes
 exec "$program" crash-points "$@"

@@ -12,12 +12,7 @@
 # The last line is 'fuzz-parsers: PASS ...' or 'fuzz-parsers: FAIL ...'.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
-
-name=VirtBackup.Proofs.Fuzz
-program=tests/$name/bin/Release/net10.0/$name
-if [ ! -x "$program" ] || [ -n "$(find src protos tests/$name tests/VirtBackup.Testing \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
-  dotnet build "tests/$name" -c Release -m:1 -v q -clp:NoSummary >&2
-fi
-exec "$program" --corpus "tests/$name/Corpus" "$@"
+# shellcheck source=tests/proofs/parts/program.bash
+. "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
+build_program VirtBackup.Proofs.Fuzz tests/VirtBackup.Format.Tests/ChecksumRepair.cs
+exec "$program" --corpus tests/VirtBackup.Proofs.Fuzz/Corpus "$@"

@@ -11,17 +11,11 @@
 # The last line is 'kill-backup: PASS ...' or 'kill-backup: FAIL ...'.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 PATH="$PATH:/usr/sbin:/sbin"
-
-project=tests/VirtBackup.Proofs.KillBackup
-program=$project/bin/Release/net10.0/VirtBackup.Proofs.KillBackup
-sources=(src protos "$project" tests/VirtBackup.Testing)
-if [ "${*: -2}" != '--sabotage list' ]; then
+# shellcheck source=tests/proofs/parts/program.bash
+. "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
+if ! is_listing "$@"; then
   bash deploy/lab/install-dependencies.sh >&2
   bash deploy/lab/build-guest.sh >&2
 fi
-if [ ! -x "$program" ] || [ -n "$(find "${sources[@]}" \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
-  dotnet build "$project" -c Release -m:1 -v q -clp:NoSummary >&2
-fi
+build_program VirtBackup.Proofs.KillBackup
 exec "$program" "$@"

@@ -12,13 +12,8 @@
 # The last line is 'kill-controller: PASS ...' or 'kill-controller: FAIL ...'.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
-
-name=VirtBackup.Proofs.KillController
-program=tests/$name/bin/Release/net10.0/$name
-if [ "${*: -2}" != '--sabotage list' ]; then bash deploy/lab/install-dependencies.sh >&2; fi
-if [ ! -x "$program" ] || [ -n "$(find src protos tests/$name tests/VirtBackup.Testing \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
-  dotnet build "tests/$name" -c Release -m:1 -v q -clp:NoSummary >&2
-fi
+# shellcheck source=tests/proofs/parts/program.bash
+. "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
+is_listing "$@" || bash deploy/lab/install-dependencies.sh >&2
+build_program VirtBackup.Proofs.KillController
 exec "$program" "$@"

@@ -21,12 +21,7 @@
 # The last line is 'rebuild: PASS ...' or 'rebuild: FAIL ...'.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
-
-name=VirtBackup.Proofs.Rebuild
-program=tests/$name/bin/Release/net10.0/$name
-if [ ! -x "$program" ] || [ -n "$(find src tests/$name tests/VirtBackup.Testing tests/VirtBackup.Proofs.CollectionScale tests/VirtBackup.Repository.Tests/Fixtures \( -name '*.cs' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
-  dotnet build "tests/$name" -c Release -m:1 -v q -clp:NoSummary >&2
-fi
+# shellcheck source=tests/proofs/parts/program.bash
+. "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
+build_program VirtBackup.Proofs.Rebuild tests/VirtBackup.Proofs.CollectionScale tests/VirtBackup.Repository.Tests/Fixtures
 exec "$program" "$@"

@@ -14,7 +14,6 @@
 # The last line is 'stored-size: PASS ...' or 'stored-size: FAIL ...'.
 set -euo pipefail
 
-export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 PATH="$PATH:/usr/sbin:/sbin"
 arguments=()
 for argument in "$@"; do
   # Images are given relative to where the caller stands.
@@ -22,12 +21,8 @@ for argument in "$@"; do
   arguments+=("$argument")
   previous=$argument
 done
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-
-name=VirtBackup.Proofs.StoredSize
-program=tests/$name/bin/Release/net10.0/$name
-if [ "${*: -2}" != '--sabotage list' ]; then bash deploy/lab/install-dependencies.sh --peers >&2; fi
-if [ ! -x "$program" ] || [ -n "$(find src protos tests/$name tests/VirtBackup.Testing \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
-  dotnet build "tests/$name" -c Release -m:1 -v q -clp:NoSummary >&2
-fi
+# shellcheck source=tests/proofs/parts/program.bash
+. "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
+is_listing "$@" || bash deploy/lab/install-dependencies.sh --peers >&2
+build_program VirtBackup.Proofs.StoredSize
 exec "$program" "${arguments[@]+"${arguments[@]}"}"
