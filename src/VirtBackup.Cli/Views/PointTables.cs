@@ -1,14 +1,12 @@
 using Spectre.Console;
 using VirtBackup.Cli.Output;
+using VirtBackup.Repository.Scrubbing;
 
 namespace VirtBackup.Cli.Views;
 
 /// <summary>Recovery points for people.</summary>
 internal static class PointTables
 {
-    /// <summary>The controller tells no more of one point.</summary>
-    private const int DamagedRangesMax = 1000;
-
     public static void WriteList(IAnsiConsole console, IReadOnlyList<PointView> points)
     {
         if (points.Count == 0)
@@ -56,7 +54,7 @@ internal static class PointTables
         if (point.DamagedRanges.Count > 0)
         {
             TextLayout.Title(console, "Damaged");
-            DamageTables.WriteRanges(console, point.DamagedRanges, cut: point.DamagedRanges.Count >= DamagedRangesMax);
+            DamageTables.WriteRanges(console, point.DamagedRanges, cut: point.DamagedRanges.Count >= PointLoss.RunsMax);
             console.WriteLine("Everything else can be restored. The next backup of the machine reads in full and heals what its disks still hold.");
         }
     }

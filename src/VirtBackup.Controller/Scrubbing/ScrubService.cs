@@ -87,10 +87,13 @@ public sealed partial class ScrubService : IDisposable
         return limit > 0 ? Math.Min(needed, limit) : needed;
     }
 
+    /// <summary>Packs with a proof older than that are due: half the days.</summary>
+    private long DueBefore(long nowMs) => nowMs - (_parts.Settings.Days * 43_200_000L);
+
     private async ValueTask WorkAsync(CancellationToken cancellationToken)
     {
         await CheckObjectsAsync(isAsked: false, cancellationToken);
-        var due = await _parts.Repository.Upkeep.ReadProofAsync(_parts.Time.NowMs() - (_parts.Settings.Days * 43_200_000L), cancellationToken);
+        var due = await _parts.Repository.Upkeep.ReadProofAsync(DueBefore(_parts.Time.NowMs()), cancellationToken);
         if (due.Bytes == due.BytesProven && _parts.Sources.Count == 0)
         {
             await SettleAsync([], cancellationToken);
@@ -105,7 +108,7 @@ public sealed partial class ScrubService : IDisposable
             var report = await _parts.Repository.Upkeep.ScrubAsync(
                 new ScrubOptions
                 {
-                    CheckedBeforeMs = now - (_parts.Settings.Days * 43_200_000L), BytesMax = SliceBytes, Opener = opener,
+                    CheckedBeforeMs = DueBefore(now), BytesMax = SliceBytes, Opener = opener,
                     BytesPerSecond = RateOf(proof.Bytes, _parts.Settings.Days, _parts.Settings.ReadBytesPerSecondMax),
                 },
                 cancellationToken);

@@ -89,7 +89,7 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
             }
             manifest = Manifest.Parse(bytes);
         }
-        catch (FaultException fault) when (IsDamage(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             throw new AuditStoppedException($"The manifest {key} cannot be read, so nobody knows what it needs: {fault.Message}");
         }
@@ -148,7 +148,7 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
             _report = _report with { Nodes = _report.Nodes + 1 };
             return children;
         }
-        catch (FaultException fault) when (IsDamage(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             throw new AuditStoppedException($"The map node {node} cannot be read, so nobody knows what hangs below it: {fault.Message}");
         }
@@ -294,7 +294,7 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
                 _report = _report with { Nodes = _report.Nodes + 1 };
                 await CountAsync(children.Kind, children.Ids, cancellationToken);
             }
-            catch (FaultException fault) when (IsDamage(fault))
+            catch (FaultException fault) when (StoreHealth.IsDamage(fault))
             {
                 return false;
             }
@@ -334,9 +334,6 @@ internal sealed class ReferenceAudit(IObjectStore store, IDatabase index, Gate c
         }
         return Id32.Read(hash.GetHashAndReset());
     }
-
-    private static bool IsDamage(FaultException fault) =>
-        fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported or FaultReason.NotFound;
 
     /// <summary>Something was found that forbids deletion; the rest need not be counted.</summary>
     [System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1032", Justification = "Thrown and caught in this class only.")]

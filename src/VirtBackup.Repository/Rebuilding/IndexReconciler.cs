@@ -147,7 +147,7 @@ internal sealed class IndexReconciler(
             await committer.CheckAsync(manifest, inspector: null, cancellationToken);
             return true;
         }
-        catch (FaultException fault) when (RebuildNews.IsDamage(fault) || fault.Reason == FaultReason.Incomplete)
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault) || fault.Reason == FaultReason.Incomplete)
         {
             _news.Report(key, fault.Message);
             return false;

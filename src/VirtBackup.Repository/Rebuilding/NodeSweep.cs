@@ -78,7 +78,7 @@ internal sealed class NodeSweep(RebuildSpace space, IObjectStore store)
             await store.ReadExactlyAsync(KeyOf(range.Pack), range.From, bytes.AsMemory(0, length), cancellationToken);
             return (range, bytes);
         }
-        catch (FaultException fault) when (RebuildNews.IsDamage(fault) || fault.Reason == FaultReason.Unavailable)
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault) || fault.Reason == FaultReason.Unavailable)
         {
             // Each node is then read alone.
             ArrayPool<byte>.Shared.Return(bytes);
@@ -100,7 +100,7 @@ internal sealed class NodeSweep(RebuildSpace space, IObjectStore store)
                     return record;
                 }
             }
-            catch (FaultException fault) when (RebuildNews.IsDamage(fault))
+            catch (FaultException fault) when (StoreHealth.IsDamage(fault))
             {
                 // Another copy may be whole.
             }

@@ -44,7 +44,7 @@ internal sealed class PackIntake(
             {
                 footer = await PackReader.ReadFooterAsync(store, info, cancellationToken);
             }
-            catch (FaultException fault) when (RebuildNews.IsDamage(fault))
+            catch (FaultException fault) when (StoreHealth.IsDamage(fault))
             {
                 report(info.Key, fault.Message);
                 continue;

@@ -59,7 +59,7 @@ internal sealed class PackSurvey(RebuildSpace space, IObjectStore store, IDataba
         {
             return (info, hash, await PackReader.ReadFooterAsync(store, info, cancellationToken), null);
         }
-        catch (FaultException fault) when (RebuildNews.IsDamage(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             return (info, hash, null, fault.Message);
         }

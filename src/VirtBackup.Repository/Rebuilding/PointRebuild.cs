@@ -105,7 +105,7 @@ internal sealed class PointRebuild(RebuildSpace space, StoredManifests manifests
             await committer.CheckAsync(manifest, inspector: null, cancellationToken);
             return true;
         }
-        catch (FaultException fault) when (RebuildNews.IsDamage(fault) || fault.Reason == FaultReason.Incomplete)
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault) || fault.Reason == FaultReason.Incomplete)
         {
             news.Report(stored.Info.Key, fault.Message);
             return false;

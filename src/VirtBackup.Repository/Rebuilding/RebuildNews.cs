@@ -1,5 +1,3 @@
-using VirtBackup.Core;
-
 namespace VirtBackup.Repository.Rebuilding;
 
 /// <summary>How bringing the index up to the store goes on, and what is damaged in the store.</summary>
@@ -12,9 +10,6 @@ internal sealed class RebuildNews(IProgress<RebuildProgress>? progress)
     public long ProblemCount { get; private set; }
 
     public RebuildProgress Done { get; private set; }
-
-    public static bool IsDamage(FaultException fault) =>
-        fault.Reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Unsupported or FaultReason.NotFound;
 
     public void Report(string key, string problem)
     {

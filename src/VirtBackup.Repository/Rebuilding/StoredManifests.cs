@@ -55,7 +55,7 @@ internal sealed class StoredManifests(IObjectStore store, RebuildNews news)
             }
             news.Report(stored.Info.Key, "It is the manifest of another recovery point than its name says.");
         }
-        catch (FaultException fault) when (RebuildNews.IsDamage(fault))
+        catch (FaultException fault) when (StoreHealth.IsDamage(fault))
         {
             news.Report(stored.Info.Key, fault.Message);
         }
