@@ -50,6 +50,11 @@ internal sealed class Harming(
             throw new RefutedException($"After {rot.What}: {refuted.Message}");
         }
         deeds.MayTakeDays = true;
+        if ((await ListPacksAsync()).Contains(rot.Key))
+        {
+            await ReadRightAgainAsync(rot);
+            return;
+        }
         _damaged[rot.Key] = null;
         _over.Add(rot);
         foreach (var host in hosts)
@@ -86,6 +91,19 @@ internal sealed class Harming(
         if (await site.Repository.Upkeep.ListDamagedPointsAsync(CancellationToken.None) is [var lost, ..])
         {
             throw new RefutedException($"Another place has all that is lost, but point {lost.Point} is not whole again.");
+        }
+    }
+
+    /// <summary>A pack of which something is in doubt stays where it is. The device gives it out right at last, which ends the doubt.</summary>
+    private async Task ReadRightAgainAsync(Rot rot)
+    {
+        coverage.Count("rot:in-place");
+        store().Rot(rot.Key, _ => rot.Original);
+        _damaged.Remove(rot.Key);
+        await untilDone(() => deeds.ScrubAsync("repair", mayFind: true));
+        if ((await site.DumpAsync()).FirstOrDefault(static line => line.Contains(" doubtful ", StringComparison.Ordinal)) is { } doubt)
+        {
+            throw new RefutedException($"{rot.What}, and is right again, but the index still says: {doubt}");
         }
     }
 
