@@ -6,95 +6,93 @@ using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.RestoreMatrix;
 
-/// <summary>One scenario: a machine, its points, and every disk of the last one compared with what qemu-img read at its cut.</summary>
-internal sealed class MatrixRun(Installation installation, InstalledAgent agent, ProofOptions options, string template, IReadOnlyList<string> images, Tally tally)
+/// <summary>One scenario on one platform: a machine, its points, and every disk of the last one compared with what qemu-img read at its cut.</summary>
+internal sealed class MatrixRun(Installation installation, InstalledAgent agent, ProofOptions options, string template, Tally tally)
 {
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(2);
     private readonly Stopwatch step = Stopwatch.StartNew();
     private readonly List<string> steps = [];
 
-    public async Task RunAsync(int trial, Scenario scenario, CancellationToken cancellationToken)
+    public async Task RunAsync(int trial, Cell cell, Func<string, Task<IMatrixMachine>> boot, CancellationToken cancellationToken)
     {
         var random = options.RandomOf(trial, 1);
-        var name = $"m{trial}";
-        await using var machine = await MatrixMachine.BootAsync(name, template, images, cancellationToken);
+        await using var machine = await boot($"m{trial}");
         Note("boot");
-        await ServeAsync(() => agent.Add(machine.Vm), name);
+        var name = await ServeAsync(machine);
         await machine.WriteAsync(random);
         Note("write");
 
-        var full = await BackUpAsync(machine, name, installation.File($"{name}-0"), random);
-        if (scenario == Scenario.Full)
+        var made = await BackUpAsync(machine, name, installation.File("copies-0"), random);
+        IReadOnlyDictionary<string, string>? before = null;
+        if (cell.Scenario != Scenario.Full)
         {
-            await RequireAsync(scenario, machine, full, null, trial);
-            return;
+            cancellationToken.ThrowIfCancellationRequested();
+            // What a machine that ends has not written yet is lost with it.
+            if (cell.Scenario == Scenario.Off) await machine.WriteAsync(random);
+            await machine.ChangeAsync(cell.Scenario, template, random);
+            if (cell.Scenario != Scenario.Off) await machine.WriteAsync(random);
+            Note("change");
+            before = made.Copies;
+            made = cell.Scenario == Scenario.Off
+                ? await BackUpOffAsync(machine, await ServeAsync(machine), installation.File("copies-1")) : await BackUpAsync(machine, name, installation.File("copies-1"), random);
         }
-        await machine.ChangeAsync(scenario, template, random);
-        await machine.WriteAsync(random);
-        Note("change");
-        if (scenario == Scenario.Off)
-        {
-            await machine.Vm.QuitAsync(cancellationToken);
-            name += "-off";
-            await ServeAsync(() => agent.Add(name, Guid.NewGuid(), [.. machine.Disks.Select(disk => new InstalledImage(disk.Path, disk.Format == "raw" ? LabDiskFormat.Raw : LabDiskFormat.Qcow2, disk.Name))]), name);
-        }
-        var next = scenario == Scenario.Off ? await BackUpOffAsync(machine, name, installation.File($"{name}-1")) : await BackUpAsync(machine, name, installation.File($"{name}-1"), random);
-        await RequireAsync(scenario, machine, next, full.Copies, trial);
-        foreach (var copies in new[] { full, next }) Directory.Delete(Path.GetDirectoryName(copies.Copies.First().Value)!, recursive: true);
+        await RequireAsync(cell, machine, made, before, trial);
+        foreach (var copies in new[] { before, made.Copies }.OfType<IReadOnlyDictionary<string, string>>()) Directory.Delete(Path.GetDirectoryName(copies.First().Value)!, recursive: true);
     }
 
     // An agent reads its machines when it starts.
-    private async Task ServeAsync(Action configure, string name)
+    private async Task<string> ServeAsync(IMatrixMachine machine)
     {
-        configure();
+        var name = machine.Configure(agent);
         if (agent.Service.IsRunning) await agent.Service.RestartAsync();
         else await agent.Service.StartAsync();
         await installation.WaitForMachineAsync(name);
         Note("serve");
+        return name;
     }
 
     /// <summary>Copies the disks of the paused guest, has them backed up, and lets the guest write on as soon as they are cut.</summary>
-    private async Task<(JsonElement Point, IReadOnlyDictionary<string, string> Copies)> BackUpAsync(MatrixMachine machine, string name, string folder, Random random)
+    private async Task<(JsonElement Point, IReadOnlyDictionary<string, string> Copies)> BackUpAsync(IMatrixMachine machine, string name, string folder, Random random)
     {
-        await machine.Vm.QmpAsync("stop");
-        var copies = await machine.CopyAsync(folder);
+        await machine.PauseAsync();
+        var copies = await GuestWork.CopyAsync(machine, folder);
         Note("copy");
         var job = (await installation.RunAsync("backup", "run", name, "--detach")).Json.GetProperty("job_id").GetString()!;
         var following = installation.FollowAsync(job);
-        while (!following.IsCompleted && (await machine.Vm.QmpAsync("query-block-exports")).GetArrayLength() < machine.Disks.Count) await Task.Delay(Poll);
+        while (!following.IsCompleted && !await machine.IsCutAsync()) await Task.Delay(Poll);
         if (!following.IsCompleted) tally.WrittenDuring++;
-        await machine.Vm.QmpAsync("cont");
+        await machine.ResumeAsync();
         await machine.WriteAsync(random);
         var point = (await following).Json.GetProperty("result").GetProperty("backup");
         Note("back up");
         return (point, copies);
     }
 
-    private async Task<(JsonElement Point, IReadOnlyDictionary<string, string> Copies)> BackUpOffAsync(MatrixMachine machine, string name, string folder)
+    private async Task<(JsonElement Point, IReadOnlyDictionary<string, string> Copies)> BackUpOffAsync(IMatrixMachine machine, string name, string folder)
     {
-        var copies = await machine.CopyAsync(folder);
+        var copies = await GuestWork.CopyAsync(machine, folder);
         var point = await installation.BackUpAsync(name);
         Note("back up");
         return (point, copies);
     }
 
     private async Task RequireAsync(
-        Scenario scenario, MatrixMachine machine, (JsonElement Point, IReadOnlyDictionary<string, string> Copies) made, IReadOnlyDictionary<string, string>? before, int trial)
+        Cell cell, IMatrixMachine machine, (JsonElement Point, IReadOnlyDictionary<string, string> Copies) made, IReadOnlyDictionary<string, string>? before, int trial)
     {
         var read = made.Point.GetProperty("streams").EnumerateArray().ToDictionary(disk => disk.GetProperty("name").GetString()!, disk => disk.GetProperty("read_reason").GetString()!);
         foreach (var disk in machine.Disks)
         {
-            var expected = Mode.Of(scenario, disk);
+            var expected = machine.ModeOf(cell.Scenario, disk);
             if (options.Sabotage == Sabotages.ExpectChanged) expected = expected.FullReason is null ? new Mode("it was resized from") : Mode.Changed;
-            var reason = read.GetValueOrDefault(disk.Name) ?? throw new RefutedException($"{scenario}: disk {disk.Name} is not in the recovery point");
-            if (!expected.Allows(reason)) throw new RefutedException($"{scenario}: disk {disk.Name} was read '{reason}'; the matrix says '{expected}'");
+            var reason = read.GetValueOrDefault(disk.Name) ?? throw new RefutedException($"{cell}: disk {disk.Name} is not in the recovery point");
+            if (!expected.Allows(reason)) throw new RefutedException($"{cell}: disk {disk.Name} was read '{reason}'; the matrix says '{expected}'");
         }
         var restored = await installation.RestoreDisksAsync(made.Point.GetProperty("point_id").GetString()!, $"r{trial}");
         Note("restore");
         var spoiled = machine.Disks.Where(disk => !disk.IsRoot).ElementAt(options.RandomOf(trial, 2).Next(Enum.GetValues<DiskKind>().Length));
         foreach (var disk in machine.Disks)
         {
-            var image = restored.GetValueOrDefault(disk.Name) ?? throw new RefutedException($"{scenario}: disk {disk.Name} was not restored");
+            var image = restored.GetValueOrDefault(disk.Name) ?? throw new RefutedException($"{cell}: disk {disk.Name} was not restored");
             var format = image.EndsWith(".raw", StringComparison.Ordinal) ? "raw" : "qcow2";
             if (options.Sabotage is Sabotages.DropExtent or Sabotages.SwapBlocks && disk == spoiled)
             {
@@ -103,13 +101,14 @@ internal sealed class MatrixRun(Installation installation, InstalledAgent agent,
             var compared = await Proc.RunAsync("qemu-img", ["compare", "-q", "-f", "raw", "-F", format, made.Copies[disk.Name], image], TimeSpan.FromMinutes(10));
             var length = JsonDocument.Parse(await Proc.CheckAsync("qemu-img", ["info", "--output=json", "-f", format, image])).RootElement.GetProperty("virtual-size").GetInt64();
             // Without its option -s, which also compares what is allocated, the comparison lets lengths differ by zeros.
-            if (compared.ExitCode != 0 || length != new FileInfo(made.Copies[disk.Name]).Length) throw new RefutedException($"{scenario}: the restored disk {disk.Name} is not what it was at the cut (qemu-img compare: {compared.ExitCode} {compared.Stdout}{compared.Stderr})");
+            if (compared.ExitCode != 0 || length != new FileInfo(made.Copies[disk.Name]).Length) throw new RefutedException($"{cell}: the restored disk {disk.Name} is not what it was at the cut (qemu-img compare: {compared.ExitCode} {compared.Stdout}{compared.Stderr})");
             tally.Compared++;
         }
+        await machine.ForgetRestoredAsync($"r{trial}");
         Directory.Delete(installation.File($"r{trial}"), recursive: true);
         Note("compare");
-        tally.Cells.Add($"{scenario.ToString().ToLowerInvariant()}");
-        Console.WriteLine($"  {scenario}: {string.Join("; ", machine.Disks.Select(disk => $"{disk.Name} {Mode.Of(scenario, disk)}"))}");
+        tally.Cells.Add($"{cell}");
+        Console.WriteLine($"  {cell}: {string.Join("; ", machine.Disks.Select(disk => $"{disk.Name} {machine.ModeOf(cell.Scenario, disk)}"))}");
         Console.WriteLine($"  seconds: {string.Join(", ", steps)}");
     }
 

@@ -1,4 +1,5 @@
 using VirtBackup.Testing.Installations;
+using VirtBackup.Testing.Lab;
 using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.RestoreMatrix;
@@ -16,7 +17,7 @@ internal sealed class RestoreMatrixProof(IReadOnlyList<string> images) : IProof
 
     public IReadOnlyList<(string Name, string What)> Sabotages => RestoreMatrix.Sabotages.All;
 
-    public (int Long, int Short) TrialsMax => (Enum.GetValues<Scenario>().Length, 1);
+    public (int Long, int Short) TrialsMax => (Rows.Length, 1);
 
     public TimeSpan ShortLimit => TimeSpan.FromSeconds(10);
 
@@ -31,14 +32,21 @@ internal sealed class RestoreMatrixProof(IReadOnlyList<string> images) : IProof
         var agent = await installation.EnrollAsync("host");
         var template = installation.File("template.raw");
         missing = await FilesystemDisk.MakeAsync(template);
+        LabLibvirt? libvirt = null;
         try
         {
             foreach (var trial in trials)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                var scenario = ScenarioOf(options.Seed, trial);
-                Console.WriteLine($"trial {trial}: {scenario} on qcow2, raw and a block device");
-                await new MatrixRun(installation, agent, options, template, images, tally).RunAsync(trial, scenario, cancellationToken);
+                var row = RowOf(options.Seed, trial);
+                Console.WriteLine($"trial {trial}: {row} on qcow2, raw and a block device");
+                if (row.Platform == Platform.Libvirt && libvirt is null)
+                {
+                    libvirt = await LabLibvirt.StartAsync();
+                    agent.Add(libvirt, installation.File("f-libvirt"));
+                }
+                await new MatrixRun(installation, agent, options, template, tally).RunAsync(trial, row, async name => row.Platform == Platform.Qmp
+                    ? await QmpMachine.BootAsync(name, template, images, cancellationToken) : await LibvirtMachine.BootAsync(libvirt!, name, template, images), cancellationToken);
             }
         }
         catch
@@ -46,13 +54,19 @@ internal sealed class RestoreMatrixProof(IReadOnlyList<string> images) : IProof
             Console.WriteLine($"--- agent\n{agent.Service.Log}--- controller\n{installation.Controller.Log}---");
             throw;
         }
+        finally
+        {
+            if (libvirt is not null) await libvirt.DisposeAsync();
+        }
     }
 
-    /// <summary>The trials of a seed go through all scenarios in an order of its own, again and again.</summary>
-    private static Scenario ScenarioOf(ulong seed, int trial)
+    private static Cell[] Rows => [.. from platform in Enum.GetValues<Platform>() from scenario in Enum.GetValues<Scenario>() select new Cell(platform, scenario)];
+
+    /// <summary>The trials of a seed go through all rows in an order of its own, again and again.</summary>
+    private static Cell RowOf(ulong seed, int trial)
     {
-        var scenarios = Enum.GetValues<Scenario>();
-        new Random(ProofOptions.HashCode(seed, trial / scenarios.Length, 0)).Shuffle(scenarios);
-        return scenarios[trial % scenarios.Length];
+        var rows = Rows;
+        new Random(ProofOptions.HashCode(seed, trial / rows.Length, 0)).Shuffle(rows);
+        return rows[trial % rows.Length];
     }
 }

@@ -23,6 +23,19 @@ internal enum Scenario
     Off,
 }
 
+/// <summary>Who runs the machine.</summary>
+internal enum Platform
+{
+    Qmp,
+    Libvirt,
+}
+
+/// <summary>A row of the matrix; it is shown for all kinds of disks at once.</summary>
+internal readonly record struct Cell(Platform Platform, Scenario Scenario)
+{
+    public override string ToString() => $"{Platform}-{Scenario}".ToLowerInvariant();
+}
+
 /// <summary>Where a disk's content lies.</summary>
 internal enum DiskKind
 {
@@ -49,13 +62,13 @@ internal sealed record Mode(string? FullReason)
 
     public static readonly Mode Changed = new((string?)null);
 
-    /// <summary>What the matrix says of a cell.</summary>
+    /// <summary>What the matrix says of a cell of a plain QEMU.</summary>
     public static Mode Of(Scenario scenario, MatrixDisk disk) => scenario switch
     {
         Scenario.Full => new("no change tracking since an earlier recovery point"),
         Scenario.Off => new("image files have no change tracking"),
-        Scenario.Killed when disk.Kind == DiskKind.Qcow2 => new("its change tracking is inconsistent, since QEMU was not shut down cleanly"),
-        Scenario.Killed => new("QEMU was restarted and an image of this format cannot keep change tracking"),
+        // QEMU writes a bitmap into the image when it ends: of one that it was killed with nothing is left.
+        Scenario.Killed => new("no change tracking since an earlier recovery point"),
         _ when disk.IsRoot => Changed,
         Scenario.BitmapLost when disk.Kind == DiskKind.Qcow2 => new("its change tracking was removed"),
         Scenario.BitmapLost => new(NotThere),

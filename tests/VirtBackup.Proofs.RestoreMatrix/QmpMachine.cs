@@ -1,34 +1,34 @@
-using System.Globalization;
 using System.Text.Json;
+using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
 
 namespace VirtBackup.Proofs.RestoreMatrix;
 
-/// <summary>The lab guest with a data disk of each kind, and everything that happens to it in a scenario, done past the product.</summary>
-internal sealed class MatrixMachine : IAsyncDisposable
+/// <summary>A machine that runs as a plain QEMU process.</summary>
+internal sealed class QmpMachine : IMatrixMachine
 {
     private const int GrowMiB = 8;
     private readonly LabDirectory folder = new();
     private readonly List<LoopDevice> loops = [];
     private readonly List<MatrixDisk> disks = [];
     private LabVm vm = null!;
+    private bool isOff;
 
-    private MatrixMachine()
+    private QmpMachine()
     {
     }
 
-    public LabVm Vm => vm;
+    public string Name => vm.Name;
 
-    /// <summary>All disks that are captured, as they are now.</summary>
     public IReadOnlyList<MatrixDisk> Disks => disks;
 
     private IEnumerable<MatrixDisk> DataDisks => disks.Where(disk => !disk.IsRoot);
 
     /// <param name="template">A raw image that every data disk begins with.</param>
     /// <param name="images">Further images, of which the machine gets overlays.</param>
-    public static async Task<MatrixMachine> BootAsync(string name, string template, IReadOnlyList<string> images, CancellationToken cancellationToken)
+    public static async Task<QmpMachine> BootAsync(string name, string template, IReadOnlyList<string> images, CancellationToken cancellationToken)
     {
-        var machine = new MatrixMachine();
+        var machine = new QmpMachine();
         try
         {
             var guest = await LabGuest.GetAsync(cancellationToken);
@@ -60,19 +60,30 @@ internal sealed class MatrixMachine : IAsyncDisposable
         }
     }
 
-    /// <summary>New files on ext4 and the root disk, new blocks elsewhere; all on disk when it returns.</summary>
-    public async Task WriteAsync(Random random)
+    public string Configure(InstalledAgent agent)
     {
-        string Place() => (FilesystemDisk.BlocksFromMiB * 16 + random.Next(60 * 16)).ToString(CultureInfo.InvariantCulture);
-        (await vm.ExecAsync(
-            $"dd if=/dev/urandom of=/root/file{random.Next(4)} bs=64k count={random.Next(2, 8)} conv=notrunc 2>/dev/null; "
-            + "for d in /dev/sd?; do "
-            + "[ -b ${d}1 ] && mkdir -p /run/m${d##*/} && { grep -q ${d}1 /proc/mounts || mount -t ext4 ${d}1 /run/m${d##*/}; } "
-            + $"&& dd if=/dev/urandom of=/run/m${{d##*/}}/file{random.Next(4)} bs=16k count={random.Next(2, 30)} conv=notrunc 2>/dev/null; "
-            + $"for at in {Place()} {Place()} {Place()}; do dd if=/dev/urandom of=$d bs=64k seek=$at count=2 conv=notrunc,fsync 2>/dev/null; done; done; sync")).EnsureSuccess();
+        if (!isOff)
+        {
+            agent.Add(vm);
+            return Name;
+        }
+        // The driver serves running machines; what is off is for the one of image files.
+        agent.Add($"{Name}-off", Guid.NewGuid(), [.. disks.Select(disk => new InstalledImage(disk.Path, disk.Format == "raw" ? LabDiskFormat.Raw : LabDiskFormat.Qcow2, disk.Name))]);
+        return $"{Name}-off";
     }
 
-    /// <summary>Does to the machine what the scenario says.</summary>
+    public Task PauseAsync() => vm.QmpAsync("stop");
+
+    public Task ResumeAsync() => vm.QmpAsync("cont");
+
+    public async Task<bool> IsCutAsync() => (await vm.QmpAsync("query-block-exports")).GetArrayLength() == disks.Count;
+
+    public async Task WriteAsync(Random random) => (await vm.ExecAsync(GuestWork.WriteLine("/dev/sd?", random))).EnsureSuccess();
+
+    public Mode ModeOf(Scenario scenario, MatrixDisk disk) => Mode.Of(scenario, disk);
+
+    public Task ForgetRestoredAsync(string name) => Task.CompletedTask;
+
     public async Task ChangeAsync(Scenario scenario, string template, Random random)
     {
         switch (scenario)
@@ -108,20 +119,11 @@ internal sealed class MatrixMachine : IAsyncDisposable
                 await vm.StartAgainAsync();
                 await vm.WaitForAgentAsync();
                 break;
+            case Scenario.Off:
+                await vm.QuitAsync();
+                isOff = true;
+                break;
         }
-    }
-
-    /// <summary>The content of all disks now, as raw copies by qemu-img. The guest must be paused, or off.</summary>
-    public async Task<IReadOnlyDictionary<string, string>> CopyAsync(string target)
-    {
-        Directory.CreateDirectory(target);
-        var copies = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (var disk in disks)
-        {
-            copies[disk.Name] = Path.Combine(target, disk.Name + ".raw");
-            await Proc.CheckAsync("qemu-img", ["convert", "-U", "-f", disk.Format, "-O", "raw", disk.Path, copies[disk.Name]], TimeSpan.FromMinutes(10));
-        }
-        return copies;
     }
 
     public async ValueTask DisposeAsync()
