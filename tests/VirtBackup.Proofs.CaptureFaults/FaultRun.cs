@@ -82,11 +82,11 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
         await Task.Delay(plan.Delay);
         await BreakAsync(plan.Fault, machine);
         await ordered;
-        await PlantAsync(machine);
         await MendAsync(plan.Fault, machine);
         var end = await SettleAsync(madeAfter, machine, folder);
         Count(plan, end);
-        if (plan.Fault != Fault.HypervisorKilled) await machine.RequireUnharmedAsync();
+        await PlantAsync(machine);
+        await machine.RequireUnharmedAsync();
         await BackUpExactlyAsync(machine);
         if (await machine.FindLeftoversAsync() is { Length: > 0 } left) throw new RefutedException($"Left behind in {machine.Name}: {left}");
         foreach (var fleece in fleeces)
@@ -188,8 +188,8 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
 
     private async Task PlantAsync(FaultyMachine machine)
     {
-        if (options.Sabotage == Sabotages.LeaveFrozen) (await machine.ExecAsync("(sleep 3; fsfreeze -f /data) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
-        if (options.Sabotage == Sabotages.FailWrites) (await machine.ExecAsync("(sleep 3; echo x >> /run/failed) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
+        if (options.Sabotage == Sabotages.LeaveFrozen) (await machine.ExecAsync("fsfreeze --freeze /data")).EnsureSuccess();
+        if (options.Sabotage == Sabotages.FailWrites) (await machine.ExecAsync("echo x >> /run/failed")).EnsureSuccess();
     }
 
     private void Count(FaultPlan plan, string end)

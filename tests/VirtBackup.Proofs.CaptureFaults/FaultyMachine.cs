@@ -12,6 +12,12 @@ internal abstract class FaultyMachine
         "(n=0; while :; do dd if=/dev/urandom of=/data/w bs=64k count=4 seek=$((n * 4)) conv=notrunc,fsync 2>/dev/null || echo x >> /run/failed; " +
         "n=$(((n + 7) % 90)); echo $n > /run/turn; sleep 0.2; done) </dev/null >/dev/null 2>&1 &";
 
+    /// <summary>Writes within 15 s, or ends with exit code 9: what waits for a frozen file system cannot be ended.</summary>
+    private const string Probe =
+        "rm -f /run/probe; cat /run/turn; (dd if=/dev/zero of=/data/probe bs=4k count=1 conv=fsync 2>/dev/null && sync && : > /run/probe) </dev/null >/dev/null 2>&1 & " +
+        "n=0; while [ ! -e /run/probe ]; do n=$((n + 1)); [ $n -lt 150 ] || exit 9; sleep 0.1; done; " +
+        "sleep 1; cat /run/turn && wc -c < /run/failed && (dmesg | grep -c -i -E 'I/O error|remount' || true)";
+
     public abstract string Name { get; }
 
     /// <summary>Disks by the names that recovery points give them.</summary>
@@ -56,7 +62,7 @@ internal abstract class FaultyMachine
     public async Task RequireUnharmedAsync()
     {
         if (await ReadStateAsync() is not "running" and var state) throw new RefutedException($"The machine {Name} is '{state}', not running.");
-        var probe = await ExecAsync("cat /run/turn; dd if=/dev/zero of=/data/probe bs=4k count=1 conv=fsync 2>/dev/null && sync && sleep 1 && cat /run/turn && wc -c < /run/failed && (dmesg | grep -c -i -E 'I/O error|remount' || true)");
+        var probe = await ExecAsync(Probe);
         if (probe.ExitCode != 0) throw new RefutedException($"The guest {Name} cannot write: exit code {probe.ExitCode}, {probe.Stdout}{probe.Stderr}");
         if (probe.Stdout.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries) is not [var before, var after, "0", "0"] || before == after)
         {

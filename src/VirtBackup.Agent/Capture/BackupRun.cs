@@ -19,7 +19,11 @@ namespace VirtBackup.Agent.Capture;
 /// <param name="Signer">The agent's manifest signing key.</param>
 /// <param name="SignerId">Its key id.</param>
 public sealed record BackupContext(
-    string AgentName, IStoreTransport Store, IBaseStore Bases, VmKeyRing VmKeys, ECDsa Signer, Id16 SignerId, CaptureTools Tools);
+    string AgentName, IStoreTransport Store, IBaseStore Bases, VmKeyRing VmKeys, ECDsa Signer, Id16 SignerId, CaptureTools Tools)
+{
+    /// <summary>Null: what an interrupted restore leaves is not removed.</summary>
+    public IRestoreNotes? RestoreNotes { get; init; }
+}
 
 /// <summary>
 /// One backup: settle what broke off before → cut → read and send → commit → let the view go. Until the commit there is

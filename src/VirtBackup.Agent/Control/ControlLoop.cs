@@ -37,6 +37,7 @@ public sealed partial class ControlLoop(
             {
                 await hypervisor.ReleaseGuestsAsync(cancellationToken);
             }
+            RemoveRemains();
             while (true)
             {
                 try
@@ -58,6 +59,18 @@ public sealed partial class ControlLoop(
     }
 
     public void Dispose() => _board.Dispose();
+
+    private void RemoveRemains()
+    {
+        foreach (var folder in context.RestoreNotes?.List() ?? [])
+        {
+            foreach (var path in RestoreRemains.Remove(folder))
+            {
+                LogRemoved(logger, path);
+            }
+            context.RestoreNotes!.Remove(folder);
+        }
+    }
 
     private async Task ServeAsync(string bootId, Backoff backoff, CancellationToken cancellationToken)
     {
@@ -171,6 +184,9 @@ public sealed partial class ControlLoop(
             await Task.Delay(InventoryInterval, context.Tools.Time, cancellationToken);
         }
     }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "removed {Path}: the restore that was writing it was interrupted")]
+    private static partial void LogRemoved(ILogger logger, string path);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The link to the controller broke: {Reason}")]
     private static partial void LogBroken(ILogger logger, string reason);

@@ -2,6 +2,7 @@ using System.Text.Json;
 using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Records;
+using VirtBackup.Agent.State;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Hypervisors;
@@ -27,6 +28,7 @@ public sealed class RestoreRun(
         }
         progress.AddTotal(request.Disks.Sum(disk => disk.DataBytes));
         progress.Enter("creating disks");
+        using var note = new RestoreNote(context.RestoreNotes, request.Folder);
         await using var restore = await hypervisor.BeginRestoreAsync(request, cancellationToken);
         progress.Enter("writing");
         var source = new RestoreSource(context.Store, jobId, attempt, point, stored.ChunkKeys, stored.VmKeys, context.Tools.Time, context.Tools.Entropy, context.Tools.Workers);

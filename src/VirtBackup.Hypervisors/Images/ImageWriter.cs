@@ -11,7 +11,7 @@ namespace VirtBackup.Hypervisors.Images;
 /// </summary>
 internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
 {
-    private const string Unfinished = ".partial";
+    internal const string PartialSuffix = ".partial";
     private const int ErrnoNoSpace = 28;
     private static readonly TimeSpan ToolTimeout = TimeSpan.FromMinutes(10);
     private readonly string path;
@@ -45,23 +45,23 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
             _ => "off",
         };
         await new ProcessRunner(tools.Time).RequireAsync(tools.QemuImg,
-            ["create", "-q", "-f", disk.Format, "-o", $"preallocation={reserve}", path + Unfinished, disk.LengthBytes.ToString(CultureInfo.InvariantCulture)],
+            ["create", "-q", "-f", disk.Format, "-o", $"preallocation={reserve}", path + PartialSuffix, disk.LengthBytes.ToString(CultureInfo.InvariantCulture)],
             ToolTimeout, cancellationToken);
         var writer = new ImageWriter(disk, path);
         try
         {
             if (disk.Format == "raw")
             {
-                writer.file = File.OpenHandle(path + Unfinished, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, FileOptions.Asynchronous);
+                writer.file = File.OpenHandle(path + PartialSuffix, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, FileOptions.Asynchronous);
                 // qemu-img rounds a raw image up to whole sectors; the disk has its true length.
                 RandomAccess.SetLength(writer.file, disk.LengthBytes);
-                writer.uncached = UncachedFile.TryOpen(path + Unfinished);
+                writer.uncached = UncachedFile.TryOpen(path + PartialSuffix);
                 writer.writeBack = new EarlyWriteBack(writer.file);
             }
             else
             {
                 var options = new NbdClientOptions { RequestsInFlightMax = tools.RequestsInFlight, TimeProvider = tools.Time };
-                writer.server = await ImageServer.StartAsync(tools.QemuNbd, path + Unfinished, disk.Format, socket, writable: true, options, tools.Time, cancellationToken);
+                writer.server = await ImageServer.StartAsync(tools.QemuNbd, path + PartialSuffix, disk.Format, socket, writable: true, options, tools.Time, cancellationToken);
             }
             return writer;
         }
@@ -119,12 +119,12 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
                 server = null;
             }
             uncached?.Dispose();
-            using (var image = file ?? File.OpenHandle(path + Unfinished, FileMode.Open, FileAccess.ReadWrite))
+            using (var image = file ?? File.OpenHandle(path + PartialSuffix, FileMode.Open, FileAccess.ReadWrite))
             {
                 file = null;
                 RandomAccess.FlushToDisk(image);
             }
-            File.Move(path + Unfinished, path);
+            File.Move(path + PartialSuffix, path);
         }
         catch (Exception failure) when (failure is IOException or NbdErrorException)
         {
