@@ -119,7 +119,9 @@ public sealed class BackupRun
         using var chunkKeys = idKey.DeriveChunkKeys();
         using var pipeline = new CapturePipeline(
             _context.Tools, session, chunkKeys, vmKey, new ReadRateLimit((long)Math.Min(rateMax, long.MaxValue), _context.Tools.Time), _progress);
-        var disks = capture.Disks.Select(disk => Open(disk, session, settled)).ToArray();
+        var disks = capture.Disks.Select(disk => Open(disk, StreamKind.Disk, session, settled))
+            .Concat(capture.Contents.Select(content => Open(new CapturedContent(content), content.Kind == MachineContentKind.Nvram ? StreamKind.Nvram : StreamKind.Tpm, session, settled)))
+            .ToArray();
         _progress.Enter("reading");
         using var loops = new LoopGroup(cancellationToken);
         loops.Start(session.RunLanesAsync);
@@ -222,7 +224,7 @@ public sealed class BackupRun
         await session.PutKeyAsync(_context.VmKeys.Seal(vmKey, Id16.Parse(session.Current.RepositoryId), _machine, recipient), cancellationToken);
     }
 
-    private DiskRun Open(ICapturedDisk disk, StoreSession session, SettledBase settled)
+    private DiskRun Open(ICapturedDisk disk, StreamKind kind, StoreSession session, SettledBase settled)
     {
         var shape = _context.Tools.Shape;
         var geometry = new MapGeometry(shape, disk.Disk.LengthBytes);
@@ -233,7 +235,7 @@ public sealed class BackupRun
         }
         var nodes = known is null ? null : new NodeSource(_context.Store, _job.JobId, _job.Attempt, settled.Base!.Point, _context.Tools.Time, _context.Tools.Entropy);
         var map = new MapAssembler(geometry, disk.ChangedOnly, known?.Root ?? Id32.Zero, nodes, (id, node, token) => AppendNodeAsync(session, id, node, token));
-        return new DiskRun(disk, geometry, map);
+        return new DiskRun(disk, kind, geometry, map);
     }
 
     private static async ValueTask AppendNodeAsync(StoreSession session, Id32 id, byte[] node, CancellationToken cancellationToken)
@@ -264,7 +266,7 @@ public sealed class BackupRun
             BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
             BytesSent = (ulong)_progress.BytesSent,
         };
-        result.Disks.AddRange(disks.Select(disk => new Protocol.Common.V1.DiskPlan
+        result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
         {
             DiskId = disk.Source.Disk.Id.ToString(),
             Name = disk.Source.Disk.Name,

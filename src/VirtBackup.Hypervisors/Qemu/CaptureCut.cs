@@ -34,6 +34,9 @@ internal sealed class CaptureCut(
         }
     }
 
+    /// <summary>Called at the cut, while the machine stands still. Brief: the guest waits.</summary>
+    public Func<Task>? AtTheCut { get; init; }
+
     public string SocketPath => Path.Combine(folder, CaptureFolder.SocketName);
 
     /// <summary>The cut. Not cancellable between stop and go on; every command has a time limit.</summary>
@@ -72,6 +75,10 @@ internal sealed class CaptureCut(
                 await InsertFilterAsync(disks[i], bases[i], i);
             }
             await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }, CancellationToken.None);
+            if (AtTheCut is not null)
+            {
+                await AtTheCut();
+            }
         }
         finally
         {
