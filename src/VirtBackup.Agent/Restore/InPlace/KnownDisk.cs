@@ -1,6 +1,7 @@
 using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Records;
+using VirtBackup.Agent.State;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Hypervisors;
@@ -21,7 +22,13 @@ internal sealed class KnownDisk(BackupContext context, Id16 machine, Id16 point,
             progress.Log($"Disk {disk.Disk.Name}: all of it is compared: {disk.TrackingDetail}.");
             return null;
         }
-        var root = since == point ? stream.Root : await FindRootAsync(disk, stream, since, cancellationToken);
+        var record = (await context.Bases.LoadAsync(machine, cancellationToken)).FirstOrDefault(candidate => candidate.Point == since);
+        if (record?.Suspicion is { } suspicion)
+        {
+            progress.Log($"Disk {disk.Disk.Name}: all of it is compared, since its change tracking is not to be trusted: {suspicion}.");
+            return null;
+        }
+        var root = since == point ? stream.Root : await FindRootAsync(record, disk, stream, cancellationToken);
         if (root is null)
         {
             progress.Log($"Disk {disk.Disk.Name}: all of it is compared: its changes are known since recovery point {since}, whose map is not at hand.");
@@ -31,17 +38,17 @@ internal sealed class KnownDisk(BackupContext context, Id16 machine, Id16 point,
         return new KnownContent(nodesOf(since), root.Value, new SortedExtents(disk.ChangedExtents));
     }
 
-    private async Task<Id32?> FindRootAsync(IExistingDisk disk, ManifestStream stream, Id16 since, CancellationToken cancellationToken)
+    private async Task<Id32?> FindRootAsync(BaseRecord? record, IExistingDisk disk, ManifestStream stream, CancellationToken cancellationToken)
     {
-        var record = (await context.Bases.LoadAsync(machine, cancellationToken)).FirstOrDefault(candidate => candidate.Point == since);
         var known = record?.Disks.FirstOrDefault(
             candidate => candidate.Disk == disk.Disk.Id && candidate.LengthBytes == stream.Geometry.StreamLength && candidate.Shape == stream.Geometry.Shape);
         if (known is null)
         {
             return null;
         }
+        var since = record!.Point.ToString();
         var request = new FindRecoveryPointsRequest { VmId = machine.ToString() };
-        request.PointIds.Add(since.ToString());
-        return (await context.Store.FindRecoveryPointsAsync(request, cancellationToken)).CommittedPointIds.Contains(since.ToString()) ? known.Root : null;
+        request.PointIds.Add(since);
+        return (await context.Store.FindRecoveryPointsAsync(request, cancellationToken)).CommittedPointIds.Contains(since) ? known.Root : null;
     }
 }
