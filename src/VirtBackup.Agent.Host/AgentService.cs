@@ -60,7 +60,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
             ? new LibvirtHypervisor(section.ToOptions() with { Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
         IReadOnlyList<IHypervisor> hypervisors =
         [
-            new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece), time, entropy),
+            new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece) { StateFolder = Path.Combine(settings.Home, "machines") }, time, entropy),
             new ImageHypervisor(settings.ToImageMachines(), new ImageTools(), time),
             .. libvirt is null ? Array.Empty<IHypervisor>() : [libvirt],
         ];

@@ -76,6 +76,9 @@ public interface ICapture : IAsyncDisposable
     /// <summary>Disks in the cut.</summary>
     IReadOnlyList<ICapturedDisk> Disks { get; }
 
+    /// <summary>Small memories of the machine at the cut: NVRAM, TPM.</summary>
+    IReadOnlyList<MachineContent> Contents => [];
+
     /// <summary>Disks left out, with the reason.</summary>
     IReadOnlyList<DiskSummary> SkippedDisks { get; }
 

@@ -13,6 +13,9 @@ public interface IHypervisor
     /// <summary>Short lower-case platform name, stored with every recovery point: <c>qemu</c>, <c>libvirt</c>, <c>image</c>.</summary>
     string Kind { get; }
 
+    /// <summary>What <see cref="BeginRestoreAsync"/> understands beyond a new machine; the caller asks for nothing else.</summary>
+    RestoreAbilities RestoreAbilities => RestoreAbilities.None;
+
     /// <summary>All machines this agent protects. A machine that cannot be reached is listed with its problem, never left out.</summary>
     ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken);
 
@@ -48,7 +51,8 @@ public interface IHypervisor
         SettleAsync(machine, committed, cancellationToken);
 
     /// <summary>
-    /// Lets every guest go on that a killed run left paused or frozen at its cut. Called once when the agent starts, before
+    /// Lets every guest go on that a killed run left paused or frozen at its cut, and gives a machine that is off its disks
+    /// back where a replacement was killed half-way. Called once when the agent starts, before
     /// anything else; needs nobody's answer and settles nothing. A machine that cannot be reached is passed over.
     /// </summary>
     ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken);
@@ -70,6 +74,6 @@ public interface IHypervisor
     /// <returns>Findings; any with <see cref="FindingSeverity.Blocks"/> means that the restore would be refused.</returns>
     ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken);
 
-    /// <summary>Creates the empty disks of a restore. Refused with the reason before a byte moves when the check blocks.</summary>
+    /// <summary>Creates the empty disks of a restore, or opens the existing ones. Refused with the reason before a byte moves when the check blocks.</summary>
     ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken);
 }

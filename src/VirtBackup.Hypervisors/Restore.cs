@@ -1,9 +1,13 @@
+using System.Text.Json;
 using VirtBackup.Core;
 
 namespace VirtBackup.Hypervisors;
 
 /// <summary>What to recreate and where.</summary>
-/// <param name="Folder">Absolute path of a folder that does not exist yet or is empty; it will hold disks, sockets and launch record.</param>
+/// <param name="Folder">
+/// Absolute path of a folder that does not exist yet or is empty; it will hold disks, sockets and launch record. Empty unless
+/// <see cref="RestorePlacement.NewFolder"/>.
+/// </param>
 /// <param name="Name">Name of the restored machine.</param>
 public sealed record RestoreRequest(
     Id16 Machine,
@@ -21,11 +25,28 @@ public sealed record RestoreRequest(
     public bool Start { get; init; } = true;
 
     public DiskPreallocation Preallocation { get; init; } = DiskPreallocation.None;
+
+    public RestorePlacement Placement { get; init; }
+
+    /// <summary><see cref="Disks"/> are some of the machine's: they are restored as images, and no machine is defined or started.</summary>
+    public bool DisksOnly { get; init; }
+
+    /// <summary>What was replaced stays beside the new files under another name.</summary>
+    public bool KeepReplaced { get; init; }
+
+    public IReadOnlyList<NetworkMapping> Networks { get; init; } = [];
+
+    /// <summary>What the stored machine kept beside its disks; without bytes while a restore is only checked. Drivers that cannot recreate it say so in a finding.</summary>
+    public IReadOnlyList<MachineContent> Contents { get; init; } = [];
 }
 
 /// <param name="Format">Image format to create: <c>qcow2</c> or <c>raw</c>.</param>
 /// <param name="DataBytes">Bytes that will be written, for the space check.</param>
-public sealed record RestoreDisk(Id16 Id, string Name, long LengthBytes, string Format, long DataBytes);
+public sealed record RestoreDisk(Id16 Id, string Name, long LengthBytes, string Format, long DataBytes)
+{
+    /// <summary><c>virtio</c>, <c>scsi</c>, <c>ide</c> or <c>sata</c>; null: as it was.</summary>
+    public string? Bus { get; init; }
+}
 
 /// <summary>How much of a new image is reserved when it is made.</summary>
 public enum DiskPreallocation
@@ -51,7 +72,8 @@ public enum FindingSeverity
 public sealed record RestoreFinding(string Item, FindingSeverity Severity, string Message);
 
 /// <summary>
-/// A restore in progress. Disks are new and read as zero. Disposing without <see cref="CompleteAsync"/> removes everything created.
+/// A restore in progress. Disks are new and read as zero, or are <see cref="IExistingDisk"/>. Disposing without
+/// <see cref="CompleteAsync"/> removes everything created; existing disks stay as far as they were written, and marked.
 /// </summary>
 public interface IRestore : IAsyncDisposable
 {
@@ -76,4 +98,11 @@ public interface IRestoredDisk
 
 /// <summary>Where the restored machine is.</summary>
 /// <param name="Details">Name → value, for people: disk paths, monitor and guest-agent sockets, process id.</param>
-public sealed record RestoredMachine(Id16 Id, string Name, bool Running, IReadOnlyDictionary<string, string> Details);
+public sealed record RestoredMachine(Id16 Id, string Name, bool Running, IReadOnlyDictionary<string, string> Details)
+{
+    /// <summary>The stored machine, described in the way of <see cref="Description"/>; null: by the point's neutral description.</summary>
+    public JsonElement? CapturedDescription { get; init; }
+
+    /// <summary>The machine as it is now, read back from what was made, in neutral terms; null: nothing was made that can be described.</summary>
+    public JsonElement? Description { get; init; }
+}

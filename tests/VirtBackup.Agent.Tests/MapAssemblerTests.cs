@@ -63,7 +63,7 @@ public sealed class MapAssemblerTests
                 nodes[id] = node;
             }
         });
-        var run = new DiskRun(new ExtentsOnly(extents, changedOnly), geometry, map);
+        var run = new DiskRun(new ExtentsOnly(extents, changedOnly), Format.Manifests.StreamKind.Disk, geometry, map);
         var open = new List<(SpanRun Span, TouchedSpan Touched)>();
         var under = new List<Task>();
         if (geometry.StreamLength > 0)

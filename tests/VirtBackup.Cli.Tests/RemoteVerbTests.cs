@@ -48,6 +48,8 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("backup run web1", "state=succeeded result.backup.point_id=ab12cd34ef560000000000000000000f result.restore=null", "Backup of web1 succeeded")]
     [InlineData("backup plan web1", "result.backup_plan.disks.0.changed_only=true result.backup_plan.time.vm=web1 result.backup_plan.time.backups=1", "judged by 1 backup of web1 at 128.0 MiB/s")]
     [InlineData("restore run web1@latest --folder /srv/r", "result.restore.name=web1-restored result.restore.details.0.value=4711", "web1-restored (running)")]
+    [InlineData("restore run web1@latest --in-place", "result.restore.bytes_compared=3221225472 result.restore.differences.0.captured=raw result.restore.differences_total=2", "3.0 GiB; 2.0 GiB were equal already")]
+    [InlineData("restore run web1@latest --replace --keep-replaced --format vda=qcow2 --bus scsi --map-network br0=br1", "result.restore.differences.0.item=disks.vda.format", "disks.vda.format   raw        qcow2")]
     [InlineData("restore plan web1@latest --folder /srv/r", "result.restore_check.findings.0.verdict=fits", "The restore is possible.")]
     [InlineData("repository status", "proof.proven_bytes=4194304 proof.days=30 proof.oldest_time=2031-05-04T12:00:00.000Z proof.damages_open=0", "80.0% within 30 days (4.0 MiB of 5.0 MiB)")]
     [InlineData("repository scrub --rate-limit 50MiB", "state=succeeded result.scrub.packs=2 result.scrub.damages_total=0", "5.0 MiB in 2 packs")]
@@ -68,6 +70,17 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
         Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
     }
+
+    [Theory]
+    [InlineData("", "exactly one of --folder DIR, --replace and --in-place")]
+    [InlineData("--folder /srv/r --in-place", "exactly one of")]
+    [InlineData("--in-place --keep-replaced", "belongs to --replace")]
+    [InlineData("--folder /srv/r --format vmdk", "raw or qcow2")]
+    [InlineData("--folder /srv/r --bus vda=nvme", "virtio, scsi, ide or sata")]
+    [InlineData("--folder /srv/r --map-network br0", "OLD=NEW")]
+    [InlineData("--folder srv/r", "must be an absolute path")]
+    public async Task A_restore_says_what_is_wrong_with_its_choices(string choices, string error) =>
+        (await RunAsync(["restore", "run", "web1@latest", .. choices.Split(' ', StringSplitOptions.RemoveEmptyEntries)])).Fails(2, error);
 
     [Fact]
     public async Task Unusual_runs_are_told_with_the_reason_and_the_next_step()

@@ -24,13 +24,19 @@ internal sealed class Reference
         return reference;
     }
 
-    public async Task AssertEqualAsync(IReadOnlyDictionary<string, string> restored)
+    public Task AssertEqualAsync(IReadOnlyDictionary<string, string> restored) =>
+        AssertEqualAsync(restored.ToDictionary(disk => disk.Key, disk => (disk.Value, Disks.FormatOf(disk.Value))));
+
+    /// <summary>The same of a stopped machine's own disks.</summary>
+    public Task AssertEqualAsync(LabVm vm) => AssertEqualAsync(vm.Disks.ToDictionary(disk => disk.DeviceId, disk => (disk.Path, disk.Format)));
+
+    private async Task AssertEqualAsync(Dictionary<string, (string Path, LabDiskFormat Format)> restored)
     {
         Assert.Equal(_copies.Keys.Order(), restored.Keys.Order());
         foreach (var (disk, copy) in _copies)
         {
             Assert.True(
-                await LabDisk.ContentEqualsAsync(copy, LabDiskFormat.Raw, restored[disk], Disks.FormatOf(restored[disk])),
+                await LabDisk.ContentEqualsAsync(copy, LabDiskFormat.Raw, restored[disk].Path, restored[disk].Format),
                 $"The restored disk {disk} differs from its reference.");
         }
     }

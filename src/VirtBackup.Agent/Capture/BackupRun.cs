@@ -141,7 +141,11 @@ public sealed class BackupRun
             // Beside the lanes, which notice when the session has to be replaced.
             await PutKeyAsync(session, vmKey, token);
             await audit.RunAsync(held, chunkKeys, ReadToAuditAsync, () => CutAnewAsync(request, token), token);
-            disks = [.. held.Current.Disks.Select(disk => Open(audit.SourceOf(disk), session, settled))];
+            disks =
+            [
+                .. held.Current.Disks.Select(disk => Open(audit.SourceOf(disk), StreamKind.Disk, session, settled)),
+                .. held.Current.Contents.Select(content => Open(new CapturedContent(content), content.Kind == MachineContentKind.Nvram ? StreamKind.Nvram : StreamKind.Tpm, session, settled)),
+            ];
             _progress.Enter("reading");
             await pipeline.RunAsync(disks, token);
             session.Data.Complete();
@@ -265,7 +269,7 @@ public sealed class BackupRun
         await session.PutKeyAsync(_context.VmKeys.Seal(vmKey, Id16.Parse(session.Current.RepositoryId), _machine, recipient), cancellationToken);
     }
 
-    private DiskRun Open(ICapturedDisk disk, StoreSession session, SettledBase settled)
+    private DiskRun Open(ICapturedDisk disk, StreamKind kind, StoreSession session, SettledBase settled)
     {
         var shape = _context.Tools.Shape;
         var geometry = new MapGeometry(shape, disk.Disk.LengthBytes);
@@ -276,7 +280,7 @@ public sealed class BackupRun
         }
         var nodes = known is null ? null : NodesOf(settled.Base!);
         var map = new MapAssembler(geometry, disk.ChangedOnly, known?.Root ?? Id32.Zero, nodes, (id, node, token) => AppendNodeAsync(session, id, node, token));
-        return new DiskRun(disk, geometry, map);
+        return new DiskRun(disk, kind, geometry, map);
     }
 
     private static async ValueTask AppendNodeAsync(StoreSession session, Id32 id, byte[] node, CancellationToken cancellationToken)
@@ -307,7 +311,7 @@ public sealed class BackupRun
             BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
             BytesSent = (ulong)_progress.BytesSent,
         };
-        result.Disks.AddRange(disks.Select(disk => new Protocol.Common.V1.DiskPlan
+        result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
         {
             DiskId = disk.Source.Disk.Id.ToString(),
             Name = disk.Source.Disk.Name,

@@ -1,14 +1,17 @@
+using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Maps;
 using VirtBackup.Hypervisors;
 
 namespace VirtBackup.Agent.Capture;
 
-/// <summary>One disk of a backup run.</summary>
-internal sealed class DiskRun(ICapturedDisk source, MapGeometry geometry, MapAssembler map)
+/// <summary>One disk, or small memory, of a backup run.</summary>
+internal sealed class DiskRun(ICapturedDisk source, StreamKind kind, MapGeometry geometry, MapAssembler map)
 {
     private long _bytesRead;
 
     public ICapturedDisk Source => source;
+
+    public StreamKind Kind => kind;
 
     public MapGeometry Geometry => geometry;
 

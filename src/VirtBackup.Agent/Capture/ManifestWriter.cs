@@ -31,7 +31,7 @@ internal sealed class ManifestWriter(
             BaseManifest = ReadHash(session.BaseManifest),
             AgentKeyId = context.SignerId,
             BodyEpochIndex = epochs.Index().First(epoch => epoch.Item == vmKey.EpochId).Index,
-            Streams = [.. disks.Select(disk => new ManifestStream(disk.Source.Disk.Id, StreamKind.Disk, disk.Geometry, disk.Map.Root)).OrderBy(stream => stream.Id)],
+            Streams = [.. disks.Select(disk => new ManifestStream(disk.Source.Disk.Id, disk.Kind, disk.Geometry, disk.Map.Root)).OrderBy(stream => stream.Id)],
             Epochs = epochs,
         };
         return ManifestSealing.Seal(head, Describe(), vmKey, context.Signer, context.Tools.Entropy);

@@ -42,6 +42,7 @@ internal static class ControlMessages
                 Cut(report, report.PlanBackup.Disks);
                 break;
             case JobReport.ResultOneofCase.Restore:
+                Cut(report, report.Restore.Differences);
                 Cut(report, report.Restore.Details);
                 break;
             case JobReport.ResultOneofCase.CheckRestore:

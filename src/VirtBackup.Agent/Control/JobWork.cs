@@ -7,6 +7,7 @@ using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Grpc;
 using VirtBackup.Protocol.Transport;
+using RestorePlacement = VirtBackup.Protocol.Common.V1.RestorePlacement;
 
 namespace VirtBackup.Agent.Control;
 
@@ -28,7 +29,9 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         catch (OperationCanceledException) when (slot.Stopping.IsCancellationRequested)
         {
             report.State = slot.CancelRequested ? JobState.Cancelled : JobState.Failed;
-            report.FailureMessage = slot.CancelRequested ? "Cancelled; nothing was left behind." : "The agent was stopped.";
+            report.FailureMessage = !slot.CancelRequested ? "The agent was stopped."
+                : job.Restore?.Options?.Placement == RestorePlacement.InPlace ? "Cancelled; the disks may be half restored: run the restore in place again to finish it."
+                : "Cancelled; nothing was left behind.";
             report.FailureReason = ErrorReason.Cancelled;
         }
         catch (FaultException fault)
@@ -64,6 +67,12 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 var hypervisor = await FindAsync(machine, slot.Stopping);
                 using var turn = await _turns.EnterAsync(machine, slot.Stopping);
                 report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress).RunAsync(slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.Restore when job.Restore.Options?.Placement is RestorePlacement.Replace or RestorePlacement.InPlace:
+            {
+                using var turn = await _turns.EnterAsync(ParseId(job.Restore.VmId, "machine"), slot.Stopping);
+                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot).RunAsync(slot.Stopping);
                 break;
             }
             case Job.TaskOneofCase.Restore:

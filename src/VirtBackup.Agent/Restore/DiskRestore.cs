@@ -18,7 +18,9 @@ internal sealed record RestoreSource(
 /// <summary>
 /// Fetches one disk window by window, a bounded number of chunks at a time; each chunk is proven before it is written.
 /// </summary>
-internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader map, IRestoredDisk target, MapShape shape, RunProgress progress)
+/// <param name="plan">What to write, ascending; it is read while earlier leaves are fetched.</param>
+internal sealed class DiskRestore(
+    RestoreSource source, Id16 stream, Func<CancellationToken, IAsyncEnumerable<PlannedLeaf>> plan, IRestoredDisk target, MapShape shape, RunProgress progress)
 {
     private const int WindowsInFlight = 2;
     private const int RecordsInFlight = 24;
@@ -55,14 +57,14 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
     private async Task PlanAsync(ChannelWriter<RestoreWindow> windows, CancellationToken cancellationToken)
     {
         var window = new RestoreWindow();
-        await foreach (var (index, leaf) in map.ReadLeavesAsync(cancellationToken))
+        await foreach (var (offset, leaf, wanted) in plan(cancellationToken))
         {
             if (window.ChunkCount > 0 && (window.ChunkCount + leaf.Count > RestoreWindow.ChunksMax || window.ByteCount + shape.SpanBytes > RestoreWindow.BytesMax))
             {
                 await windows.WriteAsync(window, cancellationToken);
                 window = new RestoreWindow();
             }
-            window.Add(leaf, index * shape.SpanBytes, source.VmKeys);
+            window.Add(leaf, offset, source.VmKeys, wanted);
         }
         if (window.ChunkCount > 0)
         {

@@ -12,6 +12,15 @@ internal sealed class MapReader(NodeSource nodes, MapGeometry geometry, Id32 roo
     public IAsyncEnumerable<(long Index, MapLeaf Leaf)> ReadLeavesAsync(CancellationToken cancellationToken) =>
         root.IsZero ? AsyncEnumerable.Empty<(long, MapLeaf)>() : ReadBelowAsync(geometry.Height, [(0, root)], cancellationToken);
 
+    /// <summary>The same leaves, all of whose chunks are to be written.</summary>
+    public async IAsyncEnumerable<PlannedLeaf> PlanAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        await foreach (var (index, leaf) in ReadLeavesAsync(cancellationToken))
+        {
+            yield return new PlannedLeaf(geometry.OffsetOf(0, index), leaf, null);
+        }
+    }
+
     private async IAsyncEnumerable<(long Index, MapLeaf Leaf)> ReadBelowAsync(
         int level, List<(long Index, Id32 Id)> group, [EnumeratorCancellation] CancellationToken cancellationToken)
     {

@@ -1,7 +1,9 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Records;
+using VirtBackup.Agent.Restore.InPlace;
 using VirtBackup.Agent.State;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
@@ -15,33 +17,34 @@ namespace VirtBackup.Agent.Restore;
 public sealed class RestoreRun(
     BackupContext context, IReadOnlyList<IHypervisor> hypervisors, string jobId, ulong attempt, Id16 machine, Id16 point, RestoreOptions options, RunProgress progress)
 {
-    /// <exception cref="FaultException">Nothing was left behind.</exception>
+    private const int DifferencesMax = 256;
+
+    /// <exception cref="FaultException">Nothing was left behind; disks that were restored in place may be half restored, and are marked.</exception>
     public async Task<RestoreResult> RunAsync(CancellationToken cancellationToken)
     {
         progress.Enter("opening");
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
-        var (hypervisor, request) = await PrepareAsync(stored, cancellationToken);
+        var source = new RestoreSource(context.Store, jobId, attempt, point, stored.ChunkKeys, stored.VmKeys, context.Tools.Time, context.Tools.Entropy, context.Tools.Workers);
+        var (hypervisor, request) = await PrepareAsync(stored, source, cancellationToken);
         var blocked = (await hypervisor.CheckRestoreAsync(request, cancellationToken)).Where(finding => finding.Severity == FindingSeverity.Blocks).ToArray();
         if (blocked.Length > 0)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"Recovery point {point} cannot be restored here: {string.Join(" ", blocked.Select(finding => finding.Message))}");
         }
         progress.AddTotal(request.Disks.Sum(disk => disk.DataBytes));
-        progress.Enter("creating disks");
+        progress.Enter(request.Placement == Hypervisors.RestorePlacement.InPlace ? "opening disks" : "creating disks");
         using var note = new RestoreNote(context.RestoreNotes, request.Folder);
         await using var restore = await hypervisor.BeginRestoreAsync(request, cancellationToken);
         progress.Enter("writing");
-        var source = new RestoreSource(context.Store, jobId, attempt, point, stored.ChunkKeys, stored.VmKeys, context.Tools.Time, context.Tools.Entropy, context.Tools.Workers);
+        var counts = new ComparisonCounts();
         foreach (var target in restore.Disks)
         {
             var stream = stored.Manifest.Head.Streams.Single(candidate => candidate.Id == target.Disk.Id);
-            await new DiskRestore(source, stream.Id, ReaderOf(stream), target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
+            var plan = target is IExistingDisk existing ? await CompareAsync(stored, stream, existing, counts, cancellationToken) : ReaderOf(stream).PlanAsync;
+            await new DiskRestore(source, stream.Id, plan, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
-        progress.Enter(options.Start ? "starting the machine" : "completing");
-        var restored = await restore.CompleteAsync(cancellationToken);
-        var result = new RestoreResult { VmId = restored.Id.ToString(), Name = restored.Name, Running = restored.Running, BytesWritten = (ulong)progress.BytesDone };
-        result.Details.AddRange(restored.Details.Select(detail => new NamedValue { Name = detail.Key, Value = detail.Value }));
-        return result;
+        progress.Enter(request.Start ? "starting the machine" : "completing");
+        return ResultOf(await restore.CompleteAsync(cancellationToken), request, counts);
     }
 
     /// <summary>Compares the stored machine with this host; nothing is written.</summary>
@@ -49,7 +52,7 @@ public sealed class RestoreRun(
     {
         progress.Enter("checking");
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
-        var (hypervisor, request) = await PrepareAsync(stored, cancellationToken);
+        var (hypervisor, request) = await PrepareAsync(stored, null, cancellationToken);
         var result = new CheckRestoreResult();
         foreach (var finding in await hypervisor.CheckRestoreAsync(request, cancellationToken))
         {
@@ -64,36 +67,25 @@ public sealed class RestoreRun(
         return result;
     }
 
-    private MapReader ReaderOf(ManifestStream stream) =>
-        new(new NodeSource(context.Store, jobId, attempt, point, context.Tools.Time, context.Tools.Entropy), stream.Geometry, stream.Root);
-
-    private async Task<(IHypervisor Hypervisor, RestoreRequest Request)> PrepareAsync(StoredPoint stored, CancellationToken cancellationToken)
+    private async Task<(IHypervisor Hypervisor, RestoreRequest Request)> PrepareAsync(StoredPoint stored, RestoreSource? source, CancellationToken cancellationToken)
     {
-        var body = stored.Body;
-        var hypervisor = hypervisors.FirstOrDefault(candidate => candidate.Kind == body.HypervisorKind)
-            ?? throw new FaultException(FaultReason.Unsupported, $"Recovery point {point} was made on {body.HypervisorKind}; this agent serves {string.Join(", ", hypervisors.Select(candidate => candidate.Kind))}. Choose another agent.");
-        var disks = new List<RestoreDisk>();
-        foreach (var stream in stored.Manifest.Head.Streams.Where(stream => stream.Kind == StreamKind.Disk))
-        {
-            var described = body.Streams.FirstOrDefault(candidate => Id16.Parse(candidate.Id) == stream.Id)
-                ?? throw FaultException.Corrupt($"Recovery point {point} does not describe its stream {stream.Id}.");
-            var format = options.Format.Length > 0 ? options.Format : described.Format ?? "qcow2";
-            disks.Add(new RestoreDisk(stream.Id, described.Name, stream.Geometry.StreamLength, format, await CountDataAsync(stream, cancellationToken)));
-        }
-        var configuration = new MachineConfiguration(
-            body.VmName, body.Machine ?? JsonSerializer.SerializeToElement(new { }), body.Native?.Kind ?? "none", body.Native?.Content ?? []);
-        var request = new RestoreRequest(machine, point, body.HypervisorKind, configuration, disks, options.Folder, options.Name.Length > 0 ? options.Name : body.VmName)
-        {
-            KeepIdentity = options.KeepIdentity,
-            Start = options.Start,
-            Preallocation = options.Preallocation switch
-            {
-                Preallocation.Metadata => DiskPreallocation.Metadata,
-                Preallocation.Full => DiskPreallocation.Full,
-                _ => DiskPreallocation.None,
-            },
-        };
-        return (hypervisor, request);
+        var (hypervisor, request) = await new RestoreRequests(stored, options, CountDataAsync).MakeAsync(hypervisors, cancellationToken);
+        return (hypervisor, request.DisksOnly ? request : request with { Contents = await new StoredContents(stored, ReaderOf).ReadAsync(source, cancellationToken) });
+    }
+
+    private MapReader ReaderOf(ManifestStream stream) => new(NodesOf(point), stream.Geometry, stream.Root);
+
+    private NodeSource NodesOf(Id16 source) => new(context.Store, jobId, attempt, source, context.Tools.Time, context.Tools.Entropy);
+
+    private async Task<Func<CancellationToken, IAsyncEnumerable<PlannedLeaf>>> CompareAsync(
+        StoredPoint stored, ManifestStream stream, IExistingDisk disk, ComparisonCounts counts, CancellationToken cancellationToken)
+    {
+        var head = stored.Manifest.Head;
+        var keys = stored.ChunkKeys.Find(head.Scope, head.IdGeneration)
+            ?? throw FaultException.Corrupt($"The grant for recovery point {point} lacks the key that names its chunks.");
+        var known = await new KnownDisk(context, machine, point, NodesOf, progress).FindAsync(disk, stream, cancellationToken);
+        var comparison = new DiskComparison(disk, keys, stream.Geometry.Shape.ChunkBytesMax, context.Tools.Workers, counts, progress);
+        return new InPlacePlan(NodesOf(point), stream.Geometry, stream.Root, known, comparison, counts).ReadAsync;
     }
 
     private async Task<long> CountDataAsync(ManifestStream stream, CancellationToken cancellationToken)
@@ -107,5 +99,40 @@ public sealed class RestoreRun(
             }
         }
         return bytes;
+    }
+
+    private RestoreResult ResultOf(RestoredMachine restored, RestoreRequest request, ComparisonCounts counts)
+    {
+        var inPlace = request.Placement == Hypervisors.RestorePlacement.InPlace;
+        var result = new RestoreResult
+        {
+            VmId = restored.Id.ToString(),
+            Name = restored.Name,
+            Running = restored.Running,
+            BytesWritten = (ulong)(inPlace ? counts.Written : progress.BytesDone),
+            BytesCompared = (ulong)counts.Compared,
+            BytesSkipped = (ulong)counts.Skipped,
+        };
+        result.Details.AddRange(restored.Details.Select(detail => new NamedValue { Name = detail.Key, Value = detail.Value }));
+        if (restored.Description is { } recreated)
+        {
+            var captured = restored.CapturedDescription ?? request.Configuration.Neutral;
+            var differences = request.DisksOnly
+                ? DescriptionDifferences.Compare(DisksOf(captured, request), DisksOf(recreated, request)) : DescriptionDifferences.Compare(captured, recreated);
+            result.DifferencesKnown = true;
+            result.DifferencesTotal = (ulong)differences.Count;
+            result.Differences.AddRange(differences.Take(DifferencesMax));
+        }
+        return result;
+    }
+
+    // Without the machine, and without the disks that nobody asked for.
+    private static JsonElement DisksOf(JsonElement description, RestoreRequest request)
+    {
+        var chosen = request.Disks.Select(disk => disk.Name).ToHashSet(StringComparer.Ordinal);
+        var disks = description.ValueKind == JsonValueKind.Object && description.TryGetProperty("disks", out var list) && list.ValueKind == JsonValueKind.Array
+            ? list.EnumerateArray().Where(disk => disk.ValueKind == JsonValueKind.Object && disk.TryGetProperty("name", out var name) && name.ValueKind == JsonValueKind.String && chosen.Contains(name.GetString()!))
+            : [];
+        return JsonSerializer.SerializeToElement(new JsonObject { ["disks"] = new JsonArray([.. disks.Select(disk => JsonNode.Parse(disk.GetRawText()))]) });
     }
 }

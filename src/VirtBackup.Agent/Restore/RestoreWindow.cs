@@ -36,13 +36,14 @@ internal sealed class RestoreWindow
         }
     }
 
+    /// <param name="wanted">Which entries; null: all that are not zero.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.Corrupt"/>: an entry does not open with its epoch's key.</exception>
-    public void Add(MapLeaf leaf, long offset, IReadOnlyDictionary<Id16, VmKey> keys)
+    public void Add(MapLeaf leaf, long offset, IReadOnlyDictionary<Id16, VmKey> keys, bool[]? wanted = null)
     {
         for (var i = 0; i < leaf.Count; i++)
         {
             var entry = leaf[i];
-            if (!entry.IsZero)
+            if (!entry.IsZero && wanted?[i] != false)
             {
                 if (!_missing.TryGetValue(entry.Id, out var places))
                 {

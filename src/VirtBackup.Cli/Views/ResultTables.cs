@@ -85,9 +85,32 @@ internal static class ResultTables
                 ("VM", TextLayout.Cell($"{restore.Name} ({(restore.Running ? "running" : "not started")})")),
                 ("VM id", TextLayout.Cell(restore.VmId)),
                 ("Written", TextLayout.Cell(Units.Bytes(restore.BytesWritten))),
+                ("Compared", restore.BytesCompared + restore.BytesSkipped == 0 ? null
+                    : TextLayout.Cell($"{Units.Bytes(restore.BytesCompared)}; {Units.Bytes(restore.BytesSkipped)} were equal already")),
                 ("Duration", TextLayout.Optional(JobTables.DurationOf(job))),
                 .. restore.Details.Select(static detail => (TextLayout.Clean(detail.Name), (Text?)TextLayout.Cell(detail.Value))),
             ]);
+        WriteDifferences(console, restore);
+    }
+
+    private static void WriteDifferences(IAnsiConsole console, RestoreResultView restore)
+    {
+        TextLayout.Title(console, "Differences from the captured machine");
+        if (restore.Differences is not { Count: > 0 } differences)
+        {
+            console.WriteLine(restore.Differences is null ? "not known: the restored machine could not be described" : "none");
+            return;
+        }
+        var table = TextLayout.Columns("ITEM", "CAPTURED", "RECREATED");
+        foreach (var difference in differences)
+        {
+            table.AddRow(TextLayout.Cell(difference.Item), TextLayout.Cell(difference.Captured ?? "-"), TextLayout.Cell(difference.Recreated ?? "-"));
+        }
+        console.Write(table);
+        if (restore.DifferencesTotal > (ulong)differences.Count)
+        {
+            console.WriteLine($"and {restore.DifferencesTotal - (ulong)differences.Count} more");
+        }
     }
 
     private static void WritePlan(IAnsiConsole console, BackupPlanView plan)

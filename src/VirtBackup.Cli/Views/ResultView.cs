@@ -3,11 +3,22 @@ using VirtBackup.Protocol.Common.V1;
 
 namespace VirtBackup.Cli.Views;
 
-internal sealed record RestoreResultView(string VmId, string Name, bool Running, ulong BytesWritten, IReadOnlyList<NamedValueView> Details)
+/// <param name="BytesCompared">Of existing disks, with the recovery point; 0 for new disks.</param>
+/// <param name="BytesSkipped">Of existing disks, equal already.</param>
+/// <param name="Differences">Between the captured and the recreated machine; null: it could not be described.</param>
+internal sealed record RestoreResultView(
+    string VmId, string Name, bool Running, ulong BytesWritten, ulong BytesCompared, ulong BytesSkipped, IReadOnlyList<NamedValueView> Details,
+    ulong? DifferencesTotal, IReadOnlyList<DifferenceView>? Differences)
 {
     public static RestoreResultView Of(RestoreResult result) => new(
-        result.VmId, result.Name, result.Running, result.BytesWritten, [.. result.Details.Select(static d => new NamedValueView(d.Name, d.Value))]);
+        result.VmId, result.Name, result.Running, result.BytesWritten, result.BytesCompared, result.BytesSkipped,
+        [.. result.Details.Select(static d => new NamedValueView(d.Name, d.Value))], result.DifferencesKnown ? result.DifferencesTotal : null,
+        result.DifferencesKnown ? [.. result.Differences.Select(static d => new DifferenceView(d.Item, WireNames.TextOrNull(d.Captured), WireNames.TextOrNull(d.Recreated)))] : null);
 }
+
+/// <param name="Captured">Null: it was not there.</param>
+/// <param name="Recreated">Null: it is not there any more.</param>
+internal sealed record DifferenceView(string Item, string? Captured, string? Recreated);
 
 internal sealed record NamedValueView(string Name, string Value);
 

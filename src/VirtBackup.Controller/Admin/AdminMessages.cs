@@ -113,8 +113,13 @@ internal static class AdminMessages
 
     private static RestoreResult ToRestore(AgentMessages.RestoreResult result)
     {
-        var message = new RestoreResult { VmId = result.VmId, Name = result.Name, Running = result.Running, BytesWritten = result.BytesWritten };
+        var message = new RestoreResult
+        {
+            VmId = result.VmId, Name = result.Name, Running = result.Running, BytesWritten = result.BytesWritten,
+            BytesCompared = result.BytesCompared, BytesSkipped = result.BytesSkipped, DifferencesTotal = result.DifferencesTotal, DifferencesKnown = result.DifferencesKnown,
+        };
         message.Details.Add(result.Details);
+        message.Differences.Add(result.Differences);
         return message;
     }
 

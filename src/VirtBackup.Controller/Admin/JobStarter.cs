@@ -18,6 +18,10 @@ public sealed class JobStarter(
     private const int ExcludedDisksMax = 1024;
     private const int RequestIdCharsMax = 128;
     private const int PathCharsMax = 4096;
+    private const int NetworksMax = 64;
+
+    // They travel in the list of assignments.
+    private const int RestoreOptionsBytesMax = 16 << 10;
 
     public async ValueTask<JobRow> StartBackupAsync(StartBackupRequest request, CancellationToken cancellationToken)
     {
@@ -150,6 +154,19 @@ public sealed class JobStarter(
         _ = WireText.Bounded(options.Folder, PathCharsMax, "folder");
         _ = WireText.Bounded(options.Name, 255, "name");
         _ = WireText.Bounded(options.Format, 32, "format");
+        _ = WireText.Bounded(options.Bus, 32, "bus");
+        if (options.OnlyDisks.Count > ExcludedDisksMax || options.Disks.Count > ExcludedDisksMax || options.Networks.Count > NetworksMax)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"A restore's options name at most {ExcludedDisksMax} disks and {NetworksMax} networks.");
+        }
+        foreach (var text in options.OnlyDisks.Concat(options.Disks.SelectMany(disk => new[] { disk.Name, disk.Format, disk.Bus })).Concat(options.Networks.SelectMany(network => new[] { network.From, network.To })))
+        {
+            _ = WireText.Bounded(text, 255, "name");
+        }
+        if (options.CalculateSize() > RestoreOptionsBytesMax)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"A restore's options have at most {RestoreOptionsBytesMax} bytes: choose for fewer disks one by one.");
+        }
         return options.ToByteArray();
     }
 }

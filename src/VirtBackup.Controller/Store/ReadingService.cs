@@ -54,7 +54,10 @@ internal sealed class ReadingService(
         };
     }
 
-    /// <summary>Map nodes of the point of a restore, or of an earlier point of the machine that is backed up.</summary>
+    /// <summary>
+    /// Map nodes of the point of a restore, or of another point of the machine that is backed up or restored: nodes tell which
+    /// parts of two points are equal, and open nothing.
+    /// </summary>
     public async IAsyncEnumerable<PooledSlice> ReadNodesAsync(Caller caller, ReadMapNodesRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         if (request.Ids.Length == 0 || request.Ids.Length % Id32.Size != 0 || request.Ids.Length / Id32.Size > NodeIdsMax)
@@ -68,7 +71,7 @@ internal sealed class ReadingService(
         }
         var job = jobs.RequireAttempt(caller, WireText.ToId(request.JobId, "job id"), request.Attempt);
         var point = WireText.ToId(request.PointId, "id of the recovery point");
-        if (job.Kind == JobKind.Backup)
+        if (job.Kind == JobKind.Backup || (job.Kind == JobKind.Restore && point != job.PointId))
         {
             await RequireSameMachineAsync(job, point, cancellationToken);
         }
@@ -184,7 +187,7 @@ internal sealed class ReadingService(
     {
         if (await repository.FindPointAsync(point, cancellationToken) is not { } info || info.Vm != job.VmId)
         {
-            throw new FaultException(FaultReason.Denied, $"The recovery point {point} is not one of the virtual machine that job {job.JobId} backs up.");
+            throw new FaultException(FaultReason.Denied, $"The recovery point {point} is not one of the virtual machine that job {job.JobId} is about.");
         }
     }
 

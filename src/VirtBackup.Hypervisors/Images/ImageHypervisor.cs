@@ -1,4 +1,3 @@
-using System.Text.Json;
 using VirtBackup.Core;
 
 namespace VirtBackup.Hypervisors.Images;
@@ -23,6 +22,8 @@ public sealed class ImageHypervisor : IHypervisor
     }
 
     public string Kind => "image";
+
+    public RestoreAbilities RestoreAbilities => RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly;
 
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
     {
@@ -51,7 +52,21 @@ public sealed class ImageHypervisor : IHypervisor
 
     public ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken) => ValueTask.FromResult<Id16?>(null);
 
-    public ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
+    public ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
+    {
+        foreach (var machine in machines)
+        {
+            try
+            {
+                ReplacementJournal.Recover(machine.Images.Select(image => image.Path));
+            }
+            catch (FaultException)
+            {
+                // Whoever uses the machine next is told.
+            }
+        }
+        return ValueTask.CompletedTask;
+    }
 
     public async ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
@@ -76,6 +91,11 @@ public sealed class ImageHypervisor : IHypervisor
         if (request.ChangedExtents.Keys.FirstOrDefault(name => machine.Images.All(image => image.Name != name)) is { } unknown)
         {
             throw new FaultException(FaultReason.InvalidArgument, $"Changed extents were given for disk '{unknown}', which {machine.Name} does not have. It has {string.Join(", ", machine.Images.Select(image => image.Name))}.");
+        }
+        ReplacementJournal.Recover(machine.Images.Select(image => image.Path));
+        foreach (var image in machine.Images.Where(image => !request.ExcludedDisks.Contains(image.Name)))
+        {
+            InPlaceMark.RequireNone(image.Path);
         }
         var folder = PrivateTemporaryFolder();
         var disks = new List<ImageCapturedDisk>();
@@ -110,15 +130,23 @@ public sealed class ImageHypervisor : IHypervisor
         }
     }
 
-    public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
-        ValueTask.FromResult(ImageRestore.Check(request));
-
-    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
+        return request.Placement == RestorePlacement.NewFolder
+            ? ImageRestore.Check(request) : await new ConfiguredImages(machines, tools, inspector).CheckAsync(request, cancellationToken);
+    }
+
+    public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (request.Placement != RestorePlacement.NewFolder)
+        {
+            return await new ConfiguredImages(machines, tools, inspector).BeginAsync(request, cancellationToken);
+        }
         var blocked = ImageRestore.Check(request).Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message).ToList();
         return blocked.Count == 0
-            ? ImageRestore.BeginAsync(request, tools, cancellationToken)
+            ? await ImageRestore.BeginAsync(request, tools, cancellationToken)
             : throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: {string.Join(" ", blocked)}");
     }
 
@@ -126,12 +154,8 @@ public sealed class ImageHypervisor : IHypervisor
 
     private static MachineConfiguration Describe(ImageMachine machine, IEnumerable<ImageCapturedDisk> disks)
     {
-        var neutral = JsonSerializer.SerializeToElement(new
-        {
-            name = machine.Name,
-            uuid = machine.Uuid.ToUuidString(),
-            disks = disks.Select(disk => new { id = disk.Disk.Id.ToString(), name = disk.Disk.Name, bytes = disk.Disk.LengthBytes, format = disk.Disk.Format }),
-        });
+        var neutral = ImageDescription.Write(machine.Name, machine.Uuid, disks.Select(disk => new DescribedImage(
+            disk.Disk.Id, disk.Disk.Name, machine.Images.First(image => image.Name == disk.Disk.Name).Path, disk.Disk.Format, disk.Disk.LengthBytes)));
         return new MachineConfiguration(machine.Name, neutral, "none", default);
     }
 

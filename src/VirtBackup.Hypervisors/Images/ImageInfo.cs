@@ -6,11 +6,19 @@ namespace VirtBackup.Hypervisors.Images;
 /// <summary>One file of a chain of images.</summary>
 internal sealed record ImageLayer(string Path, string Format);
 
+/// <summary>A dirty bitmap in an image that nobody has open.</summary>
+/// <param name="Recording">Every program of QEMU that writes to the image records its writes there.</param>
+/// <param name="Inconsistent">Whoever had the image open last did not store the bitmap.</param>
+internal sealed record ImageBitmap(string Name, bool Recording, bool Inconsistent);
+
 /// <summary>What <c>qemu-img info --output=json</c> says about one file, held to what a backup follows.</summary>
 /// <param name="LengthBytes">The length of the disk inside.</param>
 /// <param name="Backing">The file below, or null.</param>
 internal sealed record ImageInfo(long LengthBytes, ImageLayer? Backing)
 {
+    /// <summary>Dirty bitmaps that the image keeps (qcow2).</summary>
+    public IReadOnlyList<ImageBitmap> Bitmaps { get; init; } = [];
+
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.Malformed"/>: not such a description. <see cref="FaultReason.Unsupported"/>: the image leads to
     /// somewhere that is not followed. <see cref="FaultReason.NotFound"/>: the file below is missing.
@@ -25,11 +33,24 @@ internal sealed record ImageInfo(long LengthBytes, ImageLayer? Backing)
             {
                 throw new FaultException(FaultReason.Unsupported, $"The image {path} keeps its data in another file, which is not supported. Convert it: qemu-img convert -f qcow2 -O qcow2 {path} NEW.");
             }
-            return new ImageInfo(info.GetProperty("virtual-size").GetInt64(), FindBacking(info, path));
+            return new ImageInfo(info.GetProperty("virtual-size").GetInt64(), FindBacking(info, path)) { Bitmaps = [.. ReadBitmaps(info)] };
         }
         catch (Exception exception) when (exception is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
         {
             throw new FaultException(FaultReason.Malformed, $"qemu-img describes {path} in an unknown way.", exception);
+        }
+    }
+
+    private static IEnumerable<ImageBitmap> ReadBitmaps(JsonElement info)
+    {
+        if (Find(Find(Find(info, "format-specific"), "data"), "bitmaps") is not { } list)
+        {
+            yield break;
+        }
+        foreach (var bitmap in list.EnumerateArray())
+        {
+            var flags = bitmap.GetProperty("flags").EnumerateArray().Select(flag => flag.GetString()).ToHashSet();
+            yield return new ImageBitmap(bitmap.GetProperty("name").GetString()!, Recording: flags.Contains("auto"), Inconsistent: flags.Contains("in-use"));
         }
     }
 

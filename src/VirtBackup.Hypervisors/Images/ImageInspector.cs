@@ -66,6 +66,10 @@ internal sealed class ImageInspector(string qemuImg, ProcessRunner processes)
         return layers;
     }
 
+    /// <summary>The dirty bitmaps of an image; none for formats that keep none.</summary>
+    public async Task<IReadOnlyList<ImageBitmap>> ReadBitmapsAsync(MachineImage image, CancellationToken cancellationToken) =>
+        (await ReadInfoAsync(image.Path, image.Format, cancellationToken)).Bitmaps;
+
     private async Task<ImageInfo> ReadInfoAsync(string path, string format, CancellationToken cancellationToken)
     {
         // Never without a format: a guest may have written another format's header into a raw disk.

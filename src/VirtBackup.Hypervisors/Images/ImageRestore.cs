@@ -8,11 +8,13 @@ internal sealed class ImageRestore : IRestore
     private readonly RestoreRequest request;
     private readonly bool folderExisted;
     private readonly List<ImageWriter> disks = [];
+    private readonly ImageTools tools;
     private bool completed;
 
-    private ImageRestore(RestoreRequest request)
+    private ImageRestore(RestoreRequest request, ImageTools tools)
     {
         this.request = request;
+        this.tools = tools;
         folderExisted = Directory.Exists(request.Folder);
     }
 
@@ -27,13 +29,14 @@ internal sealed class ImageRestore : IRestore
             findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
         }
         findings.AddRange(RestoreFolder.Check(request, isMachine: false));
-        findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, "The machine was backed up as image files: its disks are restored, and nothing is started."));
+        findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, request.DisksOnly
+            ? "Disks are restored as images; no machine is defined or started." : "The machine was backed up as image files: its disks are restored, and nothing is started."));
         return findings;
     }
 
     public static async ValueTask<IRestore> BeginAsync(RestoreRequest request, ImageTools tools, CancellationToken cancellationToken)
     {
-        var restore = new ImageRestore(request);
+        var restore = new ImageRestore(request, tools);
         try
         {
             PrivateFolder.Create(request.Folder);
@@ -64,7 +67,11 @@ internal sealed class ImageRestore : IRestore
         DurableFolder.Flush(request.Folder);
         DurableFolder.Flush(Path.GetDirectoryName(request.Folder.TrimEnd('/'))!);
         completed = true;
-        return new RestoredMachine(request.Machine, request.Name, Running: false, details);
+        var inspector = new ImageInspector(tools.QemuImg, new ProcessRunner(tools.Time));
+        return new RestoredMachine(request.Machine, request.Name, Running: false, details)
+        {
+            Description = await ImageDescription.ReadBackAsync(request, [.. disks.Select(disk => new MachineImage(disk.Disk.Name, disk.Path, disk.Disk.Format))], inspector, cancellationToken),
+        };
     }
 
     public async ValueTask DisposeAsync()

@@ -33,12 +33,18 @@ internal sealed class ImageServer : IAsyncDisposable
     /// <param name="socket">Where the socket will be; its folder must be private.</param>
     /// <param name="writable">False: opened read-only, any format of backing chain allowed.</param>
     /// <param name="options">Connection options.</param>
+    /// <param name="bitmap">A dirty bitmap of the image to offer, or null.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the image cannot be served; the message says why.</exception>
     public static async Task<ImageServer> StartAsync(
-        string program, string image, string format, string socket, bool writable, NbdClientOptions options, TimeProvider time, CancellationToken cancellationToken)
+        string program, string image, string format, string socket, bool writable, NbdClientOptions options, TimeProvider time, CancellationToken cancellationToken,
+        string? bitmap = null)
     {
         List<string> arguments = ["--socket", socket, "--format", format, "--aio", "threads", "--shared", "1"];
         arguments.AddRange(writable ? ["--cache", "writeback"] : ["--read-only", "--cache", "writeback"]);
+        if (bitmap is not null)
+        {
+            arguments.AddRange(["--bitmap", bitmap]);
+        }
         arguments.Add(image);
         var server = new ImageServer(ProcessRunner.Start(program, arguments), time);
         try

@@ -33,6 +33,9 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
     /// <summary>Where the finished image is.</summary>
     public string Path => path;
 
+    /// <summary>The name that the image at <paramref name="path"/> has until it is finished.</summary>
+    public static string UnfinishedPath(string path) => path + Unfinished;
+
     /// <param name="path">The image's final path; until <see cref="FinishAsync"/> it has another name.</param>
     /// <param name="socket">A path for the image server's socket, in a private folder.</param>
     public static async Task<ImageWriter> CreateAsync(

@@ -26,14 +26,19 @@ internal static class LibvirtDescriber
             ["hypervisor"] = "libvirt " + root.Text("type"),
             ["disks"] = new JsonArray([.. view.Disks.Select(disk => new JsonObject
             {
-                ["id"] = disk.Summary.Id.ToString(), ["name"] = disk.Target, ["lengthBytes"] = disk.LengthBytes, ["format"] = disk.Format, ["skipReason"] = disk.Summary.SkipReason,
+                ["id"] = disk.Summary.Id.ToString(), ["name"] = disk.Target, ["lengthBytes"] = disk.LengthBytes, ["format"] = disk.Format,
+                ["path"] = disk.Source.Path, ["bus"] = BusOf(view, disk.Target), ["skipReason"] = disk.Summary.SkipReason,
             })]),
             ["networkCards"] = new JsonArray([.. (root.Element("devices")?.Elements("interface") ?? []).Select(card => new JsonObject
             {
                 ["model"] = card.Text("model", "type"), ["mac"] = card.Text("mac", "address"),
+                ["network"] = card.Text("source", "network") ?? card.Text("source", "bridge") ?? card.Text("source", "dev") ?? card.Text("type"),
             })]),
             ["hostDevices"] = new JsonArray([.. view.Document.HostDevices.Select(device => JsonValue.Create(device))]),
         };
         return new MachineConfiguration(view.Document.Name, JsonSerializer.SerializeToElement(neutral), Kind, Encoding.UTF8.GetBytes(view.Xml));
     }
+
+    private static string? BusOf(DomainView view, string target) =>
+        (view.Document.Root.Element("devices")?.Elements("disk") ?? []).FirstOrDefault(disk => disk.Text("target", "dev") == target)?.Text("target", "bus");
 }

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Libvirt.Native;
@@ -64,7 +65,25 @@ internal sealed class LibvirtRestore : IRestore
         {
             details[$"disk {image.Target}"] = image.Path;
         }
-        return new RestoredMachine(plan.Uuid, request.Name, request.Start, details);
+        return new RestoredMachine(plan.Uuid, request.Name, request.Start, details) { Description = await DescribeAsync() };
+    }
+
+    // The machine is complete: that it cannot be described any more changes nothing.
+    private async Task<JsonElement?> DescribeAsync()
+    {
+        try
+        {
+            var view = await plan.Connection.QueryAsync(libvirt =>
+            {
+                using var domain = Domains.Find(libvirt, plan.Uuid);
+                return Domains.Read(domain, new HashSet<string>());
+            }, CancellationToken.None);
+            return LibvirtDescriber.Describe(view).Neutral;
+        }
+        catch (FaultException)
+        {
+            return null;
+        }
     }
 
     // libvirt gives the images to QEMU's user when the machine starts, but not the way to them. A session's user owns all.

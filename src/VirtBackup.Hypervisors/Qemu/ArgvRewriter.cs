@@ -12,7 +12,7 @@ internal sealed record RewrittenArgv(
 
 /// <summary>
 /// Adapts a stored command line to a new folder: disks, sockets and log files move there, name and identity are set,
-/// options about the old process go. Everything else stays as it was.
+/// options about the old process go. Everything else stays as it was; in the place of the old machine, the paths do, too.
 /// </summary>
 internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request, IReadOnlyList<ImageReplacement> images, IEntropy entropy)
 {
@@ -32,6 +32,7 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
         var uuid = request.KeepIdentity ? request.Machine : NewUuid();
         var options = Argv.Parse(document.Arguments).Where(option => !Dropped.Contains(option.Name)).Select(Adapt).ToList();
         options = [.. options.Select(SetFormatAbove)];
+        options = new NetworkRemapping(request.Networks, findings).Apply(new BusMapping(request.Disks, findings).Apply(options));
         Set(options, "uuid", uuid.ToUuidString());
         SetName(options);
         if (!hasMonitor)
@@ -46,7 +47,9 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
         return new RewrittenArgv(Argv.Format(options), uuid, QmpSocket, guestAgent, findings);
     }
 
-    private string QmpSocket => Path.Combine(request.Folder, "qmp.sock");
+    private bool Moves => request.Placement == RestorePlacement.NewFolder;
+
+    private string QmpSocket => Moves ? Path.Combine(request.Folder, "qmp.sock") : document.QmpSocket;
 
     private ArgvOption Adapt(ArgvOption option) => option.Value is not { } value ? option : option with
     {
@@ -316,7 +319,11 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
         }
         if (document.GuestAgentSocket is { } agent && full == Path.GetFullPath(agent) && guestAgent is null)
         {
-            return guestAgent = Path.Combine(request.Folder, "guest-agent.sock");
+            return guestAgent = Moves ? Path.Combine(request.Folder, "guest-agent.sock") : agent;
+        }
+        if (!Moves)
+        {
+            return full;
         }
         var (stem, extension) = (Path.GetFileNameWithoutExtension(full), Path.GetExtension(full));
         var name = stem + extension;

@@ -19,6 +19,9 @@ internal sealed record QemuDisk(
     IReadOnlyList<TrackingBitmap> Bitmaps, string? Refusal)
 {
     public bool Captured => Summary.SkipReason is null;
+
+    /// <summary>It keeps the firmware's variables; its content is captured with the configuration.</summary>
+    public bool IsNvram => Summary.SkipReason == FirmwareFlash.StoredReason;
 }
 
 /// <summary>Finds the disks of a machine over QMP (query-block, query-named-block-nodes).</summary>
@@ -93,16 +96,18 @@ internal static class BlockInventory
         var name = NameOf(path, device.Text("device"), nodeName);
         var driver = node.Text("drv");
         var type = path is null ? "none" : await FindPropertyAsync(qmp, path, "type", cancellationToken) ?? "unknown";
+        var image = node.Field("image");
+        var length = image.Number("virtual-size");
+        var format = Protocols.Contains(driver) ? "raw" : driver;
         var skip = path is null ? "it is not attached to a device"
             : node.Flag("ro") ? "it is read-only"
             : device.Flag("removable") ? "it is a removable medium"
-            : path.StartsWith("/machine/system.flash", StringComparison.Ordinal) ? "it is the firmware's flash memory"
+            : path.StartsWith("/machine/system.flash", StringComparison.Ordinal)
+                ? FirmwareFlash.CanStore(format, length) ? FirmwareFlash.StoredReason : FirmwareFlash.NotStoredReason
             : type is "scsi-block" or "scsi-generic" ? "the guest talks to the device directly (SCSI passthrough)"
             : excluded.Contains(name) ? "it is excluded"
             : null;
-        var image = node.Field("image");
-        var summary = new DiskSummary(CaptureNames.DiskId(machine, name), name, image.Number("virtual-size"),
-            Protocols.Contains(driver) ? "raw" : driver, skip);
+        var summary = new DiskSummary(CaptureNames.DiskId(machine, name), name, length, format, skip);
         var keeps = driver == "qcow2" && image.Find("format-specific")?.Find("data")?.FindText("compat") is { } compat && compat != "0.10";
         var refusal = skip is null && await HasIoThreadAsync(qmp, path!, cancellationToken)
             ? $"Disk {name} uses an I/O thread. With this QEMU, a backup client that disconnects could end the whole machine; remove the iothread property of the device."

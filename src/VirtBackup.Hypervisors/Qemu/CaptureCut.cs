@@ -34,6 +34,9 @@ internal sealed class CaptureCut(
         }
     }
 
+    /// <summary>Called at the cut, while the machine stands still. Brief: the guest waits.</summary>
+    public Func<Task>? AtTheCut { get; init; }
+
     /// <summary>Makes what limits copying to changes and what else the caller wants to read; null: copying is not limited so.</summary>
     public async Task<IReadOnlyList<CopyLimit?>> PrepareLimitsAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, CancellationToken cancellationToken)
     {
@@ -88,6 +91,10 @@ internal sealed class CaptureCut(
                 await InsertFilterAsync(disks[i], await LimitOfAsync(disks[i], bases[i], limits[i]), i);
             }
             await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }, CancellationToken.None);
+            if (AtTheCut is not null)
+            {
+                await AtTheCut();
+            }
         }
         finally
         {

@@ -34,13 +34,19 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         var choices = disks.Select(disk => BitmapSettlement.ChooseBase(disk, request.Base)).ToList();
         var bases = choices.Select(choice => choice.Bitmap).ToList();
         RequireSpace();
+        LastSeen.Write(context.Options.StateFolder, request.Machine, configuration.Native.Span);
 
         var folder = await CaptureFolder.CreateAsync(context.Options, request.Machine, request.Point,
             [.. disks.Select(disk => disk.Summary.LengthBytes)], qmp.ReadPeer(), context.Processes, cancellationToken);
         var opened = new List<QemuCapturedDisk>();
         try
         {
-            var cut = new CaptureCut(qmp, machine, request, context.Options, context.Time, context.Entropy, folder);
+            IReadOnlyList<MachineContent> contents = [];
+            var directory = ArgvDocument.Read(configuration.Native.Span).WorkingDirectory;
+            var cut = new CaptureCut(qmp, machine, request, context.Options, context.Time, context.Entropy, folder)
+            {
+                AtTheCut = async () => contents = await FirmwareFlash.ReadAsync(all, directory),
+            };
             await cut.PrepareAsync(disks, cancellationToken);
             var limits = await cut.PrepareLimitsAsync(disks, bases, cancellationToken);
             var copied = context.Options.FleeceListedExtentsOnly ? bases : [.. bases.Select(_ => (TrackingBitmap?)null)];
@@ -52,7 +58,10 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
                     TrackingName.For(request.Point, disks[i].Summary), ReachOf(copied[i], limits[i]), context.Options, context.Time, cancellationToken));
             }
             return new QemuCapture(context, machine, request.Point, configuration, consistency, detail, opened,
-                [.. all.Where(disk => !disk.Captured).Select(disk => disk.Summary)]);
+                [.. all.Where(disk => !disk.Captured).Select(disk => disk.Summary)])
+            {
+                Contents = contents,
+            };
         }
         catch
         {
@@ -117,6 +126,10 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         if (all.Any(disk => disk.Filter is not null || disk.Bitmaps.Count(bitmap => BitmapSettlement.IsUsable(disk, bitmap)) > 1))
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {machine.Name} still carries an earlier capture; settle it first.");
+        }
+        foreach (var disk in disks.Where(disk => Path.IsPathFullyQualified(disk.File)))
+        {
+            Images.InPlaceMark.RequireNone(disk.File);
         }
         if (disks.FirstOrDefault(disk => disk.Bitmaps.Any(bitmap => bitmap.Name.Point == request.Point)) is { } taken)
         {

@@ -12,10 +12,10 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan ThawTimeout = TimeSpan.FromSeconds(5);
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };
+    private readonly LaunchFiles files = LaunchFiles.For(request, plan.Images);
+    private string? thaw;
 
-    private string Script => Path.Combine(request.Folder, "launch.sh");
-
-    private string Log => Path.Combine(request.Folder, "qemu.log");
+    public bool HasRecord => File.Exists(files.Record);
 
     public void WriteRecord()
     {
@@ -24,40 +24,50 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
             request.Name, Uuid = plan.Launch.Uuid.ToUuidString(), Point = request.Point.ToString(), plan.Executable, plan.WorkingDirectory, plan.Launch.Arguments,
             plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket, Disks = plan.Images.Select(image => new { Name = image.DiskName, File = image.NewFile, image.Format }),
         };
-        File.WriteAllBytes(Path.Combine(request.Folder, "launch.json"), JsonSerializer.SerializeToUtf8Bytes(record, Indented));
+        File.WriteAllBytes(files.Record, JsonSerializer.SerializeToUtf8Bytes(record, Indented));
         var script = new StringBuilder("#!/bin/sh\n# Starts the restored machine in the foreground.\n");
         script.Append("cd ").Append(Quote(plan.WorkingDirectory)).Append(" || exit 1\nexec ").Append(Quote(plan.Executable));
         foreach (var argument in plan.Launch.Arguments)
         {
             script.Append(argument.StartsWith('-') ? " \\\n  " : " ").Append(Quote(argument));
         }
-        File.WriteAllText(Script, script.Append('\n').ToString());
+        File.WriteAllText(files.Script, script.Append('\n').ToString());
         if (!OperatingSystem.IsWindows())
         {
-            File.SetUnixFileMode(Script, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            File.SetUnixFileMode(files.Script, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         }
     }
 
-    /// <summary>Starts QEMU in a session of its own, so that it outlives the agent.</summary>
+    /// <summary>The command line as the record on disk has it now.</summary>
+    public ArgvDocument ReadRecord()
+    {
+        using var record = JsonDocument.Parse(File.ReadAllBytes(files.Record));
+        var root = record.RootElement;
+        return new ArgvDocument(root.GetProperty("executable").GetString()!, root.GetProperty("workingDirectory").GetString()!,
+            [.. root.GetProperty("arguments").EnumerateArray().Select(argument => argument.GetString()!)], [], plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket);
+    }
+
+    /// <summary>Starts QEMU in a session of its own, so that it outlives the agent, and sends the guest a thaw.</summary>
     /// <returns>Its process id.</returns>
-    /// <exception cref="FaultException">It ended at once, or its monitor does not answer; the message holds what it said last.</exception>
+    /// <exception cref="FaultException">It ended at once, or its monitor does not answer; the message holds what it said last. No process is left.</exception>
     public async Task<int> StartAsync(CancellationToken cancellationToken)
     {
-        using var process = ProcessRunner.Start("setsid", ["sh", "-c", "exec \"$0\" </dev/null >>\"$1\" 2>&1", Script, Log], redirect: false);
+        using var process = ProcessRunner.Start("setsid", ["sh", "-c", "exec \"$0\" </dev/null >>\"$1\" 2>&1", files.Script, files.Log], redirect: false);
         try
         {
             await WaitForMonitorAsync(process, cancellationToken);
+            await ThawAsync(cancellationToken);
+            return process.Id;
         }
         catch
         {
             if (!process.HasExited)
             {
                 process.Kill(entireProcessTree: true);
+                await process.WaitForExitAsync(CancellationToken.None);
             }
             throw;
         }
-        await ThawAsync(cancellationToken);
-        return process.Id;
     }
 
     private async Task WaitForMonitorAsync(Process process, CancellationToken cancellationToken)
@@ -76,14 +86,14 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
                 if (process.HasExited || context.Time.GetElapsedTime(started) > context.Options.LaunchTimeout)
                 {
                     throw new FaultException(FaultReason.HypervisorUnavailable,
-                        $"The disks of {request.Name} are restored, but QEMU did not start: {LastWords()} Correct {Script} and start it by hand.", fault);
+                        $"The disks of {request.Name} are restored, but QEMU did not start: {LastWords()} Correct {files.Script} and start it by hand.", fault);
                 }
             }
             await Task.Delay(PollInterval, context.Time, cancellationToken);
         }
     }
 
-    // A guest that was frozen for the cut may have kept that state on its disk. Best effort: it may take minutes to boot.
+    // A guest that was frozen for the cut may have kept that state on its disk: its agent then refuses everything but a thaw.
     private async Task ThawAsync(CancellationToken cancellationToken)
     {
         if (plan.Launch.GuestAgentSocket is not { } socket)
@@ -92,12 +102,14 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         }
         try
         {
-            await using var agent = await GuestAgentClient.ConnectAsync(socket, context.Time, context.Entropy, ThawTimeout, cancellationToken);
-            await agent.ThawAsync(ThawTimeout, cancellationToken);
+            // The request waits in the socket until the guest has booted and its agent reads it.
+            await using var agent = await GuestAgentClient.ConnectAsync(socket, context.Time, context.Entropy, context.Options.GuestStartTimeout, cancellationToken);
+            var thawed = await agent.ThawAsync(ThawTimeout, cancellationToken);
+            thaw = $"sent, {thawed} file systems were frozen";
         }
-        catch (FaultException)
+        catch (FaultException fault)
         {
-            // It is still booting, or runs no agent.
+            thaw = $"not confirmed: {fault.Message}";
         }
     }
 
@@ -105,7 +117,7 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
     {
         try
         {
-            return ProcessRunner.LastLines(File.ReadAllText(Log), 3) + ".";
+            return ProcessRunner.LastLines(File.ReadAllText(files.Log), 3) + ".";
         }
         catch (IOException)
         {
@@ -115,13 +127,22 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
 
     public Dictionary<string, string> Details(int? pid)
     {
-        var details = new Dictionary<string, string>(StringComparer.Ordinal)
+        var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["qmp socket"] = plan.Launch.QmpSocket };
+        if (request.Folder.Length > 0)
         {
-            ["folder"] = request.Folder, ["launch script"] = Script, ["qmp socket"] = plan.Launch.QmpSocket,
-        };
+            details["folder"] = request.Folder;
+        }
+        if (File.Exists(files.Script))
+        {
+            details["launch script"] = files.Script;
+        }
         if (plan.Launch.GuestAgentSocket is { } agent)
         {
             details["guest agent socket"] = agent;
+        }
+        if (thaw is not null)
+        {
+            details["thaw"] = thaw;
         }
         if (pid is { } id)
         {

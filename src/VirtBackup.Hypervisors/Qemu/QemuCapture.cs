@@ -29,6 +29,8 @@ internal sealed class QemuCapture(
 
     public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
 
+    public IReadOnlyList<MachineContent> Contents { get; init; } = [];
+
     public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Committed, cancellationToken);
 
     public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Abandoned, cancellationToken);

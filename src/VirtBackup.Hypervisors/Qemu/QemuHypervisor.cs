@@ -32,6 +32,9 @@ public sealed class QemuHypervisor : IHypervisor
 
     public string Kind => "qemu";
 
+    public RestoreAbilities RestoreAbilities =>
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+
     // Together: a monitor that is busy or hangs must not hold up the others.
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
         await Task.WhenAll(machines.Select(machine => SummariseAsync(machine, cancellationToken)));
@@ -71,6 +74,7 @@ public sealed class QemuHypervisor : IHypervisor
     {
         foreach (var machine in machines)
         {
+            await ExistingMachine.RecoverAsync(context, machine, cancellationToken);
             if (CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Count == 0)
             {
                 continue;
@@ -110,19 +114,33 @@ public sealed class QemuHypervisor : IHypervisor
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
+        if (request is { DisksOnly: true, Placement: RestorePlacement.NewFolder })
+        {
+            return Images.ImageRestore.Check(request);
+        }
         return (await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken)).Findings;
     }
 
     public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
+        if (request is { DisksOnly: true, Placement: RestorePlacement.NewFolder })
+        {
+            return await Images.ImageRestore.BeginAsync(request, context.ImageTools, cancellationToken);
+        }
+        if (request.Placement != RestorePlacement.NewFolder)
+        {
+            ExistingMachine.Recover(request);
+        }
         var plan = await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken);
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
                 + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
         }
-        return await QemuRestore.BeginAsync(context, request, plan, cancellationToken);
+        return request.Placement == RestorePlacement.NewFolder
+            ? await QemuRestore.BeginAsync(context, request, plan, cancellationToken)
+            : await new ExistingMachine(context, request).BeginAsync(plan, cancellationToken);
     }
 
     private QemuMachine Find(Id16 id) =>

@@ -13,6 +13,12 @@ public sealed record QemuMachine(Id16 Uuid, string Name, string QmpSocket, strin
 /// </param>
 public sealed record QemuOptions(string FleeceFolder)
 {
+    /// <summary>
+    /// Absolute path of a folder where the driver remembers how each machine was started when it was last captured, for
+    /// restores onto machines that are off; null: it relies on what the recovery point says.
+    /// </summary>
+    public string? StateFolder { get; init; }
+
     public string QemuImg { get; init; } = "qemu-img";
 
     public string QemuNbd { get; init; } = "qemu-nbd";
@@ -43,6 +49,9 @@ public sealed record QemuOptions(string FleeceFolder)
 
     /// <summary>The longest wait for a restored machine's monitor.</summary>
     public TimeSpan LaunchTimeout { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>The longest wait for the guest agent of a machine that was just restored and started: the guest has to boot first.</summary>
+    public TimeSpan GuestStartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Reads or writes of one disk under way at once.</summary>
     public int RequestsInFlight { get; init; } = 32;

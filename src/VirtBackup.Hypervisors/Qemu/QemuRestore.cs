@@ -61,6 +61,10 @@ internal sealed class QemuRestore : IRestore
         {
             await disk.FinishAsync(cancellationToken);
         }
+        foreach (var flash in plan.Flash)
+        {
+            DurableFile.Write(flash.File.NewFile, flash.Bytes.Span);
+        }
         var launcher = new MachineLauncher(context, plan, request);
         launcher.WriteRecord();
         DurableFolder.Flush(request.Folder);
@@ -68,7 +72,8 @@ internal sealed class QemuRestore : IRestore
         // From here on a failure concerns starting only: the disks are whole and stay.
         completed = true;
         int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
-        return new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid));
+        return await new RestoredDescription(context, plan, request)
+            .AddAsync(new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid)), launcher, cancellationToken);
     }
 
     public async ValueTask DisposeAsync()

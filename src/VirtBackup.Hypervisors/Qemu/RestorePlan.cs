@@ -5,10 +5,14 @@ namespace VirtBackup.Hypervisors.Qemu;
 
 /// <summary>What a restore will do, worked out before a byte moves; and everything found on the way.</summary>
 internal sealed record RestorePlan(
-    ArgvDocument Document, string Executable, string WorkingDirectory, IReadOnlyList<ImageReplacement> Images, RewrittenArgv Launch, IReadOnlyList<RestoreFinding> Findings)
+    ArgvDocument Document, string Executable, string WorkingDirectory, IReadOnlyList<ImageReplacement> Images, IReadOnlyList<FlashReplacement> Flash,
+    RewrittenArgv Launch, IReadOnlyList<RestoreFinding> Findings)
 {
     public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
 }
+
+/// <summary>A flash file of the firmware that is made anew.</summary>
+internal sealed record FlashReplacement(ImageReplacement File, ReadOnlyMemory<byte> Bytes);
 
 /// <summary>Compares a stored machine with this host. Writes nothing.</summary>
 internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<QemuMachine> machines, MachineTypes machineTypes)
@@ -22,24 +26,40 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
                 $"The recovery point was made on the platform '{request.HypervisorKind}' and holds a '{request.Configuration.NativeKind}' configuration; this driver restores '{ArgvDocument.Kind}'.");
         }
         var document = ArgvDocument.Read(request.Configuration.Native.Span);
-        var images = CheckDisks(request, document, findings);
-        findings.AddRange(RestoreFolder.Check(request, isMachine: true));
-        await CheckIdentityAsync(request, findings, cancellationToken);
+        if (request.Placement == RestorePlacement.InPlace && LastSeen.Read(context.Options.StateFolder, request.Machine) is { } seen)
+        {
+            // The disks are where the machine has them now, and it is started as it was started last.
+            document = seen;
+        }
+        var names = new ImageFileNames();
+        var images = CheckDisks(request, document, names, findings);
+        var flash = CheckFlash(request, document, names, findings);
+        if (request.Placement == RestorePlacement.NewFolder)
+        {
+            findings.AddRange(RestoreFolder.Check(request, isMachine: true));
+        }
+        else
+        {
+            await new ExistingMachine(context, request).CheckAsync(images, findings, cancellationToken);
+        }
+        await CheckIdentityAsync(request, document, findings, cancellationToken);
         var executable = FindExecutable(document.Executable, findings);
         if (executable is not null)
         {
             await CheckMachineTypeAsync(executable, document, findings, cancellationToken);
         }
         var directory = Directory.Exists(document.WorkingDirectory) ? document.WorkingDirectory : "/";
-        var launch = new ArgvRewriter(document, request, images, context.Entropy).Rewrite();
+        // Where single disks go back in place of old ones, nothing is started.
+        var launch = request.DisksOnly
+            ? new RewrittenArgv(document.Arguments, request.Machine, document.QmpSocket, document.GuestAgentSocket, [])
+            : new ArgvRewriter(document, request, [.. images, .. flash.Select(file => file.File)], context.Entropy).Rewrite();
         findings.AddRange(launch.Findings);
-        return new RestorePlan(document, executable ?? document.Executable, directory, images, launch, findings);
+        return new RestorePlan(document, executable ?? document.Executable, directory, images, flash, launch, findings);
     }
 
-    private static List<ImageReplacement> CheckDisks(RestoreRequest request, ArgvDocument document, List<RestoreFinding> findings)
+    private static List<ImageReplacement> CheckDisks(RestoreRequest request, ArgvDocument document, ImageFileNames names, List<RestoreFinding> findings)
     {
         var images = new List<ImageReplacement>();
-        var names = new ImageFileNames();
         foreach (var disk in request.Disks)
         {
             if (disk.Format is not ("qcow2" or "raw"))
@@ -56,25 +76,54 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
                 findings.Add(Blocks("disk", $"The stored configuration does not know disk {disk.Name}."));
                 continue;
             }
-            images.Add(new ImageReplacement(stored.File, Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}"), disk.Format, disk.Name));
+            var existing = Path.GetFullPath(stored.File, document.WorkingDirectory);
+            images.Add(request.Placement switch
+            {
+                RestorePlacement.NewFolder => new ImageReplacement(stored.File, Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}"), disk.Format, disk.Name),
+                RestorePlacement.Replace => new ImageReplacement(stored.File, existing, disk.Format, disk.Name),
+                _ => new ImageReplacement(stored.File, existing, stored.Format, disk.Name),
+            });
         }
         return images;
     }
 
-    private async Task CheckIdentityAsync(RestoreRequest request, List<RestoreFinding> findings, CancellationToken cancellationToken)
+    private static List<FlashReplacement> CheckFlash(RestoreRequest request, ArgvDocument document, ImageFileNames names, List<RestoreFinding> findings)
+    {
+        var flash = new List<FlashReplacement>();
+        foreach (var content in request.Contents)
+        {
+            if (content.Kind != MachineContentKind.Nvram || document.Disks.FirstOrDefault(candidate => candidate.Id == content.Id.ToString()) is not { } stored)
+            {
+                findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, $"The stored {content.Kind} {content.Name} cannot be recreated: the configuration does not know it."));
+                continue;
+            }
+            var place = request.Placement == RestorePlacement.NewFolder
+                ? Path.Combine(request.Folder, $"{names.Add(content.Name)}.fd") : Path.GetFullPath(stored.File, document.WorkingDirectory);
+            findings.Add(new RestoreFinding("firmware", FindingSeverity.Fits, $"The firmware's variables are restored as {place}."));
+            flash.Add(new FlashReplacement(new ImageReplacement(stored.File, place, "raw", content.Name), content.Bytes));
+        }
+        return flash;
+    }
+
+    private async Task CheckIdentityAsync(RestoreRequest request, ArgvDocument document, List<RestoreFinding> findings, CancellationToken cancellationToken)
     {
         if (!request.KeepIdentity)
         {
             findings.Add(new RestoreFinding("identity", FindingSeverity.Adapts, "UUID and MAC addresses are made anew; the copy can run beside the original."));
             return;
         }
-        foreach (var machine in machines.Where(machine => machine.Uuid == request.Machine || machine.Name == request.Name))
+        var known = machines.Where(machine => machine.Uuid == request.Machine || machine.Name == request.Name);
+        if (request.Placement != RestorePlacement.NewFolder)
+        {
+            known = known.Append(new QemuMachine(request.Machine, request.Name, document.QmpSocket)).DistinctBy(machine => machine.QmpSocket);
+        }
+        foreach (var machine in known)
         {
             // Listening is enough: a monitor that is busy or refuses belongs to a running machine, too.
             if (await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
                 findings.Add(Blocks("identity",
-                    $"The machine {machine.Name} ({machine.Uuid.ToUuidString()}) is running on this host. Stop it, or restore with a new identity and another name."));
+                    $"The machine {machine.Name} ({machine.Uuid.ToUuidString()}) is running on this host. {(request.Placement == RestorePlacement.NewFolder ? "Stop it, or restore with a new identity and another name." : "Shut it down first.")}"));
             }
         }
     }

@@ -39,6 +39,7 @@ internal sealed class FakeDisk(Id16 id, string name, byte[] content, bool isStil
 internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IHypervisor
 {
     public string Kind => "fake";
+    public RestoreAbilities RestoreAbilities => RestoreAbilities.InPlace | RestoreAbilities.DisksOnly;
     public Id16 Machine => machine;
     public IReadOnlyList<FakeDisk> Disks => disks;
     public List<string> Ends { get; } = [];
@@ -95,7 +96,19 @@ internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IH
 
     public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => new([]);
 
-    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => new(Restored = new FakeRestore(request));
+    public FakeInPlaceRestore? InPlace { get; private set; }
+
+    /// <summary>What the machine keeps beside its disks.</summary>
+    public IReadOnlyList<MachineContent> Contents { get; set; } = [];
+
+    /// <summary>Writes to existing disks that succeed before one fails.</summary>
+    public int InPlaceWritesMax { get; set; } = int.MaxValue;
+
+    /// <summary>Whether existing disks offer what changed since their last point.</summary>
+    public bool OffersTracking { get; set; }
+
+    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
+        request.Placement == RestorePlacement.InPlace ? new(InPlace = new FakeInPlaceRestore(this, request)) : new(Restored = new FakeRestore(request));
 }
 
 internal sealed class FakeCapture : ICapture
@@ -119,6 +132,7 @@ internal sealed class FakeCapture : ICapture
     public MachineConfiguration Configuration { get; } = new("web1", JsonSerializer.SerializeToElement(new { cpus = 2 }), "none", default);
     public CaptureConsistency Consistency => CaptureConsistency.Crash;
     public string ConsistencyDetail => "no guest agent";
+    public IReadOnlyList<MachineContent> Contents => _owner.Contents;
     public IReadOnlyList<ICapturedDisk> Disks { get; }
     public IReadOnlyList<DiskSummary> SkippedDisks { get; }
 
@@ -211,6 +225,7 @@ internal sealed class FakeRestore(RestoreRequest request) : IRestore
 {
     public IReadOnlyList<IRestoredDisk> Disks { get; } = [.. request.Disks.Select(disk => new FakeTarget(disk))];
     public bool Completed { get; private set; }
+    public RestoreRequest Request => request;
 
     public byte[] Content(Id16 disk) => ((FakeTarget)Disks.Single(target => target.Disk.Id == disk)).Content;
 

@@ -111,6 +111,15 @@ internal sealed class Rig : IDisposable
         return Hypervisor.Restored!;
     }
 
+    /// <summary>Restores onto the machine's own disks.</summary>
+    public async Task<RestoreResult> RestoreInPlaceAsync(string point, params string[] onlyDisks)
+    {
+        var options = new RestoreOptions { Placement = VirtBackup.Protocol.Common.V1.RestorePlacement.InPlace };
+        options.OnlyDisks.AddRange(onlyDisks);
+        var run = new RestoreRun(Context, [Hypervisor], NewId().ToString(), 1, Hypervisor.Machine, Id16.Parse(point), options, Progress = new RunProgress());
+        return await run.RunAsync(CancellationToken.None).WaitAsync(TimeSpan.FromSeconds(30));
+    }
+
     public async Task RequireRestorableAsync(string point)
     {
         var restored = await RestoreAsync(point);

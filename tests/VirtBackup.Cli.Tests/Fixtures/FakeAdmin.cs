@@ -210,7 +210,15 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     private JobResult ResultOf(string kind) => kind switch
     {
         "backup" => new JobResult { Backup = Point },
-        "restore" => new JobResult { Restore = new RestoreResult { VmId = VmId, Name = "web1-restored", Running = true, BytesWritten = 1 << 30, Details = { new NamedValue { Name = "pid", Value = "4711" } } } },
+        "restore" => new JobResult
+        {
+            Restore = new RestoreResult
+            {
+                VmId = VmId, Name = "web1-restored", Running = true, BytesWritten = 1 << 30, BytesCompared = 3UL << 30, BytesSkipped = 2UL << 30,
+                Details = { new NamedValue { Name = "pid", Value = "4711" } },
+                Differences = { new RestoreDifference { Item = "disks.vda.format", Captured = "raw", Recreated = "qcow2" } }, DifferencesTotal = 2, DifferencesKnown = true,
+            },
+        },
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
         "retention" => new JobResult { Retention = FakeRetention.Result },
         "scrub" => new JobResult

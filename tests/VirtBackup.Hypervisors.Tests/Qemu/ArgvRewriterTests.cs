@@ -84,6 +84,60 @@ public sealed class ArgvRewriterTests
         }
     }
 
+    [Theory]
+    [InlineData("virtio", "scsi-hd,id=a,drive=n,serial=s,bus=scsi0.0,lun=3", "virtio-blk-pci,id=a,drive=n,serial=s", null)]
+    [InlineData("scsi", "virtio-blk-pci,drive=n,id=a,iothread=i,addr=5,bootindex=1", "scsi-hd,drive=n,id=a,bootindex=1,bus=virtbackup-scsi.0", "virtio-scsi-pci,id=virtbackup-scsi")]
+    [InlineData("ide", "virtio-blk-pci,drive=n,id=a", "ide-hd,drive=n,id=a", null)]
+    [InlineData("sata", "virtio-blk-pci,drive=n,id=a", "ide-hd,drive=n,id=a,bus=virtbackup-ahci.0", "ich9-ahci,id=virtbackup-ahci")]
+    [InlineData("scsi", """{"driver":"virtio-blk-pci","drive":"n","id":"a","num-queues":4}""", """{"drive":"n","id":"a","driver":"scsi-hd","bus":"virtbackup-scsi.0"}""", "virtio-scsi-pci,id=virtbackup-scsi")]
+    public void A_disk_moves_to_another_bus(string bus, string before, string after, string? controller)
+    {
+        var findings = new List<RestoreFinding>();
+        var disk = new RestoreDisk(new Id16(1), "a", 512, "raw", 0) { Bus = bus };
+        var options = new BusMapping([disk], findings).Apply([new("machine", "pc"), new("device", before), new("device", "virtio-rng-pci")]);
+        var expected = new List<ArgvOption> { new("machine", "pc"), new("device", after), new("device", "virtio-rng-pci") };
+        if (controller is not null) expected.Insert(1, new ArgvOption("device", controller));
+        Assert.Equal(expected, options);
+        Assert.Equal(FindingSeverity.Adapts, Assert.Single(findings).Severity);
+    }
+
+    [Fact]
+    public void A_bus_that_cannot_be_changed_blocks()
+    {
+        var findings = new List<RestoreFinding>();
+        var disks = new[] { new RestoreDisk(new Id16(1), "gone", 512, "raw", 0) { Bus = "scsi" }, new RestoreDisk(new Id16(2), "a", 512, "raw", 0) { Bus = "nvme" } };
+        ArgvOption[] options = [new("device", "virtio-blk-pci,drive=n,id=a")];
+        Assert.Equal(options, new BusMapping(disks, findings).Apply([.. options]));
+        Assert.All(findings, finding => Assert.Equal(FindingSeverity.Blocks, finding.Severity));
+        Assert.Equal(2, findings.Count);
+    }
+
+    [Theory]
+    [InlineData("netdev", "bridge,id=n0,br=old", "old", "new", "bridge,id=n0,br=new")]
+    [InlineData("netdev", "bridge,id=n0", "br0", "new", "bridge,id=n0,br=new")]
+    [InlineData("netdev", "tap,id=n0,ifname=tap3,script=/etc/up", "tap3", "tap9", "tap,id=n0,ifname=tap9,script=no,downscript=no")]
+    [InlineData("netdev", "user,id=n0,hostfwd=tcp::22-:22", "n0", "br7", "bridge,id=n0,br=br7")]
+    [InlineData("netdev", "bridge,id=n0,br=old", "old", "isolated", "user,id=n0,restrict=on")]
+    [InlineData("nic", "bridge,br=old,model=e1000,mac=52:54:00:00:00:01", "old", "new", "bridge,br=new,mac=52:54:00:00:00:01,model=e1000")]
+    [InlineData("netdev", """{"type":"bridge","id":"n0","br":"old"}""", "old", "new", "bridge,id=n0,br=new")]
+    public void A_card_moves_to_another_network(string option, string before, string from, string to, string after)
+    {
+        var findings = new List<RestoreFinding>();
+        var options = new NetworkRemapping([new NetworkMapping(from, to)], findings).Apply([new(option, before), new("netdev", "user,id=other")]);
+        Assert.Equal([new ArgvOption(option, after), new("netdev", "user,id=other")], options);
+        Assert.Equal(FindingSeverity.Adapts, Assert.Single(findings).Severity);
+    }
+
+    [Fact]
+    public void A_network_that_nobody_has_blocks_and_names_those_there_are()
+    {
+        var findings = new List<RestoreFinding>();
+        new NetworkRemapping([new NetworkMapping("nosuch", "new")], findings).Apply([new("netdev", "bridge,id=n0,br=lan")]);
+        var finding = Assert.Single(findings);
+        Assert.Equal(FindingSeverity.Blocks, finding.Severity);
+        Assert.Contains("lan, n0", finding.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void What_is_missing_blocks_and_a_monitor_is_added_where_there_was_none()
     {

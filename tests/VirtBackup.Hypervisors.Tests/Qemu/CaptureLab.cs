@@ -14,7 +14,7 @@ internal sealed class CaptureLab : IAsyncDisposable
     private CaptureLab(LabVm vm, Func<string, QemuOptions>? options)
     {
         Vm = vm;
-        Options = options?.Invoke(scratch.Path) ?? new QemuOptions(scratch.File("fleece")) { FleeceFreeBytesMin = 1 << 20 };
+        Options = options?.Invoke(scratch.Path) ?? new QemuOptions(scratch.File("fleece")) { FleeceFreeBytesMin = 1 << 20, StateFolder = scratch.File("state") };
         Machine = new QemuMachine(new Id16(UInt128.Parse(vm.Uuid.ToString("N"), System.Globalization.NumberStyles.AllowHexSpecifier)),
             vm.Name, vm.QmpPath, vm.GuestAgentPath);
     }

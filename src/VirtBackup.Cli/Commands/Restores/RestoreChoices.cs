@@ -6,9 +6,39 @@ namespace VirtBackup.Cli.Commands.Restores;
 /// <summary>The options of a restore, for running and for checking one.</summary>
 internal sealed class RestoreChoices
 {
-    private readonly Option<string> _folder = new("--folder")
+    private static readonly string[] Formats = ["raw", "qcow2"];
+    private static readonly string[] Buses = ["virtio", "scsi", "ide", "sata"];
+
+    private readonly Option<string?> _folder = new("--folder")
     {
-        Description = "Where the restored machine goes: an absolute path on the agent's host that does not hold anything yet", HelpName = "DIR", Required = true,
+        Description = "Restore as a new machine into this folder: an absolute path on the agent's host that does not hold anything yet", HelpName = "DIR",
+    };
+
+    private readonly Option<bool> _replace = new("--replace")
+    {
+        Description = "Take the place of the existing machine, which must be stopped; its disks go when the new ones are complete",
+    };
+
+    private readonly Option<bool> _inPlace = new("--in-place")
+    {
+        Description = "Write what differs into the existing disks of the stopped machine",
+    };
+
+    private readonly Option<bool> _keepReplaced = new("--keep-replaced") { Description = "With --replace: keep the old disks beside the new ones" };
+
+    private readonly Option<string[]> _disks = new("--disk")
+    {
+        Description = "Restore only this disk, without a machine (may be repeated)", HelpName = "DISK", DefaultValueFactory = static _ => [],
+    };
+
+    private readonly Option<string[]> _bus = new("--bus")
+    {
+        Description = "Attach all disks, or one, to this bus: virtio, scsi, ide or sata (may be repeated) [default: as it was]", HelpName = "[DISK=]BUS", DefaultValueFactory = static _ => [],
+    };
+
+    private readonly Option<string[]> _networks = new("--map-network")
+    {
+        Description = "Connect what was on the network OLD to NEW, or to nothing with NEW 'isolated' (may be repeated)", HelpName = "OLD=NEW", DefaultValueFactory = static _ => [],
     };
 
     private readonly Option<string?> _name = new("--name") { Description = "Name of the restored machine [default: as it was]", HelpName = "NAME" };
@@ -20,7 +50,10 @@ internal sealed class RestoreChoices
 
     private readonly Option<bool> _noStart = new("--no-start") { Description = "Do not start the restored machine" };
 
-    private readonly Option<string?> _format = new("--format") { Description = "Format of the new disk images [default: as it was]", HelpName = "raw|qcow2" };
+    private readonly Option<string[]> _format = new("--format")
+    {
+        Description = "Format of all new disk images, or of one: raw or qcow2 (may be repeated) [default: as it was]", HelpName = "[DISK=]FORMAT", DefaultValueFactory = static _ => [],
+    };
 
     private readonly Option<string?> _preallocation = new("--preallocation")
     {
@@ -31,8 +64,16 @@ internal sealed class RestoreChoices
 
     public RestoreChoices()
     {
-        _format.AcceptOnlyFromAmong("raw", "qcow2");
+        Accept(_format, Formats);
+        Accept(_bus, Buses);
         _preallocation.AcceptOnlyFromAmong("none", "metadata", "full");
+        _networks.Validators.Add(static result =>
+        {
+            foreach (var token in result.Tokens.Where(static token => token.Value.Split('=') is not [{ Length: > 0 }, { Length: > 0 }]))
+            {
+                result.AddError($"--map-network takes OLD=NEW; '{token.Value}' is not of that form.");
+            }
+        });
         _folder.Validators.Add(static result =>
         {
             if (result.Tokens is [{ Value: var folder }] && !folder.StartsWith('/') && !Path.IsPathFullyQualified(folder))
@@ -45,28 +86,102 @@ internal sealed class RestoreChoices
     public void AddTo(Command command)
     {
         command.Add(_folder);
+        command.Add(_replace);
+        command.Add(_inPlace);
+        command.Add(_keepReplaced);
+        command.Add(_disks);
         command.Add(_agent);
         command.Add(_name);
         command.Add(_keepIdentity);
         command.Add(_noStart);
         command.Add(_format);
         command.Add(_preallocation);
+        command.Add(_bus);
+        command.Add(_networks);
+        command.Validators.Add(result =>
+        {
+            var places = (result.GetValue(_folder) is null ? 0 : 1) + (result.GetValue(_replace) ? 1 : 0) + (result.GetValue(_inPlace) ? 1 : 0);
+            if (places != 1)
+            {
+                result.AddError("Say where the machine goes, by exactly one of --folder DIR, --replace and --in-place.");
+            }
+            else if (result.GetValue(_keepReplaced) && !result.GetValue(_replace))
+            {
+                result.AddError("--keep-replaced belongs to --replace.");
+            }
+        });
     }
 
     public string ReadAgent(ParseResult parse) => parse.GetValue(_agent) ?? "";
 
-    public RestoreOptions Read(ParseResult parse) => new()
+    public RestoreOptions Read(ParseResult parse)
     {
-        Folder = parse.GetRequiredValue(_folder),
-        Name = parse.GetValue(_name) ?? "",
-        KeepIdentity = parse.GetValue(_keepIdentity),
-        Start = !parse.GetValue(_noStart),
-        Format = parse.GetValue(_format) ?? "",
-        Preallocation = parse.GetValue(_preallocation) switch
+        var options = new RestoreOptions
         {
-            "metadata" => Preallocation.Metadata,
-            "full" => Preallocation.Full,
-            _ => Preallocation.None,
-        },
-    };
+            Folder = parse.GetValue(_folder) ?? "",
+            Placement = parse.GetValue(_replace) ? RestorePlacement.Replace : parse.GetValue(_inPlace) ? RestorePlacement.InPlace : RestorePlacement.New,
+            KeepReplaced = parse.GetValue(_keepReplaced),
+            Name = parse.GetValue(_name) ?? "",
+            KeepIdentity = parse.GetValue(_keepIdentity),
+            Start = !parse.GetValue(_noStart),
+            Preallocation = parse.GetValue(_preallocation) switch
+            {
+                "metadata" => Preallocation.Metadata,
+                "full" => Preallocation.Full,
+                _ => Preallocation.None,
+            },
+        };
+        options.OnlyDisks.Add(parse.GetValue(_disks) ?? []);
+        var disks = new SortedDictionary<string, DiskChoice>(StringComparer.Ordinal);
+        foreach (var (disk, format) in Split(parse.GetValue(_format)))
+        {
+            if (disk.Length == 0)
+            {
+                options.Format = format;
+            }
+            else
+            {
+                ChoiceFor(disks, disk).Format = format;
+            }
+        }
+        foreach (var (disk, bus) in Split(parse.GetValue(_bus)))
+        {
+            if (disk.Length == 0)
+            {
+                options.Bus = bus;
+            }
+            else
+            {
+                ChoiceFor(disks, disk).Bus = bus;
+            }
+        }
+        options.Disks.Add(disks.Values);
+        options.Networks.Add((parse.GetValue(_networks) ?? []).Select(static given => given.Split('=')).Select(static names => new NetworkMapping { From = names[0], To = names[1] }));
+        return options;
+    }
+
+    private static void Accept(Option<string[]> option, string[] values)
+    {
+        option.CompletionSources.Add(values);
+        option.Validators.Add(result =>
+        {
+            foreach (var (_, value) in Split(result.Tokens.Select(static token => token.Value)).Where(given => !values.Contains(given.Value)))
+            {
+                result.AddError($"{option.Name} takes {string.Join(", ", values[..^1])} or {values[^1]}, for one disk as DISK=VALUE; '{value}' is none of them.");
+            }
+        });
+    }
+
+    // A disk's name may hold the sign itself.
+    private static IEnumerable<(string Disk, string Value)> Split(IEnumerable<string>? given) =>
+        (given ?? []).Select(static text => text.LastIndexOf('=') is var at && at >= 0 ? (text[..at], text[(at + 1)..]) : ("", text));
+
+    private static DiskChoice ChoiceFor(SortedDictionary<string, DiskChoice> disks, string name)
+    {
+        if (!disks.TryGetValue(name, out var choice))
+        {
+            disks.Add(name, choice = new DiskChoice { Name = name });
+        }
+        return choice;
+    }
 }

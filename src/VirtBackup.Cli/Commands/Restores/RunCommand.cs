@@ -11,7 +11,7 @@ internal sealed class RunCommand : JobCommand
     private readonly RestoreChoices _choices = new();
 
     public RunCommand(CliContext context)
-        : base("run", "Restore a virtual machine from a recovery point as a new machine, and watch it", context)
+        : base("run", "Restore a virtual machine, or single disks of it, from a recovery point, and watch it", context)
     {
         Add(_point);
         _choices.AddTo(this);

@@ -1,0 +1,116 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>Restores in the place of a machine that is off: onto its disks, or with new disks instead of them.</summary>
+internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest request)
+{
+    private readonly ImageInspector _inspector = new(context.Options.QemuImg, context.Processes);
+
+    /// <summary>Undoes a replacement of the machine that broke off.</summary>
+    public static void Recover(RestoreRequest request)
+    {
+        if (request.Configuration.NativeKind == ArgvDocument.Kind)
+        {
+            Recover(ArgvDocument.Read(request.Configuration.Native.Span));
+        }
+    }
+
+    /// <summary>The same when the agent starts, if the machine is off. What cannot be undone is left to whoever uses it next.</summary>
+    public static async Task RecoverAsync(QemuDriverContext context, QemuMachine machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+            {
+                Recover(seen);
+            }
+        }
+        catch (FaultException)
+        {
+            // Told by the next restore.
+        }
+    }
+
+    private static void Recover(ArgvDocument document) =>
+        ReplacementJournal.Recover(document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory)));
+
+    public async Task CheckAsync(IReadOnlyList<ImageReplacement> images, List<RestoreFinding> findings, CancellationToken cancellationToken)
+    {
+        if (images.Count != request.Disks.Count)
+        {
+            return; // said already
+        }
+        if (request.Placement == RestorePlacement.Replace)
+        {
+            findings.AddRange(await ReplacingRestore.CheckAsync(request, PlacesOf(images), context.ImageTools, cancellationToken));
+            return;
+        }
+        foreach (var (disk, place) in request.Disks.Zip(PlacesOf(images)))
+        {
+            findings.Add(await InPlaceRestore.CheckAsync(disk, place, context.ImageTools, cancellationToken)
+                ?? new RestoreFinding("disk", FindingSeverity.Adapts, $"What differs is written into {place.Path}."));
+        }
+    }
+
+    public async Task<IRestore> BeginAsync(RestorePlan plan, CancellationToken cancellationToken)
+    {
+        var places = PlacesOf(plan.Images);
+        if (request.Placement == RestorePlacement.Replace)
+        {
+            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, token => FinishAsync(plan, token), cancellationToken,
+                [.. plan.Flash.Select(flash => (flash.File.NewFile, flash.Bytes))]);
+        }
+        var existing = new List<ExistingPlace>();
+        foreach (var (disk, place) in request.Disks.Zip(places))
+        {
+            existing.Add(await FindTrackingAsync(disk, place, cancellationToken));
+        }
+        return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, async token =>
+        {
+            foreach (var flash in plan.Flash)
+            {
+                await FirmwareFlash.WriteAsync(flash.File.NewFile, flash.Bytes, context.Processes, token);
+            }
+            return await FinishAsync(plan, token);
+        }, cancellationToken);
+    }
+
+    // At most one bitmap of a disk records, and it began at the point it is named after.
+    private async Task<ExistingPlace> FindTrackingAsync(RestoreDisk disk, MachineImage place, CancellationToken cancellationToken)
+    {
+        var summary = new DiskSummary(disk.Id, disk.Name, disk.LengthBytes, place.Format, null);
+        var ours = new List<(TrackingName Name, ImageBitmap Bitmap)>();
+        foreach (var bitmap in await _inspector.ReadBitmapsAsync(place, cancellationToken))
+        {
+            if (TrackingName.TryParse(bitmap.Name, out var name))
+            {
+                ours.Add((name, bitmap));
+            }
+        }
+        var usable = ours.FindAll(candidate => candidate.Bitmap is { Recording: true, Inconsistent: false } && candidate.Name.Fits(summary));
+        return usable switch
+        {
+            [var (name, bitmap)] => new ExistingPlace(disk, place, bitmap.Name, name.Point, "its changes are tracked"),
+            [] when ours.Exists(candidate => candidate.Bitmap.Inconsistent) => new ExistingPlace(disk, place, null, null, "its change tracking is inconsistent, since QEMU was not shut down cleanly"),
+            [] when place.Format == "qcow2" => new ExistingPlace(disk, place, null, null, "it has no change tracking since an earlier recovery point"),
+            [] => new ExistingPlace(disk, place, null, null, "an image of this format keeps no change tracking"),
+            _ => new ExistingPlace(disk, place, null, null, "it has more than one change tracking"),
+        };
+    }
+
+    private async Task<RestoredMachine> FinishAsync(RestorePlan plan, CancellationToken cancellationToken)
+    {
+        var launcher = new MachineLauncher(context, plan, request);
+        if (!request.DisksOnly && (request.Start || request.Placement == RestorePlacement.Replace))
+        {
+            launcher.WriteRecord();
+        }
+        int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
+        return await new RestoredDescription(context, plan, request)
+            .AddAsync(new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid)), launcher, cancellationToken);
+    }
+
+    private static MachineImage[] PlacesOf(IReadOnlyList<ImageReplacement> images) => [.. images.Select(image => new MachineImage(image.DiskName, image.NewFile, image.Format))];
+}
