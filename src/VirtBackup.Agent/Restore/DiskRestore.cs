@@ -18,7 +18,11 @@ internal sealed record RestoreSource(
 /// <summary>
 /// Fetches one disk window by window, a bounded number of chunks at a time; each chunk is proven before it is written.
 /// </summary>
-internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader map, IRestoredDisk target, MapShape shape, RunProgress progress)
+/// <param name="leaves">What to restore of it, ascending.</param>
+/// <param name="chunksOfLeafMax">How many chunks of each leaf.</param>
+internal sealed class DiskRestore(
+    RestoreSource source, Id16 stream, IAsyncEnumerable<(long Index, MapLeaf Leaf)> leaves, IRestoredDisk target, MapShape shape, RunProgress progress,
+    int chunksOfLeafMax = int.MaxValue)
 {
     private const int WindowsInFlight = 2;
     private const int RecordsInFlight = 24;
@@ -55,14 +59,14 @@ internal sealed class DiskRestore(RestoreSource source, Id16 stream, MapReader m
     private async Task PlanAsync(ChannelWriter<RestoreWindow> windows, CancellationToken cancellationToken)
     {
         var window = new RestoreWindow();
-        await foreach (var (index, leaf) in map.ReadLeavesAsync(cancellationToken))
+        await foreach (var (index, leaf) in leaves.WithCancellation(cancellationToken))
         {
             if (window.ChunkCount > 0 && (window.ChunkCount + leaf.Count > RestoreWindow.ChunksMax || window.ByteCount + shape.SpanBytes > RestoreWindow.BytesMax))
             {
                 await windows.WriteAsync(window, cancellationToken);
                 window = new RestoreWindow();
             }
-            window.Add(leaf, index * shape.SpanBytes, source.VmKeys);
+            window.Add(leaf, index * shape.SpanBytes, source.VmKeys, chunksOfLeafMax);
         }
         if (window.ChunkCount > 0)
         {

@@ -37,13 +37,15 @@ internal sealed class RestoreWindow
     }
 
     /// <exception cref="FaultException"><see cref="FaultReason.Corrupt"/>: an entry does not open with its epoch's key.</exception>
-    public void Add(MapLeaf leaf, long offset, IReadOnlyDictionary<Id16, VmKey> keys)
+    /// <param name="countMax">No more chunks than these are added, zeros not counted.</param>
+    public void Add(MapLeaf leaf, long offset, IReadOnlyDictionary<Id16, VmKey> keys, int countMax = int.MaxValue)
     {
-        for (var i = 0; i < leaf.Count; i++)
+        for (var i = 0; i < leaf.Count && countMax > 0; i++)
         {
             var entry = leaf[i];
             if (!entry.IsZero)
             {
+                countMax--;
                 if (!_missing.TryGetValue(entry.Id, out var places))
                 {
                     if (!keys.TryGetValue(entry.EpochId, out var key))

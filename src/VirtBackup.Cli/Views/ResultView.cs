@@ -3,10 +3,11 @@ using VirtBackup.Protocol.Common.V1;
 
 namespace VirtBackup.Cli.Views;
 
-internal sealed record RestoreResultView(string VmId, string Name, bool Running, ulong BytesWritten, IReadOnlyList<NamedValueView> Details)
+internal sealed record RestoreResultView(string VmId, string Name, bool Running, ulong BytesWritten, IReadOnlyList<NamedValueView> Details, EstimateView? Estimate)
 {
     public static RestoreResultView Of(RestoreResult result) => new(
-        result.VmId, result.Name, result.Running, result.BytesWritten, [.. result.Details.Select(static d => new NamedValueView(d.Name, d.Value))]);
+        result.VmId, result.Name, result.Running, result.BytesWritten, [.. result.Details.Select(static d => new NamedValueView(d.Name, d.Value))],
+        EstimateView.Of(result.Estimate));
 }
 
 internal sealed record NamedValueView(string Name, string Value);
@@ -33,10 +34,11 @@ internal sealed record BackupPlanView(IReadOnlyList<DiskPlanView> Disks, ulong F
 
 internal sealed record FindingView(string Item, string Verdict, string Message);
 
-internal sealed record RestoreCheckView(IReadOnlyList<FindingView> Findings)
+/// <param name="Estimate">Null: the restore is not possible.</param>
+internal sealed record RestoreCheckView(IReadOnlyList<FindingView> Findings, EstimateView? Estimate)
 {
     public static RestoreCheckView Of(RestoreCheck check) =>
-        new([.. check.Findings.Select(static f => new FindingView(f.Item, WireNames.Of(f.Severity), f.Message))]);
+        new([.. check.Findings.Select(static f => new FindingView(f.Item, WireNames.Of(f.Severity), f.Message))], EstimateView.Of(check.Estimate));
 
     /// <summary>Whether nothing stands in the way.</summary>
     public bool Possible => Findings.All(static finding => finding.Verdict != "blocks");

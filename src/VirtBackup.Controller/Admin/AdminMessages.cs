@@ -113,14 +113,14 @@ internal static class AdminMessages
 
     private static RestoreResult ToRestore(AgentMessages.RestoreResult result)
     {
-        var message = new RestoreResult { VmId = result.VmId, Name = result.Name, Running = result.Running, BytesWritten = result.BytesWritten };
+        var message = new RestoreResult { VmId = result.VmId, Name = result.Name, Running = result.Running, BytesWritten = result.BytesWritten, Estimate = result.Estimate };
         message.Details.Add(result.Details);
         return message;
     }
 
     private static RestoreCheck ToCheck(AgentMessages.CheckRestoreResult result)
     {
-        var message = new RestoreCheck();
+        var message = new RestoreCheck { Estimate = result.Estimate };
         message.Findings.Add(result.Findings);
         return message;
     }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Images;
 
@@ -112,6 +113,12 @@ public sealed class ImageHypervisor : IHypervisor
 
     public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
         ValueTask.FromResult(ImageRestore.Check(request));
+
+    public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return ValueTask.FromResult<IRestoreTarget?>(new FolderTarget(TargetStorage.Of(request.Folder)));
+    }
 
     public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => ImageRestore.BeginAsync(request, tools, cancellationToken);
 

@@ -22,12 +22,16 @@ internal sealed class ImageRestore : IRestore
     public static IReadOnlyList<RestoreFinding> Check(RestoreRequest request)
     {
         var findings = new List<RestoreFinding>();
-        foreach (var disk in request.Disks.Where(disk => disk.Format is not ("qcow2" or "raw")))
+        foreach (var disk in request.Disks)
         {
-            findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
+            findings.Add(disk.Format is "qcow2" or "raw"
+                ? new RestoreFinding("disk format", FindingSeverity.Fits, $"Disk {disk.Name} is made as {disk.Format}.")
+                : Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
         }
         findings.AddRange(RestoreFolder.Check(request, isMachine: false));
         findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, "The machine was backed up as image files: its disks are restored, and nothing is started."));
+        findings.Add(new RestoreFinding("hardware", FindingSeverity.Unknown,
+            "Processor, machine type, firmware, TPM, disk buses and networks cannot be compared: image files do not tell what machine they belong to."));
         return findings;
     }
 

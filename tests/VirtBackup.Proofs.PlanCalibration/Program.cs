@@ -1,0 +1,4 @@
+using VirtBackup.Proofs.PlanCalibration;
+using VirtBackup.Testing.Proofs;
+
+return await ProofProgram.RunAsync(new PlanCalibrationProof(), args);
