@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Sets everything up, builds the solution and runs every test project and every proof.
 #
-# usage: tests/run.sh [--only PATTERN] [--no-build] [--limit SECONDS]
+# usage: tests/run.sh [--only PATTERN] [--no-build] [--limit SECONDS] [--sabotages one|all]
 #   --only PATTERN    only test projects and proofs whose name contains PATTERN (a shell pattern)
 #   --no-build        no set-up and no build: run what is built
 #   --limit SECONDS   time limit of each test project and each run of a proof (default 600)
+#   --sabotages WHICH of each proof: 'one' (default), another one with every commit, or 'all', which takes several minutes more
 #
-# Each test counts as one. Each proof (tests/proofs/*.sh) counts as one, and so does each of its sabotages, which must
-# make it fail. A skipped test, a crash and an exceeded time limit are failures. Logs: artifacts/tests.
+# Each test counts as one. Each proof (tests/proofs/*.sh) counts as one, and so does each sabotage of it that is planted,
+# which must make it fail. A skipped test, a crash and an exceeded time limit are failures. Logs: artifacts/tests.
 # The last line is always "N passed, N failed"; the exit code is 0 only when something ran and nothing failed.
 set -euo pipefail
 
@@ -19,6 +20,7 @@ logs=$PWD/artifacts/tests
 only=
 build=yes
 limit=600
+sabotages=one
 
 passed=0
 failed=0
@@ -74,7 +76,12 @@ while [ $# -gt 0 ]; do
     --only) only=${2:?--only needs a pattern}; shift ;;
     --limit) limit=${2:?--limit needs seconds}; shift ;;
     --no-build) build=no ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --sabotages)
+      sabotages=${2:?--sabotages needs one or all}
+      [[ $sabotages == one || $sabotages == all ]] || give_up "--sabotages is one or all, not '$sabotages'"
+      shift
+      ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) give_up "unknown option '$1'; see tests/run.sh --help" ;;
   esac
   shift
@@ -230,7 +237,19 @@ run_proof() {
   fi
   while read -r sabotage; do
     run_sabotage "$proof" "$name" "$sabotage"
-  done < <(awk 'NF { print $1 }' "$logs/proof-$name.sabotages")
+  done < <(chosen_sabotages "$logs/proof-$name.sabotages")
+}
+
+# chosen_sabotages LIST: their names; of many commits each one gets its turn.
+chosen_sabotages() {
+  local names turn
+  mapfile -t names < <(awk 'NF { print $1 }' "$1")
+  if [ "$sabotages" = one ] && [ "${#names[@]}" -gt 0 ]; then
+    turn=$(git rev-parse HEAD 2> /dev/null || date +%F)
+    turn=$(printf '%s %s' "$turn" "${1##*/}" | cksum | cut -d ' ' -f 1)
+    names=("${names[turn % ${#names[@]}]}")
+  fi
+  if [ "${#names[@]}" -gt 0 ]; then printf '%s\n' "${names[@]}"; fi
 }
 
 # A sabotaged proof has to end in its own verdict: a crash would say nothing about what it can detect.

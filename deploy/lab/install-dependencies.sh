@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, an NBD server, file-system tools.
+# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, file-system tools.
 # Installs nothing, and needs no privileges, when everything is already there.
 #
 # usage: deploy/lab/install-dependencies.sh [--peers]
@@ -14,6 +14,8 @@ export PATH="$PATH:/usr/sbin:/sbin"
 wanted=(
   qemu-system-x86_64:qemu-system-x86
   qemu-img:qemu-utils
+  libvirtd:libvirt-daemon
+  virsh:libvirt-clients
   nbdkit:nbdkit
   nbdinfo:libnbd-bin
   mke2fs:e2fsprogs
@@ -48,6 +50,8 @@ missing_packages() {
   for pair in "${wanted[@]}"; do
     command -v "${pair%%:*}" > /dev/null || printf '%s\n' "${pair#*:}"
   done
+  # A driver of the daemon, and no command: the tests run a libvirtd of their own, never the machine's.
+  compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so' > /dev/null || printf '%s\n' libvirt-daemon-driver-qemu
 }
 
 check_dotnet() {

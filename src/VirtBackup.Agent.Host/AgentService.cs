@@ -5,6 +5,7 @@ using VirtBackup.Core;
 using VirtBackup.Format.Keys;
 using VirtBackup.Hypervisors;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Libvirt;
 using VirtBackup.Hypervisors.Qemu;
 using VirtBackup.Identity;
 using VirtBackup.Protocol.Grpc;
@@ -55,10 +56,13 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
         PrivateFolder.Create(fleece);
         using var link = new ControllerLink(endpoint, keys);
         using var vmKeys = new VmKeyRing(time, entropy);
+        await using var libvirt = settings.Libvirt is { } section
+            ? new LibvirtHypervisor(section.ToOptions() with { Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
         IReadOnlyList<IHypervisor> hypervisors =
         [
             new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece), time, entropy),
             new ImageHypervisor(settings.ToImageMachines(), new ImageTools(), time),
+            .. libvirt is null ? Array.Empty<IHypervisor>() : [libvirt],
         ];
         var workers = settings.Workers > 0 ? settings.Workers : Environment.ProcessorCount;
         var context = new BackupContext(
@@ -93,6 +97,9 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
             throw new FaultException(FaultReason.FailedPrecondition, $"The controller's address is not known: {path} cannot be read. Enroll the agent, or set 'controller' in agent.yaml.", exception);
         }
     }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Message}")]
+    private static partial void LogLibvirt(ILogger logger, string message);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "ready: connected to {Endpoint} (version {Version})")]
     private static partial void LogReady(ILogger logger, string endpoint, string version);

@@ -35,6 +35,9 @@ public sealed class AgentSettings
 
     public List<ImageMachineSettings> Images { get; set; } = [];
 
+    /// <summary>Machines that libvirt manages; null: none.</summary>
+    public LibvirtSettings? Libvirt { get; set; }
+
     private static readonly Dictionary<string, MapShape> Shapes = new(StringComparer.Ordinal)
     {
         ["fixed-64K"] = MapShape.Of(Chunker.Fixed, 16), ["fixed-256K"] = MapShape.Default, ["fixed-1M"] = MapShape.Of(Chunker.Fixed, 20),
@@ -97,6 +100,10 @@ public sealed class AgentSettings
         if (ReadMibPerSecondMax < 0)
         {
             throw Wrong("read_mib_per_second_max must be 0 (no limit) or more.");
+        }
+        if (Libvirt?.FindProblem() is { } problem)
+        {
+            throw Wrong(problem);
         }
         var ids = new HashSet<Id16>();
         var names = new HashSet<string>(StringComparer.Ordinal);

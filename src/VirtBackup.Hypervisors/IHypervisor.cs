@@ -10,7 +10,7 @@ namespace VirtBackup.Hypervisors;
 /// </summary>
 public interface IHypervisor
 {
-    /// <summary>Short lower-case platform name, stored with every recovery point: <c>qemu</c>, <c>image</c>.</summary>
+    /// <summary>Short lower-case platform name, stored with every recovery point: <c>qemu</c>, <c>libvirt</c>, <c>image</c>.</summary>
     string Kind { get; }
 
     /// <summary>All machines this agent protects. A machine that cannot be reached is listed with its problem, never left out.</summary>

@@ -7,8 +7,8 @@ namespace VirtBackup.Proofs.KillController;
 /// <summary>An operator who orders everything at once, and a hand that kills the controller meanwhile.</summary>
 internal sealed class KillRun(Installation installation, Machine[] machines, ProofOptions options)
 {
-    // A backup lasts a second or two, a scrub as well, so that the kill hits all of them together.
-    private const string BackupRate = "1MiB";
+    // A backup lasts two seconds, a scrub as well, so that the kill hits all of them together.
+    private const string BackupRate = "4MiB";
     private const string ScrubRate = "4MiB";
     private const int PointsKept = 4;
     private const int FullCheckEvery = 10;
@@ -48,7 +48,11 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
         using var dead = new CancellationTokenSource();
         Task[] asked = [.. machines.Select(OrderBackupAsync), installation.RunAsync("repository", "scrub", "--rate-limit", ScrubRate, "--detach"), ForgetAsync(dead.Token)];
         var isAimed = random.Next(UnaimedOneIn) > 0;
-        if (isAimed) await Task.WhenAll(asked);
+        if (isAimed)
+        {
+            await Task.WhenAll(asked);
+            await WaitForReadingAsync(begun);
+        }
         var collecting = CollectAsync(isAimed ? 1 : CollectionsMax, dead.Token);
         // A collection is soon over; the orders take a moment to arrive.
         await (isAimed ? (Task)installation.Controller.WaitForLineAsync(CollectionBegins, ArrivalLimit) : Task.WhenAny(asked[..machines.Length]));
@@ -133,12 +137,11 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
     private async Task SettleAsync(int trial, DateTimeOffset begun, DateTimeOffset killed)
     {
         // Read before anything of it ends: what ran when the kill came has no end yet, or was ended by the restart.
-        var jobs = (await RequireSucceededAsync("job", "list")).GetProperty("jobs").EnumerateArray()
-            .Where(job => job.GetProperty("create_time").GetDateTimeOffset() >= begun.AddMilliseconds(-1)).ToList();
-        List<(string Kind, string? Phase)> running = [.. jobs.Where(job => EndOf(job) is not { } end || end > killed).Select(job => (job.GetProperty("kind").GetString()!, PhaseOf(job)))];
+        var jobs = await ListJobsAsync(begun);
+        List<(string Kind, string? Phase)> running = [.. jobs.Where(job => EndOf(job) is not { } end || end > killed).Select(job => (KindOf(job), PhaseOf(job)))];
         _tally.Count(running);
         Console.WriteLine($"trial {trial}: killed during {string.Join(", ", running.Select(job => $"{job.Kind} ({job.Phase ?? "beginning"})"))}");
-        foreach (var job in jobs.Where(job => job.GetProperty("kind").GetString() == "backup"))
+        foreach (var job in jobs.Where(job => KindOf(job) == "backup"))
         {
             var over = (await AskAsync("job", "show", job.GetProperty("job_id").GetString()!, "--watch")).AnyJson;
             if (over.GetProperty("state").GetString() != "succeeded")
@@ -151,6 +154,15 @@ internal sealed class KillRun(Installation installation, Machine[] machines, Pro
             _promises.Add(over.GetProperty("point_id").GetString()!, machine, machine.Hash);
         }
     }
+
+    /// <summary>Waits until both backups send, or are over already.</summary>
+    private Task WaitForReadingAsync(DateTimeOffset begun) => Installation.PollAsync("the phase reading", async () =>
+        (await ListJobsAsync(begun)).Where(job => KindOf(job) == "backup").All(job => EndOf(job) is not null || PhaseOf(job) is "reading"));
+
+    private async Task<IReadOnlyList<JsonElement>> ListJobsAsync(DateTimeOffset since) =>
+        [.. (await RequireSucceededAsync("job", "list")).GetProperty("jobs").EnumerateArray().Where(job => job.GetProperty("create_time").GetDateTimeOffset() >= since.AddMilliseconds(-1))];
+
+    private static string KindOf(JsonElement job) => job.GetProperty("kind").GetString()!;
 
     private static DateTimeOffset? EndOf(JsonElement job) => job.GetProperty("end_time") is { ValueKind: JsonValueKind.String } end ? end.GetDateTimeOffset() : null;
 

@@ -5,7 +5,7 @@ namespace VirtBackup.Proofs.KillController;
 /// <summary>A powered-off machine: an image that changes between backups.</summary>
 internal sealed class Machine(string name, string image)
 {
-    private const int Bytes = 12 << 20;
+    private const int Bytes = 8 << 20;
     private const int WritesMax = 8;
     private const int WriteBytes = 256 << 10;
 

@@ -48,6 +48,10 @@ internal sealed class Terminal
             colours: string.IsNullOrEmpty(variables("NO_COLOR")));
     }
 
+    /// <summary>Streams of which none is a terminal.</summary>
+    public static Terminal OfStreams(TextReader input, TextWriter output, TextWriter error) =>
+        new(input, output, error, outIsTerminal: false, errorIsTerminal: false, inputIsTerminal: false, colours: false);
+
     private static IAnsiConsole Create(TextWriter writer, bool isTerminal, bool colours)
     {
         var console = AnsiConsole.Create(new AnsiConsoleSettings

@@ -35,7 +35,7 @@ internal sealed class Harming(
     public async Task RunAsync(bool mayLose, Func<Task, Task> seeThrough)
     {
         var whole = await Census.TakeAsync(store());
-        if (Rot.Plant(random, store(), whole, mayLose) is not { } rot)
+        if (Rot.Plant(random, store(), whole, await ListLocatedAsync(), mayLose) is not { } rot)
         {
             return;
         }
@@ -50,6 +50,11 @@ internal sealed class Harming(
             throw new RefutedException($"After {rot.What}: {refuted.Message}");
         }
         deeds.MayTakeDays = true;
+        if ((await ListPacksAsync()).Contains(rot.Key))
+        {
+            await ReadRightAgainAsync(rot);
+            return;
+        }
         _damaged[rot.Key] = null;
         _over.Add(rot);
         foreach (var host in hosts)
@@ -89,6 +94,19 @@ internal sealed class Harming(
         }
     }
 
+    /// <summary>A pack of which something is in doubt stays where it is. The device gives it out right at last, which ends the doubt.</summary>
+    private async Task ReadRightAgainAsync(Rot rot)
+    {
+        coverage.Count("rot:in-place");
+        store().Rot(rot.Key, _ => rot.Original);
+        _damaged.Remove(rot.Key);
+        await untilDone(() => deeds.ScrubAsync("repair", mayFind: true));
+        if ((await site.DumpAsync()).FirstOrDefault(static line => line.Contains(" doubtful ", StringComparison.Ordinal)) is { } doubt)
+        {
+            throw new RefutedException($"{rot.What}, and is right again, but the index still says: {doubt}");
+        }
+    }
+
     /// <summary>Leaves out packs that are sound again: an agent or a collection may store all of it in its order, now or much later.</summary>
     public async Task ForgetReplacedAsync()
     {
@@ -105,6 +123,11 @@ internal sealed class Harming(
     /// <summary>Names of the packs that the index calls in use.</summary>
     private async Task<HashSet<string>> ListPacksAsync() =>
         [.. (await site.DumpAsync()).Where(line => line.StartsWith("pack ", StringComparison.Ordinal)).Select(line => ObjectKeys.Pack(Id32.Parse(line.Split(' ')[1])))];
+
+    /// <summary>Where the index says that objects lie.</summary>
+    private async Task<HashSet<(Id32 Id, string PackKey)>> ListLocatedAsync() =>
+        [.. (await site.DumpAsync()).Where(line => line.StartsWith("object ", StringComparison.Ordinal)).Select(line => line.Split(' '))
+            .Where(parts => parts[4].StartsWith("pack=", StringComparison.Ordinal)).Select(parts => (Id32.Parse(parts[2]), ObjectKeys.Pack(Id32.Parse(parts[4]["pack=".Length..]))))];
 
     /// <summary>Whether all of it was sent again in its order, which makes a pack of its name.</summary>
     private async Task<bool> IsReplacedAsync(Rot rot) =>

@@ -11,10 +11,11 @@ namespace VirtBackup.Proofs.CrashSimulation;
 internal sealed class Rot
 {
     private readonly HashSet<(RecordKind Kind, Id32 Id, Id16 Scope)> _lost;
+    private readonly IReadOnlySet<(Id32 Id, string PackKey)> _dead;
 
-    private Rot(string key, byte[] original, IEnumerable<StoredRecord> lost, string what)
+    private Rot(string key, byte[] original, IEnumerable<StoredRecord> lost, IReadOnlySet<(Id32 Id, string PackKey)> dead, string what)
     {
-        (Key, Original, What) = (key, original, what);
+        (Key, Original, _dead, What) = (key, original, dead, what);
         _lost = [.. lost.Select(record => (record.Entry.Header.Kind, record.Entry.Header.Id, record.Entry.Header.Scope))];
     }
 
@@ -29,8 +30,9 @@ internal sealed class Rot
     public bool IsOfChunks => _lost.All(name => name.Kind == RecordKind.Data);
 
     /// <summary>Loses a pack that points need, or flips a bit of it.</summary>
+    /// <param name="located">Where the index says that objects lie. Copies of which it says nothing are dead: they wait to be deleted.</param>
     /// <returns>Null: no point needs anything.</returns>
-    public static Rot? Plant(Random random, SimulatedStore store, Census census, bool mayLose)
+    public static Rot? Plant(Random random, SimulatedStore store, Census census, IReadOnlySet<(Id32 Id, string PackKey)> located, bool mayLose)
     {
         var needed = References.Of(census);
         var packs = census.Packs.Where(pack => pack.Value.Exists(record => needed.Need(record.Entry.Header.Kind, record.Entry.Header.Id)))
@@ -41,10 +43,12 @@ internal sealed class Rot
         }
         var (key, records) = packs[random.Next(packs.Count)];
         var original = census.Objects[key];
+        var dead = records.SelectMany(record => census.Find(record.Entry.Header.Kind, record.Entry.Header.Id, record.Entry.Header.Scope))
+            .Select(copy => (copy.Entry.Header.Id, copy.PackKey)).Where(copy => !located.Contains(copy)).ToHashSet();
         if (mayLose && random.Next(4) == 0)
         {
             store.Rot(key, static _ => null);
-            return new Rot(key, original, records, $"the pack {key} is lost");
+            return new Rot(key, original, records, dead, $"the pack {key} is lost");
         }
         var at = random.Next(original.Length);
         var bit = random.Next(8);
@@ -54,7 +58,7 @@ internal sealed class Rot
             return bytes;
         });
         return new Rot(
-            key, original, records.Where(record => at >= record.Entry.Offset && at < record.Entry.Offset + record.Bytes.Length), $"bit {bit} of byte {at} of the pack {key} is flipped");
+            key, original, records.Where(record => at >= record.Entry.Offset && at < record.Entry.Offset + record.Bytes.Length), dead, $"bit {bit} of byte {at} of the pack {key} is flipped");
     }
 
     /// <summary>What every point lacks that was not stored once more meanwhile.</summary>
@@ -77,7 +81,8 @@ internal sealed class Rot
     }
 
     private bool IsLost(Census census, IReadOnlySet<string> packs, RecordKind kind, Id32 id, Id16 scope) =>
-        _lost.Contains((kind, id, scope)) && census.Find(kind, id, scope).All(copy => copy.PackKey == Key || !packs.Contains(copy.PackKey));
+        _lost.Contains((kind, id, scope))
+            && census.Find(kind, id, scope).All(copy => copy.PackKey == Key || !packs.Contains(copy.PackKey) || _dead.Contains((id, copy.PackKey)));
 }
 
 /// <summary>Another repository that has what a census found, while it can be reached.</summary>

@@ -334,8 +334,10 @@ internal sealed class SimulationRun : IAsyncDisposable
         var dump = await _site.DumpAsync();
         needed.RequireCounted(dump, exactly: true);
         // The census has read all of it without the product; that the product reads it too costs more.
-        var visible = _ledger.Visible.ToList();
-        await _deeds.RestoreAsync(visible[_random.Next(visible.Count)]);
+        if (_ledger.Visible.ToList() is { Count: > 0 } visible)
+        {
+            await _deeds.RestoreAsync(visible[_random.Next(visible.Count)]);
+        }
         if (_random.Next(VerifyOneIn) == 0)
         {
             await _deeds.VerifyAsync();

@@ -31,6 +31,9 @@ public sealed class Installation : IAsyncDisposable
         Controller = Daemon(Home);
     }
 
+    /// <summary>Runs a command with some environment variables; null: the built program does, in a process of its own.</summary>
+    public static Func<IReadOnlyList<string>, IReadOnlyDictionary<string, string?>, CancellationToken, Task<CommandResult>>? CommandLine { get; set; }
+
     public string Folder { get; }
 
     public string Repository { get; }
@@ -137,7 +140,14 @@ public sealed class Installation : IAsyncDisposable
     public async Task<CommandResult> RunAsync(params string[] arguments)
     {
         var environment = new Dictionary<string, string?> { ["VIRTBACKUP_CREDENTIALS"] = Credentials, ["NO_COLOR"] = "1", ["TMPDIR"] = _temporary };
-        var result = await Proc.RunAsync(Programs.CommandLine, [.. arguments, "--output", "json"], CommandLimit, Folder, environment);
+        using var limit = new CancellationTokenSource(CommandLimit);
+        var result = await (CommandLine ?? StartAsync)([.. arguments, "--output", "json"], environment, limit.Token);
+        return result with { Command = string.Join(' ', arguments) };
+    }
+
+    private async Task<CommandResult> StartAsync(IReadOnlyList<string> arguments, IReadOnlyDictionary<string, string?> environment, CancellationToken cancellationToken)
+    {
+        var result = await Proc.RunAsync(Programs.CommandLine, arguments, CommandLimit, Folder, environment, cancellationToken: cancellationToken);
         return new CommandResult(string.Join(' ', arguments), result.ExitCode, result.Stdout, result.Stderr);
     }
 

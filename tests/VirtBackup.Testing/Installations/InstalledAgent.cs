@@ -11,6 +11,7 @@ public sealed class InstalledAgent : IAsyncDisposable
 {
     private readonly StringBuilder _machines = new();
     private readonly StringBuilder _images = new();
+    private string? _libvirt;
 
     internal InstalledAgent(string name, string folder)
     {
@@ -56,6 +57,14 @@ public sealed class InstalledAgent : IAsyncDisposable
         Write();
     }
 
+    /// <summary>Configures the machines of a libvirt.</summary>
+    /// <param name="fleeceFolder">For scratch files; QEMU's user must be able to enter it.</param>
+    public void Add(LabLibvirt libvirt, string fleeceFolder)
+    {
+        _libvirt = $"libvirt:\n  uris: ['{libvirt.Uri}']\n  fleece_folder: {fleeceFolder}\n  fleece_free_mib_min: 64\n";
+        Write();
+    }
+
     public ValueTask DisposeAsync() => Service.DisposeAsync();
 
     private void Write()
@@ -63,6 +72,7 @@ public sealed class InstalledAgent : IAsyncDisposable
         var text = new StringBuilder($"home: {Home}\nfleece_folder: {FleeceFolder}\n");
         if (Chunks is not null) text.Append($"chunks: {Chunks}\n");
         if (_machines.Length > 0) text.Append("machines:\n").Append(_machines);
+        text.Append(_libvirt);
         if (_images.Length > 0) text.Append("images:\n").Append(_images);
         File.WriteAllText(Configuration, text.ToString());
     }

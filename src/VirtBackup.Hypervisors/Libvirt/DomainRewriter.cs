@@ -1,0 +1,203 @@
+using System.Globalization;
+using System.Xml.Linq;
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Libvirt;
+
+/// <summary>A disk that is made anew: where its image will be.</summary>
+internal sealed record NewImage(string Target, string Path, string Format);
+
+/// <summary>
+/// Adapts a stored domain document to a new folder: disks, sockets, log files and firmware variables move there, name and
+/// identity are set, what belonged to the old run goes. Everything else stays as it was.
+/// </summary>
+internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewImage> images, IEntropy entropy)
+{
+    private readonly List<RestoreFinding> findings = [];
+    private readonly Dictionary<string, string> moved = new(StringComparer.Ordinal);
+
+    public IReadOnlyList<RestoreFinding> Findings => findings;
+
+    public Id16 Uuid { get; } = request.KeepIdentity ? request.Machine : NewUuid(entropy);
+
+    /// <param name="emulator">The program to use; null: the stored one.</param>
+    public string Rewrite(XElement stored, string? emulator)
+    {
+        var root = new XElement(stored);
+        root.Attribute("id")?.Remove();
+        Set(root, "name", request.Name);
+        Set(root, "uuid", Uuid.ToUuidString());
+        foreach (var entry in root.Elements("sysinfo").Elements("system").Elements("entry").Where(entry => entry.Text("name") == "uuid"))
+        {
+            entry.Value = Uuid.ToUuidString();
+        }
+        RenewGeneration(root);
+        foreach (var label in root.Elements("seclabel").Where(label => label.Text("type") == "dynamic"))
+        {
+            label.Elements().Where(child => child.Name == "label" || child.Name == "imagelabel").Remove();
+        }
+        MoveVariables(root);
+        var devices = root.Element("devices") ?? throw FaultException.Malformed("The stored domain has no devices.");
+        if (emulator is not null)
+        {
+            Set(devices, "emulator", emulator);
+        }
+        foreach (var disk in devices.Elements("disk").ToList())
+        {
+            Rewrite(disk);
+        }
+        foreach (var card in devices.Elements("interface"))
+        {
+            Rewrite(card, renew: !request.KeepIdentity);
+        }
+        foreach (var device in devices.Elements().Where(device => device.Name.LocalName is "serial" or "parallel" or "console" or "channel"))
+        {
+            MoveCharacterDevice(device);
+        }
+        TellAboutRest(root, devices);
+        return root.ToString(SaveOptions.DisableFormatting);
+    }
+
+    private void Rewrite(XElement disk)
+    {
+        var target = disk.Text("target", "dev");
+        if (images.FirstOrDefault(image => image.Target == target) is { } image)
+        {
+            disk.SetAttributeValue("type", "file");
+            disk.Elements().Where(child => child.Name.LocalName is "source" or "backingStore" or "mirror" or "encryption" or "auth").Remove();
+            disk.AddFirst(new XElement("source", new XAttribute("file", image.Path)));
+            if (disk.Element("driver") is not { } driver)
+            {
+                driver = new XElement("driver", new XAttribute("name", "qemu"));
+                disk.AddFirst(driver);
+            }
+            driver.SetAttributeValue("type", image.Format);
+            return;
+        }
+        disk.Elements("backingStore").Remove();
+        var path = disk.Text("source", "file") ?? disk.Text("source", "dev");
+        if (path is null || File.Exists(path))
+        {
+            findings.Add(new RestoreFinding("disk", FindingSeverity.Adapts,
+                path is null ? $"Disk {target} is not in the recovery point; it stays as it was configured." : $"Disk {target} is not in the recovery point; {path} of this host is used."));
+        }
+        else if (disk.Text("device") is "cdrom" or "floppy")
+        {
+            disk.Elements("source").Remove();
+            findings.Add(new RestoreFinding("disk", FindingSeverity.Adapts, $"The medium {path} of drive {target} is not on this host: the drive will be empty."));
+        }
+        else
+        {
+            findings.Add(new RestoreFinding("disk", FindingSeverity.Blocks, $"Disk {target} is not in the recovery point, and its {path} is not on this host. Bring it here first."));
+        }
+    }
+
+    private void Rewrite(XElement card, bool renew)
+    {
+        // The host's end of a tap device is named by libvirt.
+        card.Elements("target").Where(target => target.Text("dev")?.StartsWith("vnet", StringComparison.Ordinal) == true).Remove();
+        if (renew)
+        {
+            card.Elements("mac").Remove();
+            Span<byte> bytes = stackalloc byte[3];
+            entropy.Fill(bytes);
+            card.AddFirst(new XElement("mac", new XAttribute("address", string.Create(CultureInfo.InvariantCulture, $"52:54:00:{bytes[0]:x2}:{bytes[1]:x2}:{bytes[2]:x2}"))));
+        }
+    }
+
+    private void MoveCharacterDevice(XElement device)
+    {
+        if (device.Element("log") is { } log && log.Text("file") is { } file)
+        {
+            log.SetAttributeValue("file", Move(file));
+        }
+        if (device.Element("source") is not { } source || source.Text("path") is not { } path)
+        {
+            return;
+        }
+        if (path.Contains("/channel/target/domain-", StringComparison.Ordinal))
+        {
+            source.Remove(); // libvirt's own choice, made anew for every machine
+        }
+        else if (device.Text("type") == "file" || (device.Text("type") == "unix" && source.Text("mode") == "bind"))
+        {
+            source.SetAttributeValue("path", Move(path));
+        }
+    }
+
+    // A serial device and the console that stands for it name the same file.
+    private string Move(string path)
+    {
+        if (!moved.TryGetValue(path, out var place))
+        {
+            var name = Path.GetFileName(path);
+            place = Path.Combine(request.Folder, moved.Values.Any(taken => Path.GetFileName(taken) == name) ? $"{moved.Count}-{name}" : name);
+            moved.Add(path, place);
+        }
+        return place;
+    }
+
+    private void MoveVariables(XElement root)
+    {
+        if (root.Element("os")?.Element("nvram") is not { } variables || variables.Value.Length == 0)
+        {
+            return;
+        }
+        if (request.KeepIdentity && File.Exists(variables.Value))
+        {
+            findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, $"The firmware's variables are not in the recovery point; {variables.Value} of this host is used."));
+            return;
+        }
+        variables.Value = Path.Combine(request.Folder, "nvram.fd");
+        findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, "The firmware's variables are not in the recovery point: boot entries and Secure Boot keys are those of the template."));
+    }
+
+    // A guest that knows generations must learn that it was set back in time.
+    private void RenewGeneration(XElement root)
+    {
+        if (root.Element("genid") is { } generation)
+        {
+            generation.Value = NewUuid(entropy).ToUuidString();
+            findings.Add(new RestoreFinding("generation", FindingSeverity.Adapts, "The generation id is made anew, so that the guest notices the restore."));
+        }
+    }
+
+    private void TellAboutRest(XElement root, XElement devices)
+    {
+        foreach (var device in devices.Elements("hostdev"))
+        {
+            findings.Add(new RestoreFinding("host device", FindingSeverity.Adapts, $"The machine keeps its host device ({device.Text("type") ?? "unknown"}); this host must have it, free, when the machine starts."));
+        }
+        if (devices.Element("tpm") is not null)
+        {
+            findings.Add(new RestoreFinding("TPM", FindingSeverity.Adapts, "The TPM's contents are not in the recovery point: secrets that are sealed to it (disk encryption) need their recovery keys."));
+        }
+        var os = root.Element("os");
+        foreach (var path in new[] { os?.Element("kernel")?.Value, os?.Element("initrd")?.Value, os?.Element("loader")?.Value }.OfType<string>().Where(path => path.StartsWith('/') && !File.Exists(path)))
+        {
+            findings.Add(new RestoreFinding("file", FindingSeverity.Blocks, $"The machine starts from {path}, which is not on this host. Bring it here first."));
+        }
+    }
+
+    private static void Set(XElement parent, string name, string value)
+    {
+        if (parent.Element(name) is { } element)
+        {
+            element.Value = value;
+        }
+        else
+        {
+            parent.AddFirst(new XElement(name, value));
+        }
+    }
+
+    // Version 4, variant 1 (RFC 9562): libvirt takes any, but the number should not lie about how it was made.
+    private static Id16 NewUuid(IEntropy entropy)
+    {
+        Span<byte> bytes = stackalloc byte[Id16.Size];
+        entropy.Fill(bytes);
+        bytes[6] = (byte)((bytes[6] & 0x0f) | 0x40);
+        bytes[8] = (byte)((bytes[8] & 0x3f) | 0x80);
+        return Id16.Read(bytes);
+    }
+}

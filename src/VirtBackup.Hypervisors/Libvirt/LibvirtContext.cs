@@ -1,0 +1,81 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
+
+namespace VirtBackup.Hypervisors.Libvirt;
+
+/// <summary>What the parts of the driver share, and the operations that several of them need.</summary>
+internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time, IEntropy Entropy, ProcessRunner Processes)
+{
+    public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, Time = Time };
+
+    public DomainJobs JobsOf(LibvirtConnection connection) => new(connection, Options, Time);
+
+    /// <summary>Ends what a killed run left: the freeze, its job, its folders.</summary>
+    public async Task ReleaseAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
+    {
+        var folders = ScratchFolder.FindAll(Options.FleeceFolder, machine);
+        if (folders.Any(folder => folder.IsFrozen))
+        {
+            await DomainQuiesce.ThawLeftoverAsync(connection, machine, Time, cancellationToken);
+        }
+        await JobsOf(connection).EndOursAsync(machine, cancellationToken);
+        foreach (var folder in folders)
+        {
+            folder.TryDelete();
+        }
+    }
+
+    /// <summary>Keeps the checkpoint of the newest committed point and deletes the other ones of ours.</summary>
+    /// <returns>The kept point, when at least one disk can be read by changes since it.</returns>
+    public async Task<Id16?> SettleAsync(LibvirtConnection connection, Id16 machine, Func<Id16, bool> committed, CancellationToken cancellationToken)
+    {
+        var (view, checkpoints) = await ReadAsync(connection, machine, new HashSet<string>(), cancellationToken);
+        var keep = TrackingChoice.Keep(checkpoints, committed);
+        if (!view.Active)
+        {
+            // libvirt deletes checkpoints of running machines only; all of them record on when the machine is started.
+            return keep?.Point;
+        }
+        if (checkpoints.Count == 0)
+        {
+            await DeleteOrphansAsync(connection, machine, view, cancellationToken);
+        }
+        foreach (var checkpoint in checkpoints.Where(checkpoint => checkpoint != keep))
+        {
+            await connection.ChangeAsync(libvirt =>
+            {
+                using var domain = Domains.Find(libvirt, machine);
+                Checkpoints.Delete(domain, checkpoint.Point, view.Document.Disks);
+                return true;
+            }, cancellationToken);
+        }
+        return keep is not null && TrackingChoice.IsUseful(keep, view.Disks) ? keep.Point : null;
+    }
+
+    public static Task<(DomainView View, List<CheckpointRecord> Checkpoints)> ReadAsync(
+        LibvirtConnection connection, Id16 machine, IReadOnlySet<string> excluded, CancellationToken cancellationToken) =>
+        connection.QueryAsync(libvirt =>
+        {
+            using var domain = Domains.Find(libvirt, machine);
+            var view = Domains.Read(domain, excluded);
+            return (view, Domains.ReadCheckpoints(domain, measured: view.Active));
+        }, cancellationToken);
+
+    // A machine that was undefined and defined again has lost its checkpoints; their bitmaps record on in its images.
+    private async Task DeleteOrphansAsync(LibvirtConnection connection, Id16 machine, DomainView view, CancellationToken cancellationToken)
+    {
+        var inspector = new BitmapInspector(Options.QemuImg, Processes);
+        foreach (var disk in view.Disks.Where(disk => disk.KeepsBitmaps && disk.Captured))
+        {
+            foreach (var point in await inspector.FindPointsAsync(disk.Layers, cancellationToken))
+            {
+                await connection.ChangeAsync(libvirt =>
+                {
+                    using var domain = Domains.Find(libvirt, machine);
+                    Checkpoints.DeleteBitmap(domain, point, view.Document.Disks, disk.Target);
+                    return true;
+                }, cancellationToken);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+using System.Collections.Concurrent;
+using VirtBackup.Core;
+
+namespace VirtBackup.Hypervisors.Libvirt;
+
+/// <summary>
+/// QEMU machines that libvirt manages, reached through its C library, running or off. Needs libvirt 7.2 or later. See README.md beside this
+/// file for the method and its limits.
+/// </summary>
+public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
+{
+    private readonly LibvirtContext context;
+    private readonly IReadOnlyList<LibvirtConnection> connections;
+    private readonly ConcurrentDictionary<string, IReadOnlyList<MachineSummary>> known = new(StringComparer.Ordinal);
+
+    public LibvirtHypervisor(LibvirtOptions options, TimeProvider time, IEntropy entropy, IBlockingCalls blocking)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        if (!Path.IsPathFullyQualified(options.FleeceFolder))
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"The fleece folder '{options.FleeceFolder}' must be an absolute path.");
+        }
+        if (options.Uris.Count == 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"No connection to libvirt is named; {LibvirtOptions.SystemUri} is the usual one.");
+        }
+        if (options.Uris.Select(LibvirtUri.ProblemOf).FirstOrDefault(problem => problem is not null) is { } problem)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"The libvirt connection {problem}.");
+        }
+        context = new LibvirtContext(options, time, entropy, new ProcessRunner(time));
+        connections = [.. options.Uris.Distinct(StringComparer.Ordinal).Select(uri => new LibvirtConnection(uri, options, time, blocking))];
+    }
+
+    public string Kind => "libvirt";
+
+    public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
+    {
+        var lists = await Task.WhenAll(connections.Select(connection => ListAsync(connection, cancellationToken)));
+        var machines = new List<MachineSummary>();
+        foreach (var machine in lists.SelectMany(list => list))
+        {
+            if (machines.FindIndex(listed => listed.Id == machine.Id) is var twin and >= 0)
+            {
+                machines[twin] = machines[twin] with { Problem = $"Two connections have a machine with the UUID {machine.Id.ToUuidString()}. Leave one of them out." };
+                continue;
+            }
+            machines.Add(machine);
+        }
+        return machines;
+    }
+
+    public async ValueTask<IReadOnlyList<Id16>> ListTrackedPointsAsync(Id16 machine, CancellationToken cancellationToken)
+    {
+        var connection = await FindAsync(machine, cancellationToken);
+        var (_, checkpoints) = await LibvirtContext.ReadAsync(connection, machine, NoneExcluded, cancellationToken);
+        return [.. checkpoints.Select(checkpoint => checkpoint.Point)];
+    }
+
+    public async ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(committed);
+        var connection = await FindAsync(machine, cancellationToken);
+        await context.ReleaseAsync(connection, machine, cancellationToken);
+        return await context.SettleAsync(connection, machine, committed.Contains, cancellationToken);
+    }
+
+    public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
+    {
+        foreach (var machine in ScratchFolder.FindMachines(context.Options.FleeceFolder))
+        {
+            try
+            {
+                // A job that nobody reads any more and nobody watches could fill the fleece folder: it ends, too.
+                await context.ReleaseAsync(await FindAsync(machine, cancellationToken), machine, cancellationToken);
+            }
+            catch (FaultException)
+            {
+                // Not a machine of libvirt, or it cannot be reached: the next run settles it.
+            }
+        }
+    }
+
+    public async ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return await new LibvirtPreparation(context, await FindAsync(request.Machine, cancellationToken), request).PlanAsync(cancellationToken);
+    }
+
+    public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (request.ChangedExtents.Count > 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "Changed extents cannot be given for a machine of libvirt: its changes are tracked already. Run the backup without them.");
+        }
+        return await new LibvirtPreparation(context, await FindAsync(request.Machine, cancellationToken), request).BeginAsync(cancellationToken);
+    }
+
+    public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return (await PlanRestoreAsync(request, cancellationToken)).Findings;
+    }
+
+    public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var plan = await PlanRestoreAsync(request, cancellationToken);
+        if (plan.Refused)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
+                + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
+        }
+        return await LibvirtRestore.BeginAsync(context, request, plan, cancellationToken);
+    }
+
+    // Where the original is, if it is here; otherwise the connection that is named first.
+    private async Task<LibvirtRestorePlan> PlanRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        var connection = connections[0];
+        try
+        {
+            connection = await FindAsync(request.Machine, cancellationToken);
+        }
+        catch (FaultException)
+        {
+            // Not here.
+        }
+        return await new LibvirtRestorePlanner(context, connection).PlanAsync(request, cancellationToken);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var connection in connections)
+        {
+            await connection.DisposeAsync();
+        }
+    }
+
+    private static readonly HashSet<string> NoneExcluded = [];
+
+    private bool IsServed(string name) => (context.Options.Include.Count == 0 || context.Options.Include.Contains(name)) && !context.Options.Exclude.Contains(name);
+
+    private async Task<IReadOnlyList<MachineSummary>> ListAsync(LibvirtConnection connection, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var views = await connection.QueryAsync(Domains.ReadAll, cancellationToken);
+            return known[connection.Uri] =
+                [.. views.Where(view => IsServed(view.Document.Name)).Select(view => new MachineSummary(view.Document.Uuid, view.Document.Name, view.Active,
+                    [.. view.Disks.Select(disk => disk.Summary)], LibvirtPreparation.ProblemOf(view)))];
+        }
+        catch (FaultException fault)
+        {
+            return [.. known.GetValueOrDefault(connection.Uri, []).Select(machine => machine with { Running = false, Problem = fault.Message })];
+        }
+    }
+
+    private async Task<LibvirtConnection> FindAsync(Id16 machine, CancellationToken cancellationToken)
+    {
+        FaultException? unreachable = null;
+        foreach (var connection in connections)
+        {
+            try
+            {
+                var name = await connection.QueryAsync(libvirt =>
+                {
+                    using var domain = Domains.TryFind(libvirt, machine);
+                    return domain is null ? null : Domains.NameOf(domain);
+                }, cancellationToken);
+                if (name is not null && IsServed(name))
+                {
+                    return connection;
+                }
+            }
+            catch (FaultException fault)
+            {
+                unreachable = fault;
+            }
+        }
+        throw unreachable ?? new FaultException(FaultReason.NotFound, $"libvirt on this host has no machine with the UUID {machine.ToUuidString()} that this agent serves.");
+    }
+}

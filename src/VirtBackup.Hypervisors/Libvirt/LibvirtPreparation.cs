@@ -1,0 +1,174 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Libvirt.Native;
+
+namespace VirtBackup.Hypervisors.Libvirt;
+
+/// <summary>Decides what a capture does, refuses what would not be safe, and begins it. Leaves nothing behind on failure.</summary>
+internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
+{
+    public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
+    {
+        var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
+        var basis = FindBasis(checkpoints);
+        var plans = new List<DiskPlan>();
+        foreach (var disk in view.Disks)
+        {
+            var (changedOnly, reason) = view.Active ? Choose(view, basis, disk) : (false, OfflineCapture.Reason);
+            var read = !disk.Captured ? 0 : changedOnly ? Math.Min(basis!.Tracked[disk.Target] ?? disk.LengthBytes, disk.LengthBytes) : Math.Max(disk.AllocatedBytes, 0);
+            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk) ?? reason));
+        }
+        var fleece = view.Active ? view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes) : 0;
+        return new CapturePlan(plans, fleece, FreeSpace.Of(context.Options.FleeceFolder));
+    }
+
+    public async Task<ICapture> BeginAsync(CancellationToken cancellationToken)
+    {
+        var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
+        RequireCapturable(view);
+        if (!view.Active)
+        {
+            return await OfflineCapture.BeginAsync(context, view, cancellationToken);
+        }
+        await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
+        if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
+        {
+            throw new FaultException(FaultReason.AlreadyExists, $"The machine {view.Document.Name} already has a checkpoint of the point {request.Point}.");
+        }
+        RequireSpace();
+        var basis = FindBasis(checkpoints);
+        var captured = view.Disks.Where(disk => disk.Captured).ToList();
+        var choices = captured.ToDictionary(disk => disk.Target, disk => Choose(view, basis, disk), StringComparer.Ordinal);
+        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, await FindOwnerAsync(view.Document, cancellationToken), context.Processes, cancellationToken);
+        ScratchWatch? watch = null;
+        var opened = new List<PulledDisk>();
+        try
+        {
+            var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
+            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
+            foreach (var disk in captured)
+            {
+                var (changedOnly, reason) = choices[disk.Target];
+                var token = disk.KeepsBitmaps && view.Persistent ? CheckpointRecord.NameOf(request.Point) : "";
+                opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch.Lost, context, cancellationToken));
+            }
+            return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
+                [.. view.Disks.Where(disk => !disk.Captured).Select(disk => disk.Summary)], folder, watch);
+        }
+        catch
+        {
+            await UndoAsync(opened, watch, folder);
+            throw;
+        }
+    }
+
+    private async Task<DomainQuiesce> CutAsync(
+        DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
+    {
+        var quiesce = await DomainQuiesce.BeginAsync(connection, view, request, folder, context.Time, cancellationToken);
+        try
+        {
+            try
+            {
+                await StartJobAsync(view, captured, choices, folder);
+            }
+            catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
+            {
+                // A bitmap broke between the look at it and now. Reading everything is always right.
+                foreach (var target in choices.Where(choice => choice.Value.ChangedOnly).Select(choice => choice.Key).ToList())
+                {
+                    choices[target] = (false, $"read in full: its change tracking cannot be used ({fault.InnerException.Message})");
+                }
+                await StartJobAsync(view, captured, choices, folder);
+            }
+        }
+        finally
+        {
+            await quiesce.ThawAsync(folder);
+        }
+        return quiesce;
+    }
+
+    // Not cancellable: a job that began unnoticed would outlive the run.
+    private Task<bool> StartJobAsync(
+        DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder)
+    {
+        var backup = BackupDocument.Write(view.Disks, choices.ToDictionary(choice => choice.Key, choice => choice.Value.ChangedOnly, StringComparer.Ordinal),
+            request.Base, folder.Socket, folder.ScratchOf);
+        var tracked = captured.Where(disk => disk.KeepsBitmaps && view.Persistent)
+            .Select(disk => new CheckpointedDisk(disk.Target, disk.LengthBytes, disk.Layers)).ToList();
+        var checkpoint = tracked.Count > 0 ? CheckpointRecord.Write(request.Point, view.Document.Disks, tracked) : null;
+        return connection.ChangeAsync(libvirt =>
+        {
+            using var domain = Domains.Find(libvirt, request.Machine);
+            LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, backup, checkpoint, 0));
+            return true;
+        }, CancellationToken.None);
+    }
+
+    private async Task UndoAsync(List<PulledDisk> opened, ScratchWatch? watch, ScratchFolder folder)
+    {
+        if (watch is not null)
+        {
+            await watch.DisposeAsync();
+        }
+        foreach (var disk in opened)
+        {
+            await disk.DisposeAsync();
+        }
+        try
+        {
+            await context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None);
+            await context.SettleAsync(connection, request.Machine, point => point != request.Point, CancellationToken.None);
+        }
+        catch (FaultException)
+        {
+            // The first failure tells more; what is left, the next settlement removes.
+        }
+        if (!folder.IsFrozen)
+        {
+            folder.TryDelete();
+        }
+    }
+
+    private CheckpointRecord? FindBasis(List<CheckpointRecord> checkpoints) =>
+        request.Base is { } basis ? checkpoints.Find(checkpoint => checkpoint.Point == basis) : checkpoints is [.., var newest] ? newest : null;
+
+    private (bool ChangedOnly, string Reason) Choose(DomainView view, CheckpointRecord? basis, LibvirtDisk disk) => view.Persistent
+        ? TrackingChoice.Choose(basis, request.Base, disk)
+        : (false, "read in full: the machine is transient, and libvirt keeps its checkpoints only while it runs");
+
+    /// <summary>Why the whole machine cannot be captured because of this disk, or null.</summary>
+    private static string? RefusalOf(LibvirtDisk disk) => disk.Captured && disk.Source.IoThread
+        ? $"Disk {disk.Target} uses an I/O thread. With such a disk, a backup client that disconnects can end the whole machine (seen with QEMU 7.2); remove 'iothread' from its driver or controller."
+        : null;
+
+    /// <summary>Why the machine cannot be captured now, or null.</summary>
+    public static string? ProblemOf(DomainView view) =>
+        view.Active && view.Disks.Select(RefusalOf).OfType<string>().FirstOrDefault() is { } refusal ? refusal
+        : view.Disks.Any(disk => disk.Captured) ? null
+        : view.Disks.Count == 0 ? "It has no disk."
+        : $"It has no disk that can be captured: {string.Join("; ", view.Disks.Select(disk => $"{disk.Target}: {disk.Summary.SkipReason}"))}.";
+
+    private static void RequireCapturable(DomainView view)
+    {
+        if (ProblemOf(view) is { } problem)
+        {
+            throw new FaultException(FaultReason.Unsupported, $"The machine {view.Document.Name} cannot be captured. {problem}");
+        }
+    }
+
+    private void RequireSpace()
+    {
+        var options = context.Options;
+        var free = FreeSpace.Of(options.FleeceFolder);
+        if (free < options.FleeceFreeBytesMin)
+        {
+            throw new FaultException(FaultReason.DeviceFull,
+                $"The fleece folder {options.FleeceFolder} has {free >> 20} MiB free; a capture needs at least {options.FleeceFreeBytesMin >> 20} MiB. Free space or name another folder.");
+        }
+    }
+
+    // A session's QEMU runs as the owner of its socket; a system's XML names the user.
+    private async Task<(int User, int Group)?> FindOwnerAsync(DomainDocument document, CancellationToken cancellationToken) =>
+        document.FindOwner() ?? await LibvirtUri.FindSocketOwnerAsync(connection.Uri, context.Processes, cancellationToken);
+}

@@ -1,0 +1,95 @@
+using System.Net.Sockets;
+
+namespace VirtBackup.Testing.Lab;
+
+/// <summary>A machine of a <see cref="LabLibvirt"/>. Tests speak to its guest through a channel of their own. One caller at a time.</summary>
+public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
+{
+    private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(2);
+
+    public string Name => name;
+
+    public Guid Uuid => uuid;
+
+    public LabLibvirt Libvirt => libvirt;
+
+    /// <summary>The socket of the guest agent that tests speak to.</summary>
+    public string AgentPath { get; init; } = libvirt.File($"{name}.qga");
+
+    /// <summary>The machine's process.</summary>
+    public int Pid => int.Parse(File.ReadAllText(libvirt.File($"r/libvirt/qemu/run/{name}.pid")), System.Globalization.CultureInfo.InvariantCulture);
+
+    /// <summary>The document of a machine with these disks.</summary>
+    public string Xml(string disks, string extraDevices = "") => $"""
+        <domain type='qemu'>
+          <name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>256</memory><vcpu>1</vcpu>
+          <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{libvirt.Kernel}</kernel><initrd>{libvirt.Initrd}</initrd><cmdline>console=ttyS0 quiet panic=-1</cmdline></os>
+          <features><acpi/></features><cpu mode='maximum'/><on_poweroff>destroy</on_poweroff>
+          <devices><emulator>/usr/bin/{LabVm.Program}</emulator>
+            {disks}
+            <interface type='user'><mac address='52:54:00:{uuid.ToByteArray()[0]:x2}:{uuid.ToByteArray()[1]:x2}:{uuid.ToByteArray()[2]:x2}'/><model type='virtio'/></interface>
+            <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+            <channel type='unix'><source mode='bind' path='{AgentPath}'/><target type='virtio' name='lab.guest_agent.0'/></channel>
+            <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+            <serial type='file'><source path='{libvirt.File($"{name}.log")}'/></serial>
+            {extraDevices}
+          </devices>
+        </domain>
+        """;
+
+    public async Task DefineAsync(string xml)
+    {
+        var path = libvirt.File($"{name}.xml");
+        await File.WriteAllTextAsync(path, xml);
+        await libvirt.VirshAsync("define", path);
+    }
+
+    /// <summary>Starts it and waits until its guest is up.</summary>
+    public async Task BootAsync()
+    {
+        await libvirt.VirshAsync("start", name);
+        await WithAgentAsync((agent, token) => agent.ExecuteAsync("guest-ping", null, token));
+        // libvirt learns that the agent is there a moment later.
+        using var limit = new CancellationTokenSource(BootLimit);
+        while ((await libvirt.TryVirshAsync("qemu-agent-command", name, """{"execute":"guest-ping"}""")).ExitCode != 0) await Task.Delay(100, limit.Token);
+    }
+
+    /// <summary>Runs a line of shell in the guest to its end.</summary>
+    public Task<GuestResult> ExecAsync(string line) => WithAgentAsync((agent, token) => agent.ShellAsync(line, token));
+
+    public Task<byte[]> ReadFileAsync(string path) => WithAgentAsync((agent, token) => agent.ReadFileAsync(path, token));
+
+    /// <summary>SIGKILL, as when the host loses power. Returns when libvirt has noticed.</summary>
+    public async Task KillAsync()
+    {
+        await Proc.CheckAsync("kill", ["-KILL", $"{Pid}"]);
+        await WaitForStateAsync("shut off");
+    }
+
+    public async Task WaitForStateAsync(string state)
+    {
+        using var limit = new CancellationTokenSource(BootLimit);
+        while ((await libvirt.VirshAsync("domstate", name)).Trim() != state) await Task.Delay(50, limit.Token);
+    }
+
+    private async Task<T> WithAgentAsync<T>(Func<LabGuestAgent, CancellationToken, Task<T>> use)
+    {
+        using var limit = new CancellationTokenSource(BootLimit);
+        while (true)
+        {
+            try
+            {
+                await using var agent = await LabGuestAgent.ConnectAsync(AgentPath, limit.Token);
+                return await use(agent, limit.Token);
+            }
+            catch (SocketException) when (!limit.IsCancellationRequested)
+            {
+                await Task.Delay(50, limit.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                throw new TimeoutException($"The guest of {name} did not answer within {BootLimit.TotalSeconds:0} s.\n{await File.ReadAllTextAsync(libvirt.File($"{name}.log"))}");
+            }
+        }
+    }
+}
