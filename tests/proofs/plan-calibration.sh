@@ -5,9 +5,9 @@
 #
 # usage: tests/proofs/plan-calibration.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides loads, sizes and what is injected; chance without it, and printed
-#   --trials N        how many waves of one to four restores; without it 130, some 230 restores
+#   --trials N        how many waves of one to four restores; without it 120, some 240 restores
 #   --start-trial I   number of the first: trial I of a seed is the same in every run, up to the clocks of real programs
-#   --short           4 waves: the share of so few must only not be too unlikely for a P90
+#   --short           4 waves: the share of fewer than 100 must only not be too unlikely for a P90
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'plan-calibration: PASS ...' or 'plan-calibration: FAIL ...'.
 set -euo pipefail

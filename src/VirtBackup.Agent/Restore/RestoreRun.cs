@@ -54,7 +54,7 @@ public sealed class RestoreRun(
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
         var (hypervisor, request) = await PrepareAsync(stored, cancellationToken);
         var result = new CheckRestoreResult();
-        foreach (var finding in await hypervisor.CheckRestoreAsync(request, cancellationToken))
+        foreach (var finding in RestorePlanItems.Complete(await hypervisor.CheckRestoreAsync(request, cancellationToken)))
         {
             var severity = finding.Severity switch
             {

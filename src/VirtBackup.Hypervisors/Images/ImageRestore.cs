@@ -30,8 +30,6 @@ internal sealed class ImageRestore : IRestore
         }
         findings.AddRange(RestoreFolder.Check(request, isMachine: false));
         findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, "The machine was backed up as image files: its disks are restored, and nothing is started."));
-        findings.Add(new RestoreFinding("hardware", FindingSeverity.Unknown,
-            "Processor, machine type, firmware, TPM, disk buses and networks cannot be compared: image files do not tell what machine they belong to."));
         return findings;
     }
 

@@ -12,7 +12,7 @@ internal sealed record ScoredRestore(string Path, LoadKind Load, int Parallel, d
 /// <summary>How often the P90 held.</summary>
 internal sealed class RestoreTally
 {
-    private const int RestoresMin = 100;
+    private const int RestoresExact = 100;
     private const double LowestShare = 0.85;
     private const double HighestShare = 0.95;
 
@@ -24,14 +24,13 @@ internal sealed class RestoreTally
 
     public void Add(ScoredRestore restore) => _restores.Add(restore);
 
-    /// <param name="isExact">The share itself has to lie between the two; otherwise it must only not be too unlikely.</param>
+    /// <summary>Of at least 100 restores the share itself has to lie between the two; of fewer it must only not be too unlikely.</summary>
     /// <exception cref="RefutedException">It does not hold as often as it says.</exception>
-    public void Require(bool isExact)
+    public void Require()
     {
         var (count, held) = (_restores.Count, _restores.Count(static restore => restore.Held));
-        if (isExact)
+        if (count >= RestoresExact)
         {
-            if (count < RestoresMin) throw new RefutedException($"Only {count} restores were made; {RestoresMin} are needed. {this}");
             var share = (double)held / count;
             if (share is < LowestShare or > HighestShare) throw new RefutedException($"The P90 held in {share:P1} of the restores; it must in 85 to 95 %. {this}");
             return;

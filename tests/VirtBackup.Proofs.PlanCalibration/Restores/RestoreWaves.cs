@@ -27,7 +27,7 @@ internal sealed class RestoreWaves : IAsyncDisposable
     /// <summary>Sets the stage: machines of several sizes, each backed up.</summary>
     public static async Task<RestoreWaves> StartAsync(ProofOptions options)
     {
-        int[] sizes = options.Short ? [6, 24] : [4, 16, 48, 128];
+        int[] sizes = options.Short ? [6, 24] : [4, 12, 32, 80];
         var (installation, agent) = await Installation.StartAsync((installation, agent) =>
         {
             foreach (var size in sizes)
@@ -84,7 +84,7 @@ internal sealed class RestoreWaves : IAsyncDisposable
         }
         if (plan.GetProperty("findings").EnumerateArray().All(finding => finding.GetProperty("verdict").GetString() != "unknown"))
         {
-            throw new RefutedException("The plan of a machine of image files does not say that its hardware is unknown.");
+            throw new RefutedException("The plan of a machine of image files does not say what of it is unknown.");
         }
         await RequireRefusalAsync("folder", Directory.CreateDirectory(_installation.File("full")).FullName);
         await RequireRefusalAsync("folder", Path.Combine(_installation.File("nowhere"), "new"));
