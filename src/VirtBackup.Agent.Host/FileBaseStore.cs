@@ -65,17 +65,17 @@ internal sealed record StoredBase(string Point, string ManifestHash, List<Stored
     public static StoredBase From(BaseRecord record) => new(
         record.Point.ToString(),
         record.ManifestHash.ToString(),
-        [.. record.Disks.Select(disk => new StoredBaseDisk(disk.Disk.ToString(), disk.LengthBytes, (byte)disk.Shape.Chunker, disk.Shape.ChunkLog2, disk.Shape.SpanLog2, disk.Root.ToString()))],
+        [.. record.Disks.Select(disk => new StoredBaseDisk(disk.Disk.ToString(), disk.LengthBytes, (byte)disk.Shape.Chunker, disk.Shape.ChunkLog2, disk.Shape.SpanLog2, disk.Root.ToString(), disk.BaseToken))],
         [.. record.Epochs.Select(epoch => epoch.ToString())]);
 
     public BaseRecord ToRecord() => new(
         Id16.Parse(Point),
         Id32.Parse(ManifestHash),
-        [.. Disks.Select(disk => new BaseDisk(Id16.Parse(disk.Disk), disk.LengthBytes, new MapShape((Chunker)disk.Chunker, disk.ChunkLog2, disk.SpanLog2), Id32.Parse(disk.Root)))],
+        [.. Disks.Select(disk => new BaseDisk(Id16.Parse(disk.Disk), disk.LengthBytes, new MapShape((Chunker)disk.Chunker, disk.ChunkLog2, disk.SpanLog2), Id32.Parse(disk.Root), disk.BaseToken ?? ""))],
         [.. Epochs.Select(Id16.Parse)]);
 }
 
-internal sealed record StoredBaseDisk(string Disk, long LengthBytes, byte Chunker, byte ChunkLog2, byte SpanLog2, string Root);
+internal sealed record StoredBaseDisk(string Disk, long LengthBytes, byte Chunker, byte ChunkLog2, byte SpanLog2, string Root, string? BaseToken = null);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
 [JsonSerializable(typeof(StoredBases))]

@@ -8,6 +8,13 @@ namespace VirtBackup.Hypervisors;
 /// <param name="ExcludedDisks">Names of disks to leave out.</param>
 public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadOnlySet<string> ExcludedDisks)
 {
+    /// <summary>
+    /// <see cref="ICapturedDisk.BaseToken"/> by disk id, of <see cref="Base"/> or, when all is to be read, of the newest point that
+    /// the caller remembers: a commit ends its tracking in either case. A disk without a token is read in full, and so is one whose
+    /// token does not hold any more. Drivers whose tracking carries the point's name need none.
+    /// </summary>
+    public IReadOnlyDictionary<Id16, string> BaseTokens { get; init; } = new Dictionary<Id16, string>();
+
     /// <summary>Ask the guest agent to freeze file systems for the cut where there is one.</summary>
     public bool Quiesce { get; init; } = true;
 
@@ -21,6 +28,10 @@ public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadO
     public IReadOnlyDictionary<string, IReadOnlyList<ByteRange>> ChangedExtents { get; init; } = new Dictionary<string, IReadOnlyList<ByteRange>>();
 }
 
+/// <summary>What a caller remembers of a recovery point that it made, or tried to make.</summary>
+/// <param name="BaseTokens"><see cref="ICapturedDisk.BaseToken"/> of its disks, by disk id.</param>
+public sealed record RememberedPoint(Id16 Point, IReadOnlyDictionary<Id16, string> BaseTokens);
+
 /// <summary>A prediction. Bytes; <paramref name="FleeceBytesMax"/> is what the temporary copy-on-write area could need at worst.</summary>
 public sealed record CapturePlan(IReadOnlyList<DiskPlan> Disks, long FleeceBytesMax, long FleeceBytesFree);
 
@@ -31,6 +42,8 @@ public sealed record DiskPlan(DiskSummary Disk, bool ChangedOnly, long ReadBytes
 /// <summary>
 /// A frozen view of a machine. Exactly one of <see cref="CommitAsync"/>, <see cref="AbandonAsync"/> and <see cref="DetachAsync"/> ends it;
 /// disposing without either abandons. Members of different disks may be used concurrently.
+/// An end returns when nothing depends on the view any more. Work that the platform then does by itself, and that can take
+/// hours (consolidating a snapshot, merging a checkpoint), is begun and not waited for: the next settlement does.
 /// </summary>
 public interface ICapture : IAsyncDisposable
 {
@@ -78,10 +91,22 @@ public interface ICapturedDisk
     /// <summary>Why the read is full, or "changed blocks only".</summary>
     string Reason { get; }
 
-    /// <summary>Opaque text stored with the point: what the driver will track changes by.</summary>
+    /// <summary>
+    /// Opaque text, at most 1024 characters, known from the cut on: what the driver will track changes by. It is stored with the
+    /// point, remembered by the agent before it asks for the commit, and comes back in <see cref="CaptureRequest.BaseTokens"/>.
+    /// </summary>
     string BaseToken { get; }
 
-    /// <summary>Extents to read: ascending, not overlapping, inside the disk, byte granularity at least 512 except at the end.</summary>
+    /// <summary>
+    /// Reads must come one at a time, at ascending offsets that do not overlap; what lies between may be left out. For platforms
+    /// that hand a disk out as a stream. The driver keeps the stream alive while nobody reads.
+    /// </summary>
+    bool SequentialOnly => false;
+
+    /// <summary>
+    /// Extents to read: ascending, not overlapping, inside the disk, byte granularity at least 512 except at the end. May be
+    /// enumerated more than once, also while the disk is read, whether or not reads must be sequential.
+    /// </summary>
     IAsyncEnumerable<ByteRange> ListExtentsAsync(CancellationToken cancellationToken);
 
     /// <summary>

@@ -23,6 +23,14 @@ public interface IHypervisor
     ValueTask<IReadOnlyList<Id16>> ListTrackedPointsAsync(Id16 machine, CancellationToken cancellationToken);
 
     /// <summary>
+    /// As <see cref="ListTrackedPointsAsync"/>, and what callers use. <paramref name="remembered"/> lets a driver whose platform gives its tracking no name
+    /// of ours (change ids, reference points) find the points of it. Drivers whose tracking carries the point's name leave it as it is.
+    /// </summary>
+    /// <param name="remembered">Every point that the caller remembers of this machine, newest first, committed or not.</param>
+    ValueTask<IReadOnlyList<Id16>> ListPointsByTokensAsync(Id16 machine, IReadOnlyList<RememberedPoint> remembered, CancellationToken cancellationToken) =>
+        ListTrackedPointsAsync(machine, cancellationToken);
+
+    /// <summary>
     /// Cleans up after runs that broke off, knowing which of the tracked points were committed: removes leftover
     /// exports, filters and fleece files, drops tracking of older committed points, folds the tracking of uncommitted
     /// points back into their base, so that no change is ever missed. Does nothing when all is settled. Never touches
@@ -30,6 +38,14 @@ public interface IHypervisor
     /// </summary>
     /// <returns>The point whose tracking is intact on at least one disk, to be used as base; null: the next read is a full one.</returns>
     ValueTask<Id16?> SettleAsync(Id16 machine, IReadOnlySet<Id16> committed, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// As <see cref="SettleAsync"/>, and what callers use. Waits for work that the platform still does for an earlier end (<see cref="ICapture"/>).
+    /// Tracking that neither has a name of ours nor belongs to a remembered point is another tool's, and stays.
+    /// </summary>
+    /// <param name="remembered">Every point that the caller remembers of this machine, newest first, committed or not.</param>
+    ValueTask<Id16?> SettleByTokensAsync(Id16 machine, IReadOnlySet<Id16> committed, IReadOnlyList<RememberedPoint> remembered, CancellationToken cancellationToken) =>
+        SettleAsync(machine, committed, cancellationToken);
 
     /// <summary>
     /// Lets every guest go on that a killed run left paused or frozen at its cut. Called once when the agent starts, before

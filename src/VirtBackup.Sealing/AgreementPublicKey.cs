@@ -10,6 +10,9 @@ public sealed class AgreementPublicKey
     /// <summary>Uncompressed point: 4 ‖ X 32 ‖ Y 32 (SEC 1 section 2.3.3).</summary>
     public const int PointBytes = KeyObject.PointBytes;
 
+    // The same few keys come again with every manifest and key object, and to check a point costs more than to use it.
+    private static readonly KeptKeys<AgreementPublicKey> Known = new();
+
     private readonly byte[] _point;
 
     // What the check of the point has made is used from then on. Guarded by itself.
@@ -35,11 +38,11 @@ public sealed class AgreementPublicKey
     public ReadOnlyMemory<byte> SubjectPublicKeyInfo { get; }
 
     /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: not an uncompressed point of P-256.</exception>
-    public static AgreementPublicKey FromPoint(ReadOnlySpan<byte> point)
+    public static AgreementPublicKey FromPoint(ReadOnlySpan<byte> point) => Known.Find(point, static point =>
     {
         using var checkedKey = Import(point, ECDiffieHellman.Create);
         return new AgreementPublicKey(point.ToArray(), checkedKey.PublicKey);
-    }
+    });
 
     /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>: not a P-256 key in the usual encoding.</exception>
     public static AgreementPublicKey FromSubjectPublicKeyInfo(ReadOnlySpan<byte> der) => FromPoint(PointOf(der));

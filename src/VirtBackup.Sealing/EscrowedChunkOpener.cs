@@ -16,7 +16,7 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
     private readonly OpenedKeys _vmKeys;
     private readonly ChunkKeyRing _ring;
     private readonly ChunkOpener _opener;
-    private readonly byte[] _plain = new byte[Limits.ChunkBytesMax];
+    private byte[] _plain = [];
 
     /// <param name="keyholder">Stays the caller's.</param>
     /// <param name="head">Which scopes there are.</param>
@@ -35,7 +35,17 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
     public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
         var secret = await UnmaskAsync(vm, entry, cancellationToken);
-        _opener.Open(record.Span, entry.Id, secret, _plain.AsSpan(0, entry.Length));
+        _opener.Open(record.Span, entry.Id, secret, RoomFor(entry.Length));
+    }
+
+    private Span<byte> RoomFor(int length)
+    {
+        if (_plain.Length < length)
+        {
+            CryptographicOperations.ZeroMemory(_plain);
+            _plain = new byte[Math.Min(Limits.ChunkBytesMax, (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)length))];
+        }
+        return _plain.AsSpan(0, length);
     }
 
     /// <summary>Neither a damaged key nor a damaged entry says anything about the record.</summary>

@@ -72,9 +72,8 @@ public sealed record GrantRequest
         var oneTimeKey = AgreementPublicKey.FromPoint(reader.Take(AgreementPublicKey.PointBytes));
         var signature = reader.Take(64);
         reader.End();
-        using var verifier = SigningKeys.Import(agentKey);
-        if (KeyId.Compute(agentKey) != agent
-            || !verifier.VerifyData([.. SignaturePrefix, .. bytes[..SignedBytes]], signature, HashAlgorithmName.SHA256, DSASignatureFormat.IeeeP1363FixedFieldConcatenation))
+        var isSigned = SigningKeys.Verify(agentKey, [.. SignaturePrefix, .. bytes[..SignedBytes]], signature);
+        if (KeyId.Compute(agentKey) != agent || !isSigned)
         {
             throw new FaultException(FaultReason.Denied, $"The request for the keys of recovery point {point} is not signed by agent key {KeyId.Compute(agentKey)}.");
         }

@@ -49,9 +49,7 @@ public static class ManifestSealing
         {
             throw new FaultException(FaultReason.Denied, $"The recovery point {manifest.Head.Point} is signed by key {manifest.Head.AgentKeyId}, not by {keyId}.");
         }
-        using var verifier = SigningKeys.Import(agentKey);
-        if (!verifier.VerifyData(Manifest.SignedBytesOf(manifest.HeadBytes.Span, manifest.SealedBody.Span), manifest.Signature.Span,
-                HashAlgorithmName.SHA256, DSASignatureFormat.IeeeP1363FixedFieldConcatenation))
+        if (!SigningKeys.Verify(agentKey, Manifest.SignedBytesOf(manifest.HeadBytes.Span, manifest.SealedBody.Span), manifest.Signature.Span))
         {
             throw FaultException.Corrupt($"The signature of recovery point {manifest.Head.Point} is not valid: the manifest was not made by agent key {keyId}, or was changed.");
         }

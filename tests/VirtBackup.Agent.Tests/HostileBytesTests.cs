@@ -116,6 +116,21 @@ public sealed class HostileBytesTests : IDisposable
     }
 
     [Fact]
+    public async Task A_record_brings_its_tokens_back_and_an_older_one_has_none()
+    {
+        var (machine, token, store) = (new Id16(8), "52 de c0/\"7\"", new FileBaseStore(_folder));
+        var disk = new BaseDisk(new Id16(2), 1 << 20, Format.Maps.MapShape.Default, Id32.Parse(new string('b', 64)), token);
+        await store.SaveAsync(machine, [new BaseRecord(new Id16(1), Id32.Parse(new string('a', 64)), [disk], [])], CancellationToken.None);
+        Assert.Equal([disk], (await store.LoadAsync(machine, CancellationToken.None))[0].Disks);
+        var path = Path.Combine(_folder, $"{machine}.json");
+        var lines = await File.ReadAllTextAsync(path, TestContext.Current.CancellationToken);
+        var older = System.Text.RegularExpressions.Regex.Replace(lines, ",\\s*\"base_token\": \"[^\n]*\"", "");
+        Assert.NotEqual(lines, older);
+        await File.WriteAllTextAsync(path, older, TestContext.Current.CancellationToken);
+        Assert.Equal([disk with { BaseToken = "" }], (await store.LoadAsync(machine, CancellationToken.None))[0].Disks);
+    }
+
+    [Fact]
     public void Told_extents_are_sorted_disjoint_and_cover_what_was_told() =>
         Gen.Select(Gen.OneOf(Gen.ULong, Gen.ULong[0, 1000]), Gen.OneOf(Gen.ULong, Gen.ULong[0, 200])).Array[0, 20].Sample(pairs =>
         {

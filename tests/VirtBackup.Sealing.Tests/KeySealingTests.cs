@@ -49,11 +49,34 @@ public sealed class KeySealingTests
     {
         using var pair = AgreementKey.Create(SystemEntropy.Instance);
         var der = pair.Public.SubjectPublicKeyInfo.ToArray();
-        SigningKeys.Import(der).Dispose();
-        Assert.Equal(FaultReason.Malformed, Fixtures.Refused(() => SigningKeys.Import([.. der, 0])).Reason);
-        Assert.Equal(FaultReason.Malformed, Fixtures.Refused(() => SigningKeys.Import(der.AsSpan(1))).Reason);
+        Assert.False(Verify(der));
+        Assert.Equal(FaultReason.Malformed, Fixtures.Refused(() => Verify([.. der, 0])).Reason);
+        Assert.Equal(FaultReason.Malformed, Fixtures.Refused(() => Verify(der[1..])).Reason);
         der[^1] ^= 1;
-        Assert.Contains("curve", Fixtures.Refused(() => SigningKeys.Import(der)).Message, StringComparison.Ordinal);
+        Assert.Contains("curve", Fixtures.Refused(() => Verify(der)).Message, StringComparison.Ordinal);
+        Assert.Contains("curve", Fixtures.Refused(() => Verify(der)).Message, StringComparison.Ordinal);
+    }
+
+    private static bool Verify(byte[] key) => SigningKeys.Verify(key, "data"u8, new byte[64]);
+
+    [Fact]
+    public void Of_kept_keys_the_same_bytes_are_imported_once_and_no_more_than_the_bound_are_kept()
+    {
+        var kept = new KeptKeys<object>();
+        var imported = 0;
+        object Find(int number) => kept.Find(BitConverter.GetBytes(number), _ =>
+        {
+            imported++;
+            return new object();
+        });
+        for (var i = 0; i < KeptKeys<object>.CountMax; i++)
+        {
+            Assert.Same(Find(i), Find(i));
+        }
+        Assert.Equal(KeptKeys<object>.CountMax, imported);
+        Find(-1);
+        Find(0);
+        Assert.Equal(KeptKeys<object>.CountMax + 2, imported);
     }
 
     [Fact]

@@ -79,6 +79,7 @@ public sealed class BackupRun
             {
                 Quiesce = !options.SkipQuiesce,
                 ChangedExtents = extents,
+                BaseTokens = settled.Base?.BaseTokens ?? new Dictionary<Id16, string>(),
             };
             var capture = await _hypervisor.BeginCaptureAsync(request, cancellationToken);
             // Disposing folds the tracking back into the base.
@@ -87,8 +88,8 @@ public sealed class BackupRun
                 _progress.Log($"Cut: {capture.ConsistencyDetail}");
                 try
                 {
-                    var result = await CaptureAsync(capture, session, settled, options.ReadBytesPerSecondMax, () => commitSent = true, cancellationToken);
-                    await FinishAsync(capture);
+                    var (result, record) = await CaptureAsync(capture, session, settled, options.ReadBytesPerSecondMax, () => commitSent = true, cancellationToken);
+                    await FinishAsync(capture, record);
                     return result;
                 }
                 catch (Exception exception) when (commitSent && IsOutcomeUnknown(exception))
@@ -106,7 +107,7 @@ public sealed class BackupRun
         }
     }
 
-    private async Task<BackupResult> CaptureAsync(
+    private async Task<(BackupResult Result, BaseRecord Record)> CaptureAsync(
         ICapture capture, StoreSession session, SettledBase settled, ulong rateMax, Action commitSent, CancellationToken cancellationToken)
     {
         if (capture.Disks.Count == 0)
@@ -145,20 +146,19 @@ public sealed class BackupRun
             async (current, token) =>
             {
                 var bytes = new ManifestWriter(_context, _hypervisor.Kind, capture, disks, [.. epochs], _progress, _started).Write(current, _job.Attempt, _machine, _point, vmKey);
-                record = new BaseRecord(_point, Manifest.Parse(bytes).Hash, [.. disks.Select(disk => new BaseDisk(disk.Source.Disk.Id, disk.Geometry.StreamLength, disk.Geometry.Shape, disk.Map.Root))], [.. epochs]);
+                record = new BaseRecord(_point, Manifest.Parse(bytes).Hash, [.. disks.Select(disk => new BaseDisk(disk.Source.Disk.Id, disk.Geometry.StreamLength, disk.Geometry.Shape, disk.Map.Root, disk.Source.BaseToken))], [.. epochs]);
                 // Both are kept until the outcome is known for certain.
                 await _context.Bases.SaveAsync(_machine, settled.Base is { } former ? [record, former] : [record], token);
                 return bytes;
             },
             cancellationToken);
-        await ForgetFormerBaseAsync(record!);
-        return ResultOf(capture, disks);
+        return (ResultOf(capture, disks), record!);
     }
 
     private static bool IsOutcomeUnknown(Exception exception) =>
         exception is OperationCanceledException or FaultException { Reason: FaultReason.Unavailable or FaultReason.SessionExpired };
 
-    // The point exists: whatever happens from here on, and whoever cancels, it is the run's outcome.
+    // The machine does not track changes since the former base any more. While it may, the record is what finds that tracking.
     private async Task ForgetFormerBaseAsync(BaseRecord record)
     {
         try
@@ -171,7 +171,8 @@ public sealed class BackupRun
         }
     }
 
-    private async Task FinishAsync(ICapture capture)
+    // The point exists: whatever happens from here on, and whoever cancels, it is the run's outcome.
+    private async Task FinishAsync(ICapture capture, BaseRecord record)
     {
         _progress.Enter("releasing");
         using var limit = new CancellationTokenSource(ReleaseMax, _context.Tools.Time);
@@ -184,7 +185,9 @@ public sealed class BackupRun
             // The next run settles what is left.
             _progress.Log($"The machine could not be tidied up and will be at the next run: {exception.Message}");
             await DetachAsync(capture);
+            return;
         }
+        await ForgetFormerBaseAsync(record);
     }
 
     // Folding the tracking back would be wrong when the point exists, or may.

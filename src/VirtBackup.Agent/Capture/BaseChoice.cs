@@ -15,8 +15,8 @@ internal sealed class BaseChoice(BackupContext context, IHypervisor hypervisor, 
 {
     public async Task<SettledBase> ChooseAsync(CancellationToken cancellationToken)
     {
-        var (usable, committed, _) = await AskAsync(cancellationToken);
-        var settled = await hypervisor.SettleAsync(machine, committed, cancellationToken);
+        var (usable, committed, _, remembered) = await AskAsync(cancellationToken);
+        var settled = await hypervisor.SettleByTokensAsync(machine, committed, remembered, cancellationToken);
         var match = usable.FirstOrDefault(record => record.Point == settled);
         if (settled is not null && match is null)
         {
@@ -26,17 +26,18 @@ internal sealed class BaseChoice(BackupContext context, IHypervisor hypervisor, 
     }
 
     /// <summary>The point whose changes a run now would read, without touching the machine; null: all is read.</summary>
-    public async Task<Id16?> FindAsync(CancellationToken cancellationToken)
+    public async Task<BaseRecord?> FindAsync(CancellationToken cancellationToken)
     {
-        var (usable, _, tracked) = await AskAsync(cancellationToken);
-        return usable.FirstOrDefault(record => tracked.Contains(record.Point))?.Point;
+        var (usable, _, tracked, _) = await AskAsync(cancellationToken);
+        return usable.FirstOrDefault(record => tracked.Contains(record.Point));
     }
 
     // A point counts as base only if this agent made it, remembers its map, and the controller has it.
-    private async Task<(BaseRecord[] Usable, HashSet<Id16> Committed, IReadOnlyList<Id16> Tracked)> AskAsync(CancellationToken cancellationToken)
+    private async Task<(BaseRecord[] Usable, HashSet<Id16> Committed, IReadOnlyList<Id16> Tracked, RememberedPoint[] Remembered)> AskAsync(CancellationToken cancellationToken)
     {
-        var tracked = await hypervisor.ListTrackedPointsAsync(machine, cancellationToken);
         var records = await context.Bases.LoadAsync(machine, cancellationToken);
+        RememberedPoint[] remembered = [.. records.Select(record => new RememberedPoint(record.Point, record.BaseTokens))];
+        var tracked = await hypervisor.ListPointsByTokensAsync(machine, remembered, cancellationToken);
         var committed = new HashSet<Id16>();
         foreach (var part in tracked.Concat(records.Select(record => record.Point)).Distinct().Chunk(256))
         {
@@ -45,6 +46,6 @@ internal sealed class BaseChoice(BackupContext context, IHypervisor hypervisor, 
             var response = await context.Store.FindRecoveryPointsAsync(request, cancellationToken);
             committed.UnionWith(response.CommittedPointIds.Select(Id16.Parse));
         }
-        return ([.. records.Where(record => committed.Contains(record.Point))], committed, tracked);
+        return ([.. records.Where(record => committed.Contains(record.Point))], committed, tracked, remembered);
     }
 }

@@ -52,7 +52,8 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             _toRead.Writer.Complete();
         });
         loops.Start(token => CountAsync(disks, token));
-        StartStage(loops, ReadsInFlight, ReadLoopAsync, _toProbe.Writer);
+        // What is planned is in order, so that one reader is a sequential one.
+        StartStage(loops, disks.Any(static disk => disk.Source.SequentialOnly) ? 1 : ReadsInFlight, ReadLoopAsync, _toProbe.Writer);
         StartStage(loops, ProbesInFlight, ProbeLoopAsync, _toSeal.Writer);
         StartStage(loops, tools.Workers, SealLoopAsync, null);
         await loops.WhenAllAsync();

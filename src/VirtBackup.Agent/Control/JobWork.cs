@@ -91,7 +91,10 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         var options = task.Options ?? new BackupOptions();
         var hypervisor = await FindAsync(machine, slot.Stopping);
         var settled = await new BaseChoice(context, hypervisor, machine, slot.Progress).FindAsync(slot.Stopping);
-        var request = new CaptureRequest(machine, Id16.Create(context.Tools.Entropy), options.Full ? null : settled, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal));
+        var request = new CaptureRequest(machine, Id16.Create(context.Tools.Entropy), options.Full ? null : settled?.Point, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal))
+        {
+            BaseTokens = settled?.BaseTokens ?? new Dictionary<Id16, string>(),
+        };
         var plan = await hypervisor.PlanCaptureAsync(request, slot.Stopping);
         var result = new BackupPlan { FleeceBytesMax = (ulong)plan.FleeceBytesMax, FleeceBytesFree = (ulong)plan.FleeceBytesFree };
         result.Disks.AddRange(plan.Disks.Select(disk => new Protocol.Common.V1.DiskPlan

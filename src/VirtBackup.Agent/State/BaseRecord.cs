@@ -7,10 +7,14 @@ namespace VirtBackup.Agent.State;
 /// What an agent remembers of a recovery point that it made itself, so that the next run may share its map: the roots
 /// that it computed, not what anybody told it.
 /// </summary>
-public sealed record BaseRecord(Id16 Point, Id32 ManifestHash, IReadOnlyList<BaseDisk> Disks, IReadOnlyList<Id16> Epochs);
+public sealed record BaseRecord(Id16 Point, Id32 ManifestHash, IReadOnlyList<BaseDisk> Disks, IReadOnlyList<Id16> Epochs)
+{
+    /// <summary>What the hypervisor tracks changes by, by disk.</summary>
+    public IReadOnlyDictionary<Id16, string> BaseTokens => Disks.DistinctBy(disk => disk.Disk).ToDictionary(disk => disk.Disk, disk => disk.BaseToken);
+}
 
-/// <summary>The map of one disk of a base.</summary>
-public sealed record BaseDisk(Id16 Disk, long LengthBytes, MapShape Shape, Id32 Root);
+/// <summary>The map of one disk of a base, and the hypervisor's token for it.</summary>
+public sealed record BaseDisk(Id16 Disk, long LengthBytes, MapShape Shape, Id32 Root, string BaseToken = "");
 
 /// <summary>
 /// Where an agent keeps its base records, across restarts. Losing it costs full reads, never data. Safe for concurrent

@@ -120,7 +120,14 @@ public sealed class ImageHypervisor : IHypervisor
         return ValueTask.FromResult<IRestoreTarget?>(new FolderTarget(TargetStorage.Of(request.Folder)));
     }
 
-    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => ImageRestore.BeginAsync(request, tools, cancellationToken);
+    public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var blocked = ImageRestore.Check(request).Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message).ToList();
+        return blocked.Count == 0
+            ? ImageRestore.BeginAsync(request, tools, cancellationToken)
+            : throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: {string.Join(" ", blocked)}");
+    }
 
     private static string PrivateTemporaryFolder() => Directory.CreateTempSubdirectory("virtbackup-image-").FullName;
 

@@ -16,6 +16,7 @@ internal sealed class ImageServer : IAsyncDisposable
     private readonly Process process;
     private readonly Task<string> error;
     private readonly TimeProvider time;
+    private bool disposed;
 
     private ImageServer(Process process, TimeProvider time)
     {
@@ -67,6 +68,11 @@ internal sealed class ImageServer : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        if (disposed)
+        {
+            return;
+        }
+        disposed = true;
         if (Client is not null)
         {
             await Client.DisposeAsync();

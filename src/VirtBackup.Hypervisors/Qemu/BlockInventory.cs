@@ -150,7 +150,8 @@ internal static class BlockInventory
         return cut > 0 && await FindPropertyAsync(qmp, bus![..cut], "iothread", cancellationToken) is { Length: > 0 };
     }
 
-    private static async Task<string?> FindPropertyAsync(QmpClient qmp, string path, string property, CancellationToken cancellationToken)
+    /// <summary>A property of an object, if it has it and it is text.</summary>
+    internal static async Task<string?> FindPropertyAsync(QmpClient qmp, string path, string property, CancellationToken cancellationToken)
     {
         try
         {

@@ -11,8 +11,8 @@ internal static class MachineDescriber
         QmpClient qmp, QemuMachine machine, IReadOnlyList<QemuDisk> disks, CancellationToken cancellationToken)
     {
         var process = await QemuProcess.ReadAsync(qmp.ReadPeer(), qmp.SocketPath, cancellationToken);
-        var native = new ArgvDocument(process.Executable, process.WorkingDirectory, process.Arguments,
-            [.. disks.Select(disk => new ArgvDisk(disk.Summary.Id.ToString(), disk.Summary.Name, disk.File, disk.Summary.Format, disk.Captured))], machine.QmpSocket, machine.GuestAgentSocket);
+        var (arguments, named) = await LaterDisks.NameAsync(qmp, process.Arguments, disks, cancellationToken);
+        var native = new ArgvDocument(process.Executable, process.WorkingDirectory, arguments, named, machine.QmpSocket, machine.GuestAgentSocket);
         var memory = await qmp.ExecuteAsync("query-memory-size-summary", null, cancellationToken);
         var cpus = await qmp.ExecuteAsync("query-cpus-fast", null, cancellationToken);
         var version = (await qmp.ExecuteAsync("query-version", null, cancellationToken)).Field("qemu");

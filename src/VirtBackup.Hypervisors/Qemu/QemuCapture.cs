@@ -10,6 +10,7 @@ internal sealed class QemuCapture(
     private readonly SemaphoreSlim turn = new(1);
     private Outcome? wanted;
     private bool ended;
+    private bool disposed;
 
     private enum Outcome
     {
@@ -86,6 +87,11 @@ internal sealed class QemuCapture(
     /// <summary>Abandons what was not ended; tries a failed end once more. What cannot be cleaned up now is left to the next <see cref="IHypervisor.SettleAsync"/>.</summary>
     public async ValueTask DisposeAsync()
     {
+        if (disposed)
+        {
+            return;
+        }
+        disposed = true;
         try
         {
             await EndAsync(wanted ?? Outcome.Abandoned, CancellationToken.None);

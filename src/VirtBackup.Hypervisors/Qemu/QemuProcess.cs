@@ -57,12 +57,12 @@ internal sealed record QemuProcess(string Executable, string WorkingDirectory, I
 }
 
 /// <summary>A disk as the stored arguments name it.</summary>
-/// <param name="File">The image's file name exactly as QEMU reports it.</param>
+/// <param name="File">The image's file name exactly as QEMU reports it: of the topmost file of its chain that the arguments name.</param>
 internal sealed record ArgvDisk(string Id, string Name, string File, string Format, bool Captured);
 
 /// <summary>
-/// The native document <c>qemu-argv</c>: everything needed to start the machine again, verbatim, and which disk is
-/// behind which file name. JSON.
+/// The native document <c>qemu-argv</c>: everything needed to start the machine again, verbatim but for disks that were
+/// plugged in later (<see cref="LaterDisks"/>), and which disk is behind which file name. JSON.
 /// </summary>
 internal sealed record ArgvDocument(
     string Executable, string WorkingDirectory, IReadOnlyList<string> Arguments, IReadOnlyList<ArgvDisk> Disks, string QmpSocket, string? GuestAgentSocket)
