@@ -44,13 +44,16 @@ internal sealed class PathSample(RestoreSource source, IRestoreTarget target)
         }
         catch (OperationCanceledException) when (deadline.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
         {
-            // A slow path: what it reached until now tells as much.
+            // A slow path: what it reached until now tells as much, and if that is nothing, it is no more than a chunk.
+            return Reached(Math.Max(reached.BytesDone, disks.Count > 0 ? disks[0].Shape.ChunkBytesMax : 0));
         }
         catch (FaultException)
         {
             return default;
         }
-        return new SampledRate(reached.BytesDone, reached.BytesSent, source.Time.GetElapsedTime(begun).TotalSeconds);
+        return Reached(reached.BytesDone);
+
+        SampledRate Reached(long bytes) => new(bytes, reached.BytesSent, source.Time.GetElapsedTime(begun).TotalSeconds);
     }
 
     /// <summary>Writes chunks behind each other, whatever place of the disk they have.</summary>
