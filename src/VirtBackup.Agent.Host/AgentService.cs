@@ -68,7 +68,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
         var context = new BackupContext(
             identity.Name, new GrpcStoreTransport(link.Data, $"The controller {endpoint}"), new FileBaseStore(Path.Combine(settings.Home, "state")), vmKeys,
             keys.SigningKey, KeyId.Compute(keys.ExportSigningPublicKey()),
-            new CaptureTools(time, entropy, workers, (long)settings.ReadMibPerSecondMax << 20, GiveMemoryBack) { Shape = settings.ToShape() });
+            new CaptureTools(time, entropy, workers, (long)settings.ReadMibPerSecondMax << 20, GiveMemoryBack) { Shape = settings.ToShape(), Audit = settings.ToAudit() });
         var control = new GrpcControlTransport(link.Control, $"The controller {endpoint}");
         var version = Assembly.GetExecutingAssembly().GetName().Version!.ToString(3);
         using var loop = new ControlLoop(control, context, hypervisors, version, Environment.MachineName, loggers.CreateLogger<ControlLoop>())

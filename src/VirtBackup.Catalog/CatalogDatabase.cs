@@ -20,6 +20,7 @@ public sealed class CatalogDatabase
         Time = new TrustedTimeRecords(database);
         Damages = new DamageRecords(database);
         Runs = new RunRecords(database);
+        Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
     }
 
@@ -44,6 +45,8 @@ public sealed class CatalogDatabase
     public DamageRecords Damages { get; }
 
     public RunRecords Runs { get; }
+
+    public AuditRecords Audits { get; }
 
     public EstimateRecords Estimates { get; }
 }

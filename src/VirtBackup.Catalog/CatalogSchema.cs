@@ -213,6 +213,30 @@ public static class CatalogSchema
         """;
 
     private const string Version5 = """
+        ALTER TABLE run ADD COLUMN audited_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE run ADD COLUMN audit_misses INTEGER NOT NULL DEFAULT 0;
+        CREATE TABLE audit (
+            vm_id BLOB NOT NULL PRIMARY KEY,
+            point_id BLOB NOT NULL,
+            ended_ms INTEGER NOT NULL,
+            unchanged_blocks INTEGER NOT NULL,
+            audited_blocks INTEGER NOT NULL,
+            audited_bytes INTEGER NOT NULL,
+            runs INTEGER NOT NULL,
+            runs_taken INTEGER NOT NULL,
+            runs_left INTEGER NOT NULL,
+            rotated_bytes INTEGER NOT NULL,
+            rotation_bytes INTEGER NOT NULL,
+            cut INTEGER NOT NULL,
+            omitted TEXT NOT NULL,
+            rotation_ms INTEGER NOT NULL,
+            suspect_ms INTEGER NOT NULL,
+            miss_ms INTEGER NOT NULL,
+            miss TEXT NOT NULL
+        );
+        """;
+
+    private const string Version6 = """
         CREATE TABLE restore_estimate (
             job_id BLOB NOT NULL PRIMARY KEY,
             point_id BLOB NOT NULL,
@@ -232,5 +256,5 @@ public static class CatalogSchema
         CREATE INDEX restore_estimate_by_path ON restore_estimate (path, made_ms, job_id);
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5]);
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6]);
 }

@@ -1,4 +1,5 @@
 using System.Threading.Channels;
+using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Upload;
 using VirtBackup.Core;
@@ -332,6 +333,9 @@ public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Worke
 {
     /// <summary>How disks are cut.</summary>
     public MapShape Shape { get; init; } = MapShape.Default;
+
+    /// <summary>How change tracking is audited.</summary>
+    public AuditOptions Audit { get; init; } = AuditOptions.Default;
 
     internal ReadRateLimit SharedRate { get; } = new(ReadBytesPerSecondMax, Time);
 }
