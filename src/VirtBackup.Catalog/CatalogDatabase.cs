@@ -21,6 +21,7 @@ public sealed class CatalogDatabase
         Damages = new DamageRecords(database);
         Runs = new RunRecords(database);
         Audits = new AuditRecords(database);
+        Estimates = new EstimateRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -46,4 +47,6 @@ public sealed class CatalogDatabase
     public RunRecords Runs { get; }
 
     public AuditRecords Audits { get; }
+
+    public EstimateRecords Estimates { get; }
 }

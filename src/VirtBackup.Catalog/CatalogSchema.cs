@@ -4,7 +4,7 @@ namespace VirtBackup.Catalog;
 
 /// <summary>
 /// The catalog's tables. Times are Unix milliseconds. What the repository holds too (recovery points) is a projection
-/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds and series of runs are at home here.
+/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds, series of runs and of restores are at home here.
 /// </summary>
 public static class CatalogSchema
 {
@@ -236,5 +236,25 @@ public static class CatalogSchema
         );
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5]);
+    private const string Version6 = """
+        CREATE TABLE restore_estimate (
+            job_id BLOB NOT NULL PRIMARY KEY,
+            point_id BLOB NOT NULL,
+            path TEXT NOT NULL,
+            made_ms INTEGER NOT NULL,
+            data_bytes INTEGER NOT NULL,
+            jobs INTEGER NOT NULL,
+            sample_bytes INTEGER NOT NULL,
+            sample_wire_bytes INTEGER NOT NULL,
+            sample_us INTEGER NOT NULL,
+            p50_us INTEGER NOT NULL,
+            p90_us INTEGER NOT NULL,
+            judged_by INTEGER NOT NULL,
+            actual_us INTEGER,
+            wire_bytes INTEGER NOT NULL
+        );
+        CREATE INDEX restore_estimate_by_path ON restore_estimate (path, made_ms, job_id);
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6]);
 }

@@ -81,7 +81,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Revoked = new MemoryRevocationList();
         Chain = new ChainPolicy(parts.Authority.Certificate, time, Revoked);
         _keyholder = new Keyholder(parts.Store, parts.Escrow);
-        Jobs = new JobService(Catalog, Connections, time, loggers.CreateLogger<JobService>());
+        Jobs = new JobService(Catalog, Connections, new RestoreEstimates(Catalog.Estimates, time, loggers.CreateLogger<RestoreEstimates>()), time, loggers.CreateLogger<JobService>());
         _sessions = new SessionRegistry(parts.Repository, _keyholder, Catalog, Jobs, entropy, time, loggers.CreateLogger<SessionRegistry>());
         _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder);
         _clock = new TrustedClock(Catalog.Time, parts.Boot, time, loggers.CreateLogger<TrustedClock>());

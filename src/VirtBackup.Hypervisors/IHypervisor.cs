@@ -74,6 +74,10 @@ public interface IHypervisor
     /// <returns>Findings; any with <see cref="FindingSeverity.Blocks"/> means that the restore would be refused.</returns>
     ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken);
 
+    /// <summary>Where the disks of a restore would lie; null: this platform cannot tell, and nothing can be measured.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: it cannot be looked at.</exception>
+    ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken) => ValueTask.FromResult<IRestoreTarget?>(null);
+
     /// <summary>Creates the empty disks of a restore, or opens the existing ones. Refused with the reason before a byte moves when the check blocks.</summary>
     ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken);
 }

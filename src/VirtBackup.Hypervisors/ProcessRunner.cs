@@ -16,16 +16,22 @@ public sealed class ProcessRunner(TimeProvider time)
     /// <summary>Longest output kept of each stream; the rest is read and dropped, so that the program never blocks.</summary>
     public const int OutputBytesMax = 1 << 20;
 
+    /// <summary>Runs a program, which reads <paramref name="input"/> on its standard input; that stays open, so that it ends by itself. Null: nothing to read.</summary>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.Unsupported"/>: the program is not installed; <see cref="FaultReason.Unavailable"/>: it did not end in time.
     /// </exception>
-    public async Task<ProcessResult> RunAsync(string program, IReadOnlyList<string> arguments, TimeSpan timeout, CancellationToken cancellationToken)
+    public async Task<ProcessResult> RunAsync(
+        string program, IReadOnlyList<string> arguments, TimeSpan timeout, CancellationToken cancellationToken, string? input = null)
     {
         using var deadline = new CancellationTokenSource(timeout, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellationToken);
-        using var process = Start(program, arguments);
+        using var process = Start(program, arguments, keepsInput: input is not null);
         try
         {
+            if (input is not null)
+            {
+                await WriteAsync(process.StandardInput, input, linked.Token);
+            }
             var output = ReadBoundedAsync(process.StandardOutput.BaseStream, linked.Token);
             var error = ReadBoundedAsync(process.StandardError.BaseStream, linked.Token);
             var outputText = await output;
@@ -61,7 +67,7 @@ public sealed class ProcessRunner(TimeProvider time)
     }
 
     /// <summary>Starts a program with redirected output; the caller owns it and must read both streams.</summary>
-    internal static Process Start(string program, IReadOnlyList<string> arguments, bool redirect = true)
+    internal static Process Start(string program, IReadOnlyList<string> arguments, bool redirect = true, bool keepsInput = false)
     {
         var start = new ProcessStartInfo(program)
         {
@@ -74,7 +80,7 @@ public sealed class ProcessRunner(TimeProvider time)
         try
         {
             var process = Process.Start(start) ?? throw new InvariantException($"{program} gave no process.");
-            if (redirect)
+            if (redirect && !keepsInput)
             {
                 process.StandardInput.Close();
             }
@@ -83,6 +89,19 @@ public sealed class ProcessRunner(TimeProvider time)
         catch (Win32Exception failure)
         {
             throw new FaultException(FaultReason.Unsupported, $"{program} could not be started ({failure.Message}). Install it or set its path.", failure);
+        }
+    }
+
+    private static async Task WriteAsync(StreamWriter writer, string input, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await writer.WriteAsync(input.AsMemory(), cancellationToken);
+            await writer.FlushAsync(cancellationToken);
+        }
+        catch (IOException)
+        {
+            // It ended without reading: its exit code and its error output say why.
         }
     }
 

@@ -66,10 +66,34 @@ public enum FindingSeverity
     Adapts,
     /// <summary>The restore is refused.</summary>
     Blocks,
+    /// <summary>It cannot be judged, said why; the restore goes on.</summary>
+    Unknown,
 }
 
 /// <param name="Item">What was compared: <c>space</c>, <c>disk format</c>, <c>machine type</c>, <c>name</c>.</param>
+/// <param name="Message">What and why, and for what blocks: what to do.</param>
 public sealed record RestoreFinding(string Item, FindingSeverity Severity, string Message);
+
+/// <summary>Where restored disks lie: a folder's file system, a pool, a datastore.</summary>
+public interface IRestoreTarget
+{
+    /// <summary>For people, and to judge a restore by others to the same target: the same words as long as it is the same storage.</summary>
+    string Name { get; }
+
+    /// <summary>Begins to write a few MiB there, to measure by how fast restored data gets there. Nothing of it is left.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: nothing can be written there.</exception>
+    ValueTask<ITargetSample> BeginSampleAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>Data written to be measured; it goes with this, or with the process. Writes may be in flight together.</summary>
+public interface ITargetSample : IAsyncDisposable
+{
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the device failed or is full.</exception>
+    ValueTask WriteAsync(long offset, ReadOnlyMemory<byte> source, CancellationToken cancellationToken);
+
+    /// <summary>Returns when everything written is on stable storage.</summary>
+    ValueTask FlushAsync(CancellationToken cancellationToken);
+}
 
 /// <summary>
 /// A restore in progress. Disks are new and read as zero, or are <see cref="IExistingDisk"/>. Disposing without

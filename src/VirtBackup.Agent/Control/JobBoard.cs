@@ -50,6 +50,7 @@ internal sealed class JobBoard(JobWork work) : IDisposable
                 if (!_slots.TryGetValue(job.JobId, out var slot))
                 {
                     slot = new JobSlot(job, _stopping.Token);
+                    slot.Progress.HasNews = _news.Set;
                     _slots.Add(job.JobId, slot);
                     _running.Add(slot);
                     slot.Ended = RunAsync(slot);

@@ -48,7 +48,7 @@ internal sealed class JobSlot(Job job, CancellationToken agentStopping) : IDispo
 
     public JobReport RunningReport()
     {
-        var report = new JobReport { JobId = job.JobId, Attempt = job.Attempt, State = JobState.Running, Progress = Progress.ToMessage() };
+        var report = new JobReport { JobId = job.JobId, Attempt = job.Attempt, State = JobState.Running, Progress = Progress.ToMessage(), Survey = Progress.Survey };
         report.LogLines.AddRange(Progress.TakeLog());
         return report;
     }

@@ -50,6 +50,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
             LogDefect(logger, exception, job.JobId);
         }
         report.Progress = slot.Progress.ToMessage();
+        report.Survey = slot.Progress.Survey;
         report.LogLines.AddRange(slot.Progress.TakeLog());
         ControlMessages.Fit(report);
         context.Tools.JobEnded?.Invoke();

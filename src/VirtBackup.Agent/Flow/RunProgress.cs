@@ -1,4 +1,5 @@
 using System.Text;
+using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
 
 namespace VirtBackup.Agent.Flow;
@@ -21,6 +22,12 @@ public sealed class RunProgress
     /// <summary>What the run is doing, for people.</summary>
     public string Phase { get; private set; } = "starting";
 
+    /// <summary>What the time of a restore depends on, once it is known.</summary>
+    public RestoreSurvey? Survey { get; private set; }
+
+    /// <summary>Told of news that should be reported before the next regular report.</summary>
+    public Action? HasNews { get; set; }
+
     /// <summary>Bytes read (backup) or written (restore) so far.</summary>
     public long BytesDone => Interlocked.Read(ref _bytesDone);
 
@@ -30,6 +37,12 @@ public sealed class RunProgress
     {
         Phase = phase;
         Log(phase);
+    }
+
+    public void Tell(RestoreSurvey survey)
+    {
+        Survey = survey;
+        HasNews?.Invoke();
     }
 
     public void AddTotal(long bytes) => Interlocked.Add(ref _bytesTotal, bytes);

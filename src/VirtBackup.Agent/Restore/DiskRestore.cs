@@ -19,8 +19,10 @@ internal sealed record RestoreSource(
 /// Fetches one disk window by window, a bounded number of chunks at a time; each chunk is proven before it is written.
 /// </summary>
 /// <param name="plan">What to write, ascending; it is read while earlier leaves are fetched.</param>
+/// <param name="chunksOfLeafMax">How many chunks of each leaf.</param>
 internal sealed class DiskRestore(
-    RestoreSource source, Id16 stream, Func<CancellationToken, IAsyncEnumerable<PlannedLeaf>> plan, IRestoredDisk target, MapShape shape, RunProgress progress)
+    RestoreSource source, Id16 stream, Func<CancellationToken, IAsyncEnumerable<PlannedLeaf>> plan, IRestoredDisk target, MapShape shape, RunProgress progress,
+    int chunksOfLeafMax = int.MaxValue)
 {
     private const int WindowsInFlight = 2;
     private const int RecordsInFlight = 24;
@@ -64,7 +66,7 @@ internal sealed class DiskRestore(
                 await windows.WriteAsync(window, cancellationToken);
                 window = new RestoreWindow();
             }
-            window.Add(leaf, offset, source.VmKeys, wanted);
+            window.Add(leaf, offset, source.VmKeys, wanted, chunksOfLeafMax);
         }
         if (window.ChunkCount > 0)
         {

@@ -19,18 +19,22 @@ public sealed class RestoreRun(
 {
     private const int DifferencesMax = 256;
 
+    private readonly Dictionary<Id16, LeafSample> _samples = [];
+
     /// <exception cref="FaultException">Nothing was left behind; disks that were restored in place may be half restored, and are marked.</exception>
     public async Task<RestoreResult> RunAsync(CancellationToken cancellationToken)
     {
+        var begun = context.Tools.Time.GetTimestamp();
         progress.Enter("opening");
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
-        var source = new RestoreSource(context.Store, jobId, attempt, point, stored.ChunkKeys, stored.VmKeys, context.Tools.Time, context.Tools.Entropy, context.Tools.Workers);
+        var source = SourceOf(stored);
         var (hypervisor, request) = await PrepareAsync(stored, source, cancellationToken);
         var blocked = (await hypervisor.CheckRestoreAsync(request, cancellationToken)).Where(finding => finding.Severity == FindingSeverity.Blocks).ToArray();
         if (blocked.Length > 0)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"Recovery point {point} cannot be restored here: {string.Join(" ", blocked.Select(finding => finding.Message))}");
         }
+        await SurveyAsync(hypervisor, request, stored, source, cancellationToken);
         progress.AddTotal(request.Disks.Sum(disk => disk.DataBytes));
         progress.Enter(request.Placement == Hypervisors.RestorePlacement.InPlace ? "opening disks" : "creating disks");
         using var note = new RestoreNote(context.RestoreNotes, request.Folder);
@@ -44,27 +48,55 @@ public sealed class RestoreRun(
             await new DiskRestore(source, stream.Id, plan, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
         progress.Enter(request.Start ? "starting the machine" : "completing");
-        return ResultOf(await restore.CompleteAsync(cancellationToken), request, counts);
+        var result = ResultOf(await restore.CompleteAsync(cancellationToken), request, counts);
+        result.ElapsedSeconds = context.Tools.Time.GetElapsedTime(begun).TotalSeconds;
+        return result;
     }
 
-    /// <summary>Compares the stored machine with this host; nothing is written.</summary>
+    /// <summary>Compares the stored machine with this host, and measures the path to it; nothing is left there.</summary>
     public async Task<CheckRestoreResult> CheckAsync(CancellationToken cancellationToken)
     {
         progress.Enter("checking");
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
         var (hypervisor, request) = await PrepareAsync(stored, null, cancellationToken);
         var result = new CheckRestoreResult();
-        foreach (var finding in await hypervisor.CheckRestoreAsync(request, cancellationToken))
+        foreach (var finding in RestorePlanItems.Complete(await hypervisor.CheckRestoreAsync(request, cancellationToken)))
         {
             var severity = finding.Severity switch
             {
                 FindingSeverity.Fits => Protocol.Common.V1.RestoreFinding.Types.Severity.Fits,
                 FindingSeverity.Adapts => Protocol.Common.V1.RestoreFinding.Types.Severity.Adapts,
+                FindingSeverity.Unknown => Protocol.Common.V1.RestoreFinding.Types.Severity.Unknown,
                 _ => Protocol.Common.V1.RestoreFinding.Types.Severity.Blocks,
             };
             result.Findings.Add(new Protocol.Common.V1.RestoreFinding { Item = finding.Item, Severity = severity, Message = finding.Message });
         }
+        if (result.Findings.All(static finding => finding.Severity != Protocol.Common.V1.RestoreFinding.Types.Severity.Blocks))
+        {
+            await SurveyAsync(hypervisor, request, stored, SourceOf(stored), cancellationToken);
+        }
         return result;
+    }
+
+    private RestoreSource SourceOf(StoredPoint stored) =>
+        new(context.Store, jobId, attempt, point, stored.ChunkKeys, stored.VmKeys, context.Tools.Time, context.Tools.Entropy, context.Tools.Workers);
+
+    /// <summary>Tells what the time depends on, before the first byte is written.</summary>
+    private async Task SurveyAsync(IHypervisor hypervisor, RestoreRequest request, StoredPoint stored, RestoreSource source, CancellationToken cancellationToken)
+    {
+        progress.Enter("measuring");
+        var target = await hypervisor.FindTargetAsync(request, cancellationToken);
+        var disks = stored.Manifest.Head.Streams.Where(stream => _samples.ContainsKey(stream.Id) && request.Disks.Any(disk => disk.Id == stream.Id))
+            .Select(stream => (stream.Id, request.Disks.Single(disk => disk.Id == stream.Id), stream.Geometry.Shape, _samples[stream.Id])).ToList();
+        var sampled = options.SkipSample || target is null ? default : await new PathSample(source, target).MeasureAsync(disks, cancellationToken);
+        progress.Tell(new RestoreSurvey
+        {
+            Path = RestorePath.NameOf(target, request),
+            DataBytes = (ulong)request.Disks.Sum(disk => disk.DataBytes),
+            SampleBytes = (ulong)sampled.Bytes,
+            SampleWireBytes = (ulong)sampled.WireBytes,
+            SampleSeconds = sampled.Seconds,
+        });
     }
 
     private async Task<(IHypervisor Hypervisor, RestoreRequest Request)> PrepareAsync(StoredPoint stored, RestoreSource? source, CancellationToken cancellationToken)
@@ -91,8 +123,10 @@ public sealed class RestoreRun(
     private async Task<long> CountDataAsync(ManifestStream stream, CancellationToken cancellationToken)
     {
         long bytes = 0;
-        await foreach (var (_, leaf) in ReaderOf(stream).ReadLeavesAsync(cancellationToken))
+        var sample = _samples[stream.Id] = new LeafSample(PathSample.LeavesMax, context.Tools.Entropy);
+        await foreach (var (index, leaf) in ReaderOf(stream).ReadLeavesAsync(cancellationToken))
         {
+            sample.Offer(index, leaf);
             for (var i = 0; i < leaf.Count; i++)
             {
                 bytes += leaf.IdAt(i).IsZero ? 0 : leaf.LengthAt(i);

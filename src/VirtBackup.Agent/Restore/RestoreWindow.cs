@@ -38,13 +38,15 @@ internal sealed class RestoreWindow
 
     /// <param name="wanted">Which entries; null: all that are not zero.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.Corrupt"/>: an entry does not open with its epoch's key.</exception>
-    public void Add(MapLeaf leaf, long offset, IReadOnlyDictionary<Id16, VmKey> keys, bool[]? wanted = null)
+    /// <param name="countMax">No more chunks than these are added, zeros not counted.</param>
+    public void Add(MapLeaf leaf, long offset, IReadOnlyDictionary<Id16, VmKey> keys, bool[]? wanted = null, int countMax = int.MaxValue)
     {
-        for (var i = 0; i < leaf.Count; i++)
+        for (var i = 0; i < leaf.Count && countMax > 0; i++)
         {
             var entry = leaf[i];
             if (!entry.IsZero && wanted?[i] != false)
             {
+                countMax--;
                 if (!_missing.TryGetValue(entry.Id, out var places))
                 {
                     if (!keys.TryGetValue(entry.EpochId, out var key))

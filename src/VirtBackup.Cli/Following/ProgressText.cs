@@ -1,4 +1,5 @@
 using VirtBackup.Cli.Output;
+using VirtBackup.Cli.Views;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
 
@@ -30,6 +31,10 @@ internal static class ProgressText
         if (rate.Remaining(progress.BytesDone, progress.BytesTotal) is { } remaining)
         {
             parts.Add($"{Units.Duration(remaining)} left");
+        }
+        if (EstimateView.Of(progress.Estimate) is { } estimate)
+        {
+            parts.Add($"estimated {estimate.Span()}");
         }
         if ((progress.ChunksNew | progress.ChunksKnown | progress.ChunksZero) != 0)
         {

@@ -41,6 +41,7 @@ internal static class JobTables
             ("Duration", TextLayout.Optional(DurationOf(job))),
             ("Attempt", job.Attempt > 1 ? TextLayout.Cell(Units.Count(job.Attempt)) : null),
             ("Progress", TextLayout.Optional(LongProgressOf(job))),
+            ("Estimate", TextLayout.Optional(job.Result is null ? EstimateTables.OutcomeOf(job.Progress?.Estimate) : null)),
             ("Chunks", TextLayout.Optional(ChunksOf(job))),
             ("Audited", AuditOf(job)));
         if (job.Result is { } result)

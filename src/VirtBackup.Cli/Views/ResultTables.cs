@@ -23,7 +23,7 @@ internal static class ResultTables
                 WritePlan(console, plan);
                 break;
             case { RestoreCheck: { } check }:
-                WriteCheck(console, check);
+                EstimateTables.WriteCheck(console, check);
                 break;
             case { Verify: { } verify }:
                 WriteVerify(console, verify);
@@ -88,6 +88,7 @@ internal static class ResultTables
                 ("Compared", restore.BytesCompared + restore.BytesSkipped == 0 ? null
                     : TextLayout.Cell($"{Units.Bytes(restore.BytesCompared)}; {Units.Bytes(restore.BytesSkipped)} were equal already")),
                 ("Duration", TextLayout.Optional(JobTables.DurationOf(job))),
+                ("Estimate", TextLayout.Optional(EstimateTables.OutcomeOf(restore.Estimate))),
                 .. restore.Details.Select(static detail => (TextLayout.Clean(detail.Name), (Text?)TextLayout.Cell(detail.Value))),
             ]);
         WriteDifferences(console, restore);
@@ -143,25 +144,6 @@ internal static class ResultTables
         }
         var space = $"Scratch space on the host: at most {Units.Bytes(plan.FleeceBytesMax)} while the backup runs, {Units.Bytes(plan.FleeceBytesFree)} free.";
         console.Write(new Text($"{space}\n", plan.FleeceFits ? Style.Plain : TextLayout.Doubtful));
-    }
-
-    private static void WriteCheck(IAnsiConsole console, RestoreCheckView check)
-    {
-        console.WriteLine();
-        var table = TextLayout.Columns("ITEM", "VERDICT", "MESSAGE");
-        foreach (var finding in check.Findings)
-        {
-            table.AddRow(TextLayout.Cell(finding.Item), TextLayout.Cell(finding.Verdict, finding.Verdict switch
-            {
-                "fits" => TextLayout.Good,
-                "adapts" => TextLayout.Doubtful,
-                _ => TextLayout.Bad,
-            }), TextLayout.Cell(finding.Message));
-        }
-        console.Write(table);
-        console.Write(check.Possible
-            ? new Text("\nThe restore is possible.\n", TextLayout.Good)
-            : new Text("\nThe restore is not possible as asked.\n", TextLayout.Bad));
     }
 
     public static void WriteVerify(IAnsiConsole console, VerifyResultView verify)

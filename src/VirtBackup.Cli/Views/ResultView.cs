@@ -8,12 +8,13 @@ namespace VirtBackup.Cli.Views;
 /// <param name="Differences">Between the captured and the recreated machine; null: it could not be described.</param>
 internal sealed record RestoreResultView(
     string VmId, string Name, bool Running, ulong BytesWritten, ulong BytesCompared, ulong BytesSkipped, IReadOnlyList<NamedValueView> Details,
-    ulong? DifferencesTotal, IReadOnlyList<DifferenceView>? Differences)
+    ulong? DifferencesTotal, IReadOnlyList<DifferenceView>? Differences, EstimateView? Estimate)
 {
     public static RestoreResultView Of(RestoreResult result) => new(
         result.VmId, result.Name, result.Running, result.BytesWritten, result.BytesCompared, result.BytesSkipped,
         [.. result.Details.Select(static d => new NamedValueView(d.Name, d.Value))], result.DifferencesKnown ? result.DifferencesTotal : null,
-        result.DifferencesKnown ? [.. result.Differences.Select(static d => new DifferenceView(d.Item, WireNames.TextOrNull(d.Captured), WireNames.TextOrNull(d.Recreated)))] : null);
+        result.DifferencesKnown ? [.. result.Differences.Select(static d => new DifferenceView(d.Item, WireNames.TextOrNull(d.Captured), WireNames.TextOrNull(d.Recreated)))] : null,
+        EstimateView.Of(result.Estimate));
 }
 
 /// <param name="Captured">Null: it was not there.</param>
@@ -44,10 +45,11 @@ internal sealed record BackupPlanView(IReadOnlyList<DiskPlanView> Disks, ulong F
 
 internal sealed record FindingView(string Item, string Verdict, string Message);
 
-internal sealed record RestoreCheckView(IReadOnlyList<FindingView> Findings)
+/// <param name="Estimate">Null: the restore is not possible.</param>
+internal sealed record RestoreCheckView(IReadOnlyList<FindingView> Findings, EstimateView? Estimate)
 {
     public static RestoreCheckView Of(RestoreCheck check) =>
-        new([.. check.Findings.Select(static f => new FindingView(f.Item, WireNames.Of(f.Severity), f.Message))]);
+        new([.. check.Findings.Select(static f => new FindingView(f.Item, WireNames.Of(f.Severity), f.Message))], EstimateView.Of(check.Estimate));
 
     /// <summary>Whether nothing stands in the way.</summary>
     public bool Possible => Findings.All(static finding => finding.Verdict != "blocks");

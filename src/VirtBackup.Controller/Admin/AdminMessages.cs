@@ -117,6 +117,7 @@ internal static class AdminMessages
         {
             VmId = result.VmId, Name = result.Name, Running = result.Running, BytesWritten = result.BytesWritten,
             BytesCompared = result.BytesCompared, BytesSkipped = result.BytesSkipped, DifferencesTotal = result.DifferencesTotal, DifferencesKnown = result.DifferencesKnown,
+            Estimate = result.Estimate,
         };
         message.Details.Add(result.Details);
         message.Differences.Add(result.Differences);
@@ -125,7 +126,7 @@ internal static class AdminMessages
 
     private static RestoreCheck ToCheck(AgentMessages.CheckRestoreResult result)
     {
-        var message = new RestoreCheck();
+        var message = new RestoreCheck { Estimate = result.Estimate };
         message.Findings.Add(result.Findings);
         return message;
     }

@@ -11,7 +11,7 @@ namespace VirtBackup.Controller.Control;
 /// difference; a report or session of an older attempt is refused. Safe for concurrent use.
 /// </summary>
 public sealed partial class JobService(
-    CatalogDatabase catalog, AgentConnections connections, TimeProvider time, ILogger<JobService> logger) : IDisposable
+    CatalogDatabase catalog, AgentConnections connections, RestoreEstimates estimates, TimeProvider time, ILogger<JobService> logger) : IDisposable
 {
     /// <summary>Tries of one job.</summary>
     public const int AttemptsMax = 3;
@@ -148,6 +148,7 @@ public sealed partial class JobService(
         {
             var before = RequireAttempt(caller, jobId, report.Attempt);
             var now = time.NowMs();
+            await estimates.NoteAsync(before, report, _active.Values.Count(job => job.Agent == caller.Name && job.Kind is JobKind.Backup or JobKind.Restore), cancellationToken);
             var after = JobMessages.Apply(before, report, now);
             if (after is { State: JobPhase.Succeeded, Kind: JobKind.Backup } && await catalog.Points.FindAsync(after.PointId, cancellationToken) is null)
             {
@@ -285,6 +286,10 @@ public sealed partial class JobService(
         {
             _active.TryRemove(after.JobId, out _);
             _savedAt.TryRemove(after.JobId, out _);
+            if (after is { Kind: JobKind.Restore, State: not JobPhase.Succeeded })
+            {
+                await estimates.WithdrawAsync(after.JobId, cancellationToken);
+            }
             LogEnded(after.Kind, after.JobId, after.VmName, after.State, after.FailureMessage);
         }
         else

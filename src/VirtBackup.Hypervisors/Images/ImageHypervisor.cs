@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Images;
 
@@ -128,6 +129,13 @@ public sealed class ImageHypervisor : IHypervisor
             Directory.Delete(folder, recursive: true);
             throw;
         }
+    }
+
+    public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        // Where existing disks are written, each lies where it is: no one path could be measured.
+        return ValueTask.FromResult<IRestoreTarget?>(request.Placement == RestorePlacement.NewFolder ? new FolderTarget(TargetStorage.Of(request.Folder)) : null);
     }
 
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)

@@ -24,9 +24,11 @@ internal sealed class ImageRestore : IRestore
     public static IReadOnlyList<RestoreFinding> Check(RestoreRequest request)
     {
         var findings = new List<RestoreFinding>();
-        foreach (var disk in request.Disks.Where(disk => disk.Format is not ("qcow2" or "raw")))
+        foreach (var disk in request.Disks)
         {
-            findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
+            findings.Add(disk.Format is "qcow2" or "raw"
+                ? new RestoreFinding("disk format", FindingSeverity.Fits, $"Disk {disk.Name} is made as {disk.Format}.")
+                : Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
         }
         findings.AddRange(RestoreFolder.Check(request, isMachine: false));
         findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, request.DisksOnly

@@ -34,7 +34,7 @@ internal sealed class ImageWriter : IRestoredDisk, IAsyncDisposable
     public string Path => path;
 
     /// <summary>The name that the image at <paramref name="path"/> has until it is finished.</summary>
-    public static string UnfinishedPath(string path) => path + Unfinished;
+    public static string UnfinishedPath(string path) => path + PartialSuffix;
 
     /// <param name="path">The image's final path; until <see cref="FinishAsync"/> it has another name.</param>
     /// <param name="socket">A path for the image server's socket, in a private folder.</param>

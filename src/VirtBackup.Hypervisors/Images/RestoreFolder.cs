@@ -1,3 +1,5 @@
+using VirtBackup.Hypervisors.Targets;
+
 namespace VirtBackup.Hypervisors.Images;
 
 /// <summary>What every restore into a folder of its own asks of that folder. Writes nothing.</summary>
@@ -40,7 +42,12 @@ internal static class RestoreFolder
             yield return Blocks("folder", $"The folder {folder} is not empty. Choose another one.");
         }
         var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
-        var free = FreeSpace.Of(parent);
+        var storage = TargetStorage.Of(folder);
+        foreach (var finding in StorageComparison.Compare(request, storage))
+        {
+            yield return finding;
+        }
+        var free = storage.FreeBytes;
         var space = $"{needed >> 20} MiB are needed at {folder}, {free >> 20} MiB are free.";
         yield return free < needed ? Blocks("space", $"{space} Free space there, or choose another folder.") : new RestoreFinding("space", FindingSeverity.Fits, space);
     }

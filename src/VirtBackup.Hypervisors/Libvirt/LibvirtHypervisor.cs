@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -101,6 +102,12 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(request);
         return (await PlanRestoreAsync(request, cancellationToken)).Findings;
+    }
+
+    public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return ValueTask.FromResult<IRestoreTarget?>(new FolderTarget(TargetStorage.Of(request.Folder)));
     }
 
     public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using VirtBackup.Hypervisors.Qemu.Comparing;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -29,6 +30,7 @@ internal static class MachineDescriber
             ["hypervisor"] = $"QEMU {version.Number("major")}.{version.Number("minor")}.{version.Number("micro")}",
             ["disks"] = new JsonArray([.. disks.Select(Describe)]),
             ["networkCards"] = new JsonArray([.. NetworkCards(options)]),
+            ["facts"] = await MachineFacts.ReadAsync(qmp, cpus, options, process.WorkingDirectory, disks, cancellationToken),
         };
         return new MachineConfiguration(machine.Name, JsonSerializer.SerializeToElement(neutral), ArgvDocument.Kind, native.Write());
     }

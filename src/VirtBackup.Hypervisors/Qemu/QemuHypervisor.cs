@@ -1,4 +1,6 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Qemu.Comparing;
+using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -11,7 +13,7 @@ public sealed class QemuHypervisor : IHypervisor
     private static readonly HashSet<string> NoneExcluded = [];
     private readonly IReadOnlyList<QemuMachine> machines;
     private readonly QemuDriverContext context;
-    private readonly MachineTypes machineTypes;
+    private readonly ProgramSurvey programs;
 
     public QemuHypervisor(IReadOnlyList<QemuMachine> machines, QemuOptions options, TimeProvider time, IEntropy entropy)
     {
@@ -27,7 +29,7 @@ public sealed class QemuHypervisor : IHypervisor
         }
         this.machines = machines;
         context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
-        machineTypes = new MachineTypes(context.Processes);
+        programs = new ProgramSurvey(context.Processes);
     }
 
     public string Kind => "qemu";
@@ -118,7 +120,14 @@ public sealed class QemuHypervisor : IHypervisor
         {
             return Images.ImageRestore.Check(request);
         }
-        return (await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken)).Findings;
+        return (await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken)).Findings;
+    }
+
+    public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        // Where existing disks are written, each lies where it is: no one path could be measured.
+        return ValueTask.FromResult<IRestoreTarget?>(request.Placement == RestorePlacement.NewFolder ? new FolderTarget(TargetStorage.Of(request.Folder)) : null);
     }
 
     public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
@@ -132,7 +141,7 @@ public sealed class QemuHypervisor : IHypervisor
         {
             ExistingMachine.Recover(request);
         }
-        var plan = await new RestorePlanner(context, machines, machineTypes).PlanAsync(request, cancellationToken);
+        var plan = await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken);
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "

@@ -1,5 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Qemu.Comparing;
+using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -15,7 +17,7 @@ internal sealed record RestorePlan(
 internal sealed record FlashReplacement(ImageReplacement File, ReadOnlyMemory<byte> Bytes);
 
 /// <summary>Compares a stored machine with this host. Writes nothing.</summary>
-internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<QemuMachine> machines, MachineTypes machineTypes)
+internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<QemuMachine> machines, ProgramSurvey programs)
 {
     public async Task<RestorePlan> PlanAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
@@ -42,12 +44,10 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         {
             await new ExistingMachine(context, request).CheckAsync(images, findings, cancellationToken);
         }
-        await CheckIdentityAsync(request, document, findings, cancellationToken);
+        findings.AddRange(request.Placement == RestorePlacement.NewFolder
+            ? await new IdentityComparison(machines).CompareAsync(request, cancellationToken) : await FindRunningAsync(request, document, cancellationToken));
         var executable = FindExecutable(document.Executable, findings);
-        if (executable is not null)
-        {
-            await CheckMachineTypeAsync(executable, document, findings, cancellationToken);
-        }
+        await CompareAsync(request, document, executable, findings, cancellationToken);
         var directory = Directory.Exists(document.WorkingDirectory) ? document.WorkingDirectory : "/";
         // Where single disks go back in place of old ones, nothing is started.
         var launch = request.DisksOnly
@@ -62,10 +62,9 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         var images = new List<ImageReplacement>();
         foreach (var disk in request.Disks)
         {
-            if (disk.Format is not ("qcow2" or "raw"))
-            {
-                findings.Add(Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
-            }
+            findings.Add(disk.Format is "qcow2" or "raw"
+                ? new RestoreFinding("disk format", FindingSeverity.Fits, $"Disk {disk.Name} is made as {disk.Format}.")
+                : Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
             if (disk.LengthBytes is < 0 or > Limits.DiskBytesMax || disk.LengthBytes % 512 != 0)
             {
                 findings.Add(Blocks("disk", $"Disk {disk.Name} has {disk.LengthBytes} bytes; a disk has whole sectors of 512 bytes."));
@@ -105,75 +104,61 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         return flash;
     }
 
-    private async Task CheckIdentityAsync(RestoreRequest request, ArgvDocument document, List<RestoreFinding> findings, CancellationToken cancellationToken)
+    /// <summary>The machine that is to be written to must not run.</summary>
+    private async Task<IReadOnlyList<RestoreFinding>> FindRunningAsync(RestoreRequest request, ArgvDocument document, CancellationToken cancellationToken)
     {
-        if (!request.KeepIdentity)
-        {
-            findings.Add(new RestoreFinding("identity", FindingSeverity.Adapts, "UUID and MAC addresses are made anew; the copy can run beside the original."));
-            return;
-        }
-        var known = machines.Where(machine => machine.Uuid == request.Machine || machine.Name == request.Name);
-        if (request.Placement != RestorePlacement.NewFolder)
-        {
-            known = known.Append(new QemuMachine(request.Machine, request.Name, document.QmpSocket)).DistinctBy(machine => machine.QmpSocket);
-        }
+        var findings = new List<RestoreFinding>();
+        var known = machines.Where(machine => machine.Uuid == request.Machine || machine.Name == request.Name)
+            .Append(new QemuMachine(request.Machine, request.Name, document.QmpSocket)).DistinctBy(machine => machine.QmpSocket);
         foreach (var machine in known)
         {
             // Listening is enough: a monitor that is busy or refuses belongs to a running machine, too.
             if (await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
-                findings.Add(Blocks("identity",
-                    $"The machine {machine.Name} ({machine.Uuid.ToUuidString()}) is running on this host. {(request.Placement == RestorePlacement.NewFolder ? "Stop it, or restore with a new identity and another name." : "Shut it down first.")}"));
+                findings.Add(Blocks("identity", $"The machine {machine.Name} ({machine.Uuid.ToUuidString()}) is running on this host. Shut it down first."));
             }
         }
+        return findings;
+    }
+
+    private async Task CompareAsync(
+        RestoreRequest request, ArgvDocument document, string? executable, List<RestoreFinding> findings, CancellationToken cancellationToken)
+    {
+        var options = Argv.Parse(document.Arguments);
+        (string, ProgramAbilities)? program = null;
+        if (executable is not null)
+        {
+            try
+            {
+                program = (executable, await programs.ReadAsync(executable, AcceleratorChoice.Of(options).Taken ?? "tcg", cancellationToken));
+            }
+            catch (FaultException fault) when (fault.Reason is FaultReason.FailedPrecondition or FaultReason.Unsupported)
+            {
+                findings.Add(Blocks("program", $"{fault.Message} Repair or update it."));
+            }
+        }
+        var comparison = new Comparison(request, document, options, new StoredFacts(request.Configuration), program);
+        findings.AddRange(await new HardwareComparison(programs).CompareAsync(comparison, cancellationToken));
+        findings.AddRange(FirmwareComparison.Compare(comparison));
+        findings.AddRange(DeviceComparison.Compare(comparison, Path.IsPathFullyQualified(request.Folder) ? TargetStorage.Of(request.Folder) : null));
+        findings.AddRange(NetworkComparison.Compare(comparison));
     }
 
     private static string? FindExecutable(string stored, List<RestoreFinding> findings)
     {
         if (File.Exists(stored))
         {
+            findings.Add(new RestoreFinding("program", FindingSeverity.Fits, $"{stored} is there."));
             return stored;
         }
         var name = Path.GetFileName(stored);
         var other = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries)
             .Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
         findings.Add(other is null
-            ? Blocks("program", $"{stored} is not installed on this host.")
+            ? Blocks("program", $"{stored} is not installed on this host. Install it, or restore on another host.")
             : new RestoreFinding("program", FindingSeverity.Adapts, $"{other} takes the place of {stored}."));
         return other;
     }
 
-    private async Task CheckMachineTypeAsync(string executable, ArgvDocument document, List<RestoreFinding> findings, CancellationToken cancellationToken)
-    {
-        var options = Argv.Parse(document.Arguments);
-        var text = OptionText.Parse(options.LastOrDefault(option => option.Name is "machine" or "M").Value ?? "");
-        if ((text["type"] ?? text.Head) is not { } type)
-        {
-            return; // the program's default, which it has
-        }
-        var known = await machineTypes.ReadAsync(executable, cancellationToken);
-        findings.Add(known.Contains(type)
-            ? new RestoreFinding("machine type", FindingSeverity.Fits, $"{executable} has the machine type {type}.")
-            : Blocks("machine type", $"{executable} does not have the machine type {type}. Install a QEMU that has it."));
-    }
-
     private static RestoreFinding Blocks(string item, string message) => new(item, FindingSeverity.Blocks, message);
-}
-
-/// <summary>The machine types that QEMU programs have; each program is asked once. Safe for concurrent use.</summary>
-internal sealed class MachineTypes(ProcessRunner processes)
-{
-    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(30);
-    private readonly System.Collections.Concurrent.ConcurrentDictionary<string, IReadOnlySet<string>> known = new(StringComparer.Ordinal);
-
-    public async Task<IReadOnlySet<string>> ReadAsync(string executable, CancellationToken cancellationToken)
-    {
-        if (known.TryGetValue(executable, out var types))
-        {
-            return types;
-        }
-        var output = await processes.RequireAsync(executable, ["-machine", "help"], Timeout, cancellationToken);
-        types = output.Split('\n').Skip(1).Select(line => line.Split(' ')[0]).Where(name => name.Length > 0).ToHashSet(StringComparer.Ordinal);
-        return known.GetOrAdd(executable, types);
-    }
 }

@@ -207,6 +207,12 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         return job;
     }
 
+    private static RestoreEstimate Estimate => new()
+    {
+        P50Seconds = 42, P90Seconds = 65, DataBytes = 4UL << 30, WireBytes = 1UL << 30, Path = "host1 → /srv (ext4 on /dev/sda1), qemu, qcow2, started", JudgedBy = 60,
+        SampleBytesPerSecond = 95 << 20, OtherJobs = 1, Record = new EstimateRecord { Scored = 50, WithinP50 = 26, WithinP90 = 46, MedianError = 0.08 },
+    };
+
     private JobResult ResultOf(string kind) => kind switch
     {
         "backup" => new JobResult { Backup = Point },
@@ -217,6 +223,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
                 VmId = VmId, Name = "web1-restored", Running = true, BytesWritten = 1 << 30, BytesCompared = 3UL << 30, BytesSkipped = 2UL << 30,
                 Details = { new NamedValue { Name = "pid", Value = "4711" } },
                 Differences = { new RestoreDifference { Item = "disks.vda.format", Captured = "raw", Recreated = "qcow2" } }, DifferencesTotal = 2, DifferencesKnown = true,
+                Estimate = With(Estimate, static estimate => estimate.ActualSeconds = 50),
             },
         },
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
@@ -230,7 +237,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
             },
         },
         "collection" => new JobResult { Collection = new CollectionResult { Cycle = 3, PointsPurged = 2, RecordsRemoved = 70, BytesFreed = 5 << 20, PacksDeleted = 4, Problems = { "The pack p is damaged." } } },
-        "restore-check" => new JobResult { RestoreCheck = new RestoreCheck { Findings = { new RestoreFinding { Item = "memory", Severity = RestoreFinding.Types.Severity.Fits, Message = "enough" } } } },
+        "restore-check" => new JobResult { RestoreCheck = new RestoreCheck { Findings = { new RestoreFinding { Item = "memory", Severity = RestoreFinding.Types.Severity.Fits, Message = "enough" } }, Estimate = Estimate } },
         _ => new JobResult { Verify = Verification },
     };
 
