@@ -1,3 +1,4 @@
+using VirtBackup.Agent.Guests;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
 using VirtBackup.Hypervisors.Images;
@@ -30,6 +31,12 @@ public sealed class AgentSettings
 
     /// <summary>How disks are cut into chunks; <see cref="ToShape"/> knows the names.</summary>
     public string Chunks { get; set; } = "content-128K";
+
+    /// <summary>normal, low or idle.</summary>
+    public string Priority { get; set; } = "normal";
+
+    /// <summary>How guests are treated while they are backed up.</summary>
+    public List<GuestSettings> Guests { get; set; } = [];
 
     public List<MachineSettings> Machines { get; set; } = [];
 
@@ -65,6 +72,11 @@ public sealed class AgentSettings
         return settings;
     }
 
+    public SchedulingPriority ToPriority() => Enum.Parse<SchedulingPriority>(Priority, ignoreCase: true);
+
+    /// <exception cref="FaultException">An entry holds something that cannot be.</exception>
+    public GuestPolicies ToGuestPolicies(string path = DefaultPath) => GuestSettings.ToPolicies(Guests ?? [], path);
+
     public MapShape ToShape() => Shapes[Chunks];
 
     public IReadOnlyList<QemuMachine> ToQemuMachines() =>
@@ -97,6 +109,11 @@ public sealed class AgentSettings
         {
             throw Wrong($"chunks must be one of {string.Join(", ", Shapes.Keys)}.");
         }
+        if (Priority is not ("normal" or "low" or "idle"))
+        {
+            throw Wrong("priority must be normal, low or idle.");
+        }
+        _ = ToGuestPolicies(path);
         if (ReadMibPerSecondMax < 0)
         {
             throw Wrong("read_mib_per_second_max must be 0 (no limit) or more.");

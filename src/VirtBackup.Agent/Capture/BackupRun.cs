@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Guests;
 using VirtBackup.Agent.Records;
 using VirtBackup.Agent.State;
 using VirtBackup.Agent.Upload;
@@ -53,6 +54,8 @@ public sealed class BackupRun
     {
         _progress.Enter("settling");
         var options = _job.Backup.Options ?? new Protocol.Common.V1.BackupOptions();
+        var policy = _context.Tools.Guests.Of(_machine).With(options);
+        await using var impact = await GuestImpactWatch.OpenAsync(_hypervisor, _machine, policy.Budget, _progress, _context.Tools.Time, cancellationToken);
         var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(cancellationToken);
         var extents = ToldExtents.Read(options.ChangedExtents);
         if (options.Full)
@@ -74,21 +77,29 @@ public sealed class BackupRun
         var commitSent = false;
         try
         {
+            if (impact is not null)
+            {
+                await impact.EndBaselineAsync(cancellationToken);
+            }
             _progress.Enter("cutting");
             var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal)) 
             {
                 Quiesce = !options.SkipQuiesce,
+                QuiesceTimeout = policy.QuiesceTimeout,
+                FreezeLimit = policy.FreezeLimit,
+                Hooks = policy.Hooks,
+                Log = _progress.Log,
                 ChangedExtents = extents,
                 BaseTokens = settled.Base?.BaseTokens ?? new Dictionary<Id16, string>(),
             };
-            var capture = await _hypervisor.BeginCaptureAsync(request, cancellationToken);
+            var capture = await BeginCaptureAsync(request, cancellationToken);
             // Disposing folds the tracking back into the base.
             await using (capture)
             {
                 _progress.Log($"Cut: {capture.ConsistencyDetail}");
                 try
                 {
-                    var (result, record) = await CaptureAsync(capture, session, settled, options.ReadBytesPerSecondMax, () => commitSent = true, cancellationToken);
+                    var (result, record) = await CaptureAsync(capture, session, settled, options.ReadBytesPerSecondMax, impact, () => commitSent = true, cancellationToken);
                     await FinishAsync(capture, record);
                     return result;
                 }
@@ -107,8 +118,14 @@ public sealed class BackupRun
         }
     }
 
+    private async Task<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        using var urgent = _context.Tools.BeginUrgent?.Invoke();
+        return await _hypervisor.BeginCaptureAsync(request, cancellationToken);
+    }
+
     private async Task<(BackupResult Result, BaseRecord Record)> CaptureAsync(
-        ICapture capture, StoreSession session, SettledBase settled, ulong rateMax, Action commitSent, CancellationToken cancellationToken)
+        ICapture capture, StoreSession session, SettledBase settled, ulong rateMax, GuestImpactWatch? impact, Action commitSent, CancellationToken cancellationToken)
     {
         if (capture.Disks.Count == 0)
         {
@@ -118,11 +135,20 @@ public sealed class BackupRun
         using var idKey = ReadIdKey(session.Current);
         using var chunkKeys = idKey.DeriveChunkKeys();
         using var pipeline = new CapturePipeline(
-            _context.Tools, session, chunkKeys, vmKey, new ReadRateLimit((long)Math.Min(rateMax, long.MaxValue), _context.Tools.Time), _progress);
+            _context.Tools, session, chunkKeys, vmKey, new ReadRateLimit((long)Math.Min(rateMax, long.MaxValue), _context.Tools.Time), impact?.Limit, _progress);
         var disks = capture.Disks.Select(disk => Open(disk, session, settled)).ToArray();
         _progress.Enter("reading");
+        if (impact is not null)
+        {
+            await impact.BeginReadingAsync(cancellationToken);
+        }
         using var loops = new LoopGroup(cancellationToken);
+        using var read = CancellationTokenSource.CreateLinkedTokenSource(loops.Token);
         loops.Start(session.RunLanesAsync);
+        if (impact is not null)
+        {
+            loops.Start(_ => impact.GovernAsync(() => disks.Sum(disk => disk.BytesRead), read.Token));
+        }
         loops.Start(async token =>
         {
             // Beside the lanes, which notice when the session has to be replaced.
@@ -130,10 +156,12 @@ public sealed class BackupRun
             await pipeline.RunAsync(disks, token);
             session.Data.Complete();
             session.Map.Complete();
+            await read.CancelAsync();
         });
         await loops.WhenAllAsync();
         cancellationToken.ThrowIfCancellationRequested();
 
+        var fared = impact is null ? null : await impact.SummariseAsync(cancellationToken);
         _progress.Enter("committing");
         var epochs = new SortedSet<Id16>(pipeline.Epochs) { vmKey.EpochId };
         if (settled.Base is { } basis)
@@ -152,7 +180,7 @@ public sealed class BackupRun
                 return bytes;
             },
             cancellationToken);
-        return (ResultOf(capture, disks), record!);
+        return (ResultOf(capture, disks, fared), record!);
     }
 
     private static bool IsOutcomeUnknown(Exception exception) =>
@@ -254,7 +282,7 @@ public sealed class BackupRun
         return new IdKey(Id16.Parse(session.ScopeId), (ushort)session.IdGeneration, session.IdKey.Span);
     }
 
-    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks)
+    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks, Protocol.Common.V1.GuestImpact? fared)
     {
         var result = new BackupResult
         {
@@ -263,6 +291,7 @@ public sealed class BackupRun
             ConsistencyDetail = capture.ConsistencyDetail,
             BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
             BytesSent = (ulong)_progress.BytesSent,
+            Impact = fared,
         };
         result.Disks.AddRange(disks.Select(disk => new Protocol.Common.V1.DiskPlan
         {

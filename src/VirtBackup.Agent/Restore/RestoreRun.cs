@@ -36,6 +36,8 @@ public sealed class RestoreRun(
             await new DiskRestore(source, stream.Id, ReaderOf(stream), target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
         progress.Enter(options.Start ? "starting the machine" : "completing");
+        // What is started now inherits the priority of whoever starts it.
+        using var urgent = context.Tools.BeginUrgent?.Invoke();
         var restored = await restore.CompleteAsync(cancellationToken);
         var result = new RestoreResult { VmId = restored.Id.ToString(), Name = restored.Name, Running = restored.Running, BytesWritten = (ulong)progress.BytesDone };
         result.Details.AddRange(restored.Details.Select(detail => new NamedValue { Name = detail.Key, Value = detail.Value }));

@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -106,6 +107,9 @@ public sealed class QemuHypervisor : IHypervisor
         await using var qmp = await context.OpenAsync(target, cancellationToken);
         return await new CapturePreparation(context, qmp, target, request).BeginAsync(cancellationToken);
     }
+
+    public async ValueTask<IGuestWriteMeter?> OpenWriteMeterAsync(Id16 machine, CancellationToken cancellationToken) =>
+        await QemuWriteMeter.OpenAsync(context, Find(machine), cancellationToken);
 
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
