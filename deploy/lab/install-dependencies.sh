@@ -20,6 +20,12 @@ wanted=(
   nbdkit:nbdkit
   nbdinfo:libnbd-bin
   mke2fs:e2fsprogs
+  mkfs.xfs:xfsprogs
+  mkntfs:ntfs-3g
+  mkswap:util-linux
+  pvcreate:lvm2
+  sfdisk:fdisk
+  losetup:mount
   busybox:busybox-static
   flock:util-linux
   taskset:util-linux

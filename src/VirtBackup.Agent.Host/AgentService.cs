@@ -72,7 +72,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
             keys.SigningKey, KeyId.Compute(keys.ExportSigningPublicKey()),
             new CaptureTools(time, entropy, workers, (long)settings.ReadMibPerSecondMax << 20, GiveMemoryBack) 
             {
-                Shape = settings.ToShape(), Guests = settings.ToGuestPolicies(), BeginUrgent = priority.BeginUrgent,
+                Shape = settings.ToShape(), Audit = settings.ToAudit(), Guests = settings.ToGuestPolicies(), BeginUrgent = priority.BeginUrgent,
             });
         var control = new GrpcControlTransport(link.Control, $"The controller {endpoint}");
         var version = Assembly.GetExecutingAssembly().GetName().Version!.ToString(3);

@@ -1,3 +1,4 @@
+using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Guests;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
@@ -37,6 +38,12 @@ public sealed class AgentSettings
 
     /// <summary>How guests are treated while they are backed up.</summary>
     public List<GuestSettings> Guests { get; set; } = [];
+
+    /// <summary>Runs in which the audit of change tracking reads every disk again whole; 0: no audit.</summary>
+    public int AuditRuns { get; set; } = AuditOptions.Default.Runs;
+
+    /// <summary>The longest that the audit of one run may take, seconds.</summary>
+    public int AuditSecondsMax { get; set; } = (int)AuditOptions.Default.TimeMax.TotalSeconds;
 
     public List<MachineSettings> Machines { get; set; } = [];
 
@@ -79,6 +86,8 @@ public sealed class AgentSettings
 
     public MapShape ToShape() => Shapes[Chunks];
 
+    public AuditOptions ToAudit() => new(AuditRuns, TimeSpan.FromSeconds(AuditSecondsMax));
+
     public IReadOnlyList<QemuMachine> ToQemuMachines() =>
         [.. Machines.Select(machine => new QemuMachine(Id16.Parse(machine.Uuid!.Replace("-", "", StringComparison.Ordinal)), machine.Name!, machine.Qmp!, machine.GuestAgent))];
 
@@ -117,6 +126,14 @@ public sealed class AgentSettings
         if (ReadMibPerSecondMax < 0)
         {
             throw Wrong("read_mib_per_second_max must be 0 (no limit) or more.");
+        }
+        if (AuditRuns is < 0 or > AuditOptions.RunsMax)
+        {
+            throw Wrong($"audit_runs must be between 0 (no audit) and {AuditOptions.RunsMax}.");
+        }
+        if (AuditSecondsMax < 1 || AuditSecondsMax > AuditOptions.TimeLimitMax.TotalSeconds)
+        {
+            throw Wrong($"audit_seconds_max must be between 1 and {AuditOptions.TimeLimitMax.TotalSeconds}.");
         }
         if (Libvirt?.FindProblem() is { } problem)
         {

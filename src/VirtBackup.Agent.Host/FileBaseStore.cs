@@ -60,22 +60,39 @@ public sealed class FileBaseStore : IBaseStore
 
 internal sealed record StoredBases(int Version, List<StoredBase> Bases);
 
-internal sealed record StoredBase(string Point, string ManifestHash, List<StoredBaseDisk> Disks, List<string> Epochs)
+internal sealed record StoredBase(string Point, string ManifestHash, List<StoredBaseDisk> Disks, List<string> Epochs, string? Suspicion = null)
 {
     public static StoredBase From(BaseRecord record) => new(
         record.Point.ToString(),
         record.ManifestHash.ToString(),
-        [.. record.Disks.Select(disk => new StoredBaseDisk(disk.Disk.ToString(), disk.LengthBytes, (byte)disk.Shape.Chunker, disk.Shape.ChunkLog2, disk.Shape.SpanLog2, disk.Root.ToString(), disk.BaseToken))],
-        [.. record.Epochs.Select(epoch => epoch.ToString())]);
+        [.. record.Disks.Select(StoredBaseDisk.From)],
+        [.. record.Epochs.Select(epoch => epoch.ToString())],
+        record.Suspicion);
 
-    public BaseRecord ToRecord() => new(
-        Id16.Parse(Point),
-        Id32.Parse(ManifestHash),
-        [.. Disks.Select(disk => new BaseDisk(Id16.Parse(disk.Disk), disk.LengthBytes, new MapShape((Chunker)disk.Chunker, disk.ChunkLog2, disk.SpanLog2), Id32.Parse(disk.Root), disk.BaseToken ?? ""))],
-        [.. Epochs.Select(Id16.Parse)]);
+    public BaseRecord ToRecord() => new(Id16.Parse(Point), Id32.Parse(ManifestHash), [.. Disks.Select(disk => disk.ToDisk())], [.. Epochs.Select(Id16.Parse)])
+    {
+        Suspicion = Suspicion,
+    };
 }
 
-internal sealed record StoredBaseDisk(string Disk, long LengthBytes, byte Chunker, byte ChunkLog2, byte SpanLog2, string Root, string? BaseToken = null);
+internal sealed record StoredBaseDisk(string Disk, long LengthBytes, byte Chunker, byte ChunkLog2, byte SpanLog2, string Root, string? BaseToken = null,
+    StoredRotation? Rotation = null)
+{
+    public static StoredBaseDisk From(BaseDisk disk) => new(
+        disk.Disk.ToString(), disk.LengthBytes, (byte)disk.Shape.Chunker, disk.Shape.ChunkLog2, disk.Shape.SpanLog2, disk.Root.ToString(), disk.BaseToken,
+        disk.Rotation is { } rotation ? new StoredRotation(rotation.Key.ToString(), rotation.Position, rotation.Runs) : null);
+
+    public BaseDisk ToDisk() => new(Id16.Parse(Disk), LengthBytes, new MapShape((Chunker)Chunker, ChunkLog2, SpanLog2), Id32.Parse(Root), BaseToken ?? "")
+    {
+        Rotation = Rotation?.ToRotation(),
+    };
+}
+
+internal sealed record StoredRotation(string Key, long Position, int Runs)
+{
+    /// <summary>One that cannot be begins anew, which only reads some of the disk once more.</summary>
+    public AuditRotation? ToRotation() => Position >= 0 && Runs >= 0 ? new AuditRotation(Id32.Parse(Key), Position, Runs) : null;
+}
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
 [JsonSerializable(typeof(StoredBases))]

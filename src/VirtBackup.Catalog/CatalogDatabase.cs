@@ -20,6 +20,7 @@ public sealed class CatalogDatabase
         Time = new TrustedTimeRecords(database);
         Damages = new DamageRecords(database);
         Runs = new RunRecords(database);
+        Audits = new AuditRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -43,4 +44,6 @@ public sealed class CatalogDatabase
     public DamageRecords Damages { get; }
 
     public RunRecords Runs { get; }
+
+    public AuditRecords Audits { get; }
 }

@@ -212,5 +212,29 @@ public static class CatalogSchema
         CREATE INDEX abnormal_run ON run (vm_id) WHERE verdict = 2;
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4]);
+    private const string Version5 = """
+        ALTER TABLE run ADD COLUMN audited_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE run ADD COLUMN audit_misses INTEGER NOT NULL DEFAULT 0;
+        CREATE TABLE audit (
+            vm_id BLOB NOT NULL PRIMARY KEY,
+            point_id BLOB NOT NULL,
+            ended_ms INTEGER NOT NULL,
+            unchanged_blocks INTEGER NOT NULL,
+            audited_blocks INTEGER NOT NULL,
+            audited_bytes INTEGER NOT NULL,
+            runs INTEGER NOT NULL,
+            runs_taken INTEGER NOT NULL,
+            runs_left INTEGER NOT NULL,
+            rotated_bytes INTEGER NOT NULL,
+            rotation_bytes INTEGER NOT NULL,
+            cut INTEGER NOT NULL,
+            omitted TEXT NOT NULL,
+            rotation_ms INTEGER NOT NULL,
+            suspect_ms INTEGER NOT NULL,
+            miss_ms INTEGER NOT NULL,
+            miss TEXT NOT NULL
+        );
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5]);
 }

@@ -14,7 +14,7 @@ public sealed class RunRecords(IDatabase database)
     public const int CountMax = 1000;
 
     private const string Columns =
-        "point_id, vm_id, ended_ms, logical_bytes, grown_bytes, new_bytes, stored_bytes, cut, comparable, verdict, usual_new, usual_stored, held";
+        "point_id, vm_id, ended_ms, logical_bytes, grown_bytes, new_bytes, stored_bytes, cut, comparable, verdict, usual_new, usual_stored, held, audited_bytes, audit_misses";
 
     /// <summary>Adds to what a run has sent that has not finished; nothing happens to one that has.</summary>
     public ValueTask AddUnfinishedAsync(RunRow run, CancellationToken cancellationToken) =>
@@ -46,7 +46,7 @@ public sealed class RunRecords(IDatabase database)
             {
                 using (var statement = Insert(
                     connection, run, isFinished: true,
-                    "ended_ms = ?3, logical_bytes = ?4, grown_bytes = ?5, new_bytes = ?6, stored_bytes = ?7, cut = ?8, comparable = ?9, verdict = ?10, usual_new = ?11, usual_stored = ?12, held = ?13, finished = ?14"))
+                    "ended_ms = ?3, logical_bytes = ?4, grown_bytes = ?5, new_bytes = ?6, stored_bytes = ?7, cut = ?8, comparable = ?9, verdict = ?10, usual_new = ?11, usual_stored = ?12, held = ?13, audited_bytes = ?14, audit_misses = ?15, finished = ?16"))
                 {
                     statement.Execute();
                 }
@@ -99,10 +99,10 @@ public sealed class RunRecords(IDatabase database)
 
     private static IStatement Insert(ISqlConnection connection, RunRow run, bool isFinished, string update) =>
         connection.Prepare(
-                $"INSERT INTO run ({Columns}, finished) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (point_id) DO UPDATE SET {update}")
+                $"INSERT INTO run ({Columns}, finished) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (point_id) DO UPDATE SET {update}")
             .Bind(1, run.PointId).Bind(2, run.VmId).Bind(3, run.EndedMs).Bind(4, run.LogicalBytes).Bind(5, run.GrownBytes).Bind(6, run.NewBytes).Bind(7, run.StoredBytes)
             .Bind(8, run.Cut).Bind(9, run.IsComparable ? 1 : 0).Bind(10, (long)run.Verdict).Bind(11, run.UsualNew).Bind(12, run.UsualStored).Bind(13, run.IsHeld ? 1 : 0)
-            .Bind(14, isFinished ? 1 : 0);
+            .Bind(14, run.AuditedBytes).Bind(15, run.AuditMisses).Bind(16, isFinished ? 1 : 0);
 
     private static List<RunRow> ReadAll(IStatement statement)
     {
@@ -114,7 +114,7 @@ public sealed class RunRecords(IDatabase database)
                 PointId = statement.GetId16(0), VmId = statement.GetId16(1), EndedMs = statement.GetInt64(2), LogicalBytes = statement.GetInt64(3),
                 GrownBytes = statement.GetInt64(4), NewBytes = statement.GetInt64(5), StoredBytes = statement.GetInt64(6), Cut = statement.GetString(7)!,
                 IsComparable = statement.GetInt64(8) != 0, Verdict = (RunVerdict)statement.GetInt64(9), UsualNew = (int)statement.GetInt64(10),
-                UsualStored = (int)statement.GetInt64(11), IsHeld = statement.GetInt64(12) != 0,
+                UsualStored = (int)statement.GetInt64(11), IsHeld = statement.GetInt64(12) != 0, AuditedBytes = statement.GetInt64(13), AuditMisses = statement.GetInt64(14),
             });
         }
         return rows;

@@ -88,10 +88,11 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var locks = new PointLocks(parts.Store);
         _custody = new PointCustody(parts.Repository, locks, Catalog, _clock, entropy);
         _signals = new RunSignals(Catalog, _custody, Jobs, time, loggers.CreateLogger<RunSignals>());
+        var alerts = new TrackingAlerts(Catalog, Jobs, time, loggers.CreateLogger<TrackingAlerts>());
         Store = new StoreEndpoint(
-            parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, _signals, entropy, time, loggers.CreateLogger<CommitService>());
+            parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, _signals, alerts, entropy, time, loggers.CreateLogger<CommitService>());
         var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, loggers.CreateLogger<InventoryIntake>());
-        Agents = new AgentEndpoint(parts.Identity, Catalog.Agents, Connections, Jobs, inventory, time, loggers.CreateLogger<AgentEndpoint>());
+        Agents = new AgentEndpoint(parts.Identity, Catalog.Agents, Connections, Jobs, inventory, alerts, time, loggers.CreateLogger<AgentEndpoint>());
         var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
         Enrollment = new EnrollmentService(
             parts.Authority, tokens, Catalog.Agents, Connections, Revoked, parts.Store, time, loggers.CreateLogger<EnrollmentService>());
@@ -113,7 +114,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
-            _signals, _clock, time);
+            _signals, alerts, _clock, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;

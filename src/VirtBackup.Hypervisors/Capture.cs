@@ -36,6 +36,25 @@ public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadO
     /// ascending. Drivers that track changes refuse it.
     /// </summary>
     public IReadOnlyDictionary<string, IReadOnlyList<ByteRange>> ChangedExtents { get; init; } = new Dictionary<string, IReadOnlyList<ByteRange>>();
+
+    /// <summary>
+    /// What the caller wants to read although it may not have changed: by disk id, ascending, not overlapping. Drivers that
+    /// keep the whole disk readable need not look; <see cref="ICapturedDisk.Reach"/> tells what was granted.
+    /// </summary>
+    public IReadOnlyDictionary<Id16, IReadOnlyList<ByteRange>> AlsoReadable { get; init; } = new Dictionary<Id16, IReadOnlyList<ByteRange>>();
+}
+
+/// <summary>What may be read of a disk that yields changes only.</summary>
+public enum ReadReach
+{
+    /// <summary>The listed extents; anything else may fail or come from a later instant.</summary>
+    ListedExtents,
+
+    /// <summary>The listed extents and what <see cref="CaptureRequest.AlsoReadable"/> asked for.</summary>
+    AskedRanges,
+
+    /// <summary>Every byte of the disk, in any order, as it was at the cut.</summary>
+    Everything,
 }
 
 /// <summary>What a caller remembers of a recovery point that it made, or tried to make.</summary>
@@ -100,6 +119,9 @@ public interface ICapturedDisk
 
     /// <summary>Why the read is full, or "changed blocks only".</summary>
     string Reason { get; }
+
+    /// <summary>What may be read; without being told otherwise, no more than is listed.</summary>
+    ReadReach Reach => ReadReach.ListedExtents;
 
     /// <summary>
     /// Opaque text, at most 1024 characters, known from the cut on: what the driver will track changes by. It is stored with the

@@ -81,6 +81,38 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Audits_of_change_tracking_are_told_with_the_odds_the_days_left_and_what_was_missed()
+    {
+        var audit = new TrackingAudit
+        {
+            RunTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UnixEpoch), UnchangedBlocks = 3000, AuditedBlocks = 100, AuditedBytes = 100 << 16, Detects1 = 0.0333,
+            Detects10 = 0.289, Detects100 = 0.99995, Runs = 30, RunsTaken = 3, RunsLeft = 40, DaysLeft = 20, RotatedBytes = 300 << 16, RotationBytes = 3000 << 16, Cut = true,
+        };
+        _controller.Admin.Audit = audit;
+        var shown = (await RunAsync("vm", "show", "web1")).Succeeds().Output;
+        Assert.Contains("1 lost block with 3.330%, 10 with 28.9%, 100 with 99.9950%", shown, StringComparison.Ordinal);
+        Assert.Contains("10.0% of 187.5 MiB in 3 runs (planned: all in 30); whole after 40 more runs, in 20 days", shown.ReplaceLineEndings(" "), StringComparison.Ordinal);
+        Assert.DoesNotContain("vm accept", shown, StringComparison.Ordinal);
+        audit.MissTime = audit.RunTime;
+        audit.Miss = "disk vda, 4096 bytes at 8192";
+        shown = (await RunAsync("vm", "show", "web1")).Succeeds().Output.ReplaceLineEndings(" ");
+        Assert.Contains("change tracking missed a change (disk vda, 4096 bytes at 8192)", shown, StringComparison.Ordinal);
+        Assert.Contains("virtbackup vm accept web1", shown, StringComparison.Ordinal);
+        var json = (await RunAsync("vm", "show", "web1", "--output", "json")).Succeeds().Json;
+        Assert.Equal(("40", "20", "0.0333"), (ValueAt(json, "tracking_audit.runs_left"), ValueAt(json, "tracking_audit.days_left"), ValueAt(json, "tracking_audit.detects1")));
+    }
+
+    [Fact]
+    public async Task What_is_audited_reaches_the_controller()
+    {
+        (await RunAsync("backup", "run", "web1", "--audit-runs", "10", "--audit-time-limit", "2m", "--detach")).Succeeds();
+        var audit = _controller.Admin.Request<StartBackupRequest>().Options.Audit;
+        Assert.Equal((false, 10u, 120u), (audit.Off, audit.Runs, audit.SecondsMax));
+        Assert.Equal(2, (await RunAsync("backup", "run", "web1", "--audit-runs", "10", "--no-audit", "--detach")).ExitCode);
+        Assert.Equal(2, (await RunAsync("backup", "run", "web1", "--audit-runs", "0", "--detach")).ExitCode);
+    }
+
+    [Fact]
     public async Task Damage_is_told_with_what_it_takes_and_the_next_step()
     {
         _controller.Admin.IsDamaged = true;

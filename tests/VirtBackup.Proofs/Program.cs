@@ -1,3 +1,4 @@
+using VirtBackup.Proofs.CbtAudit;
 using VirtBackup.Proofs.CrashPoints;
 using VirtBackup.Proofs.CrashSimulation;
 using VirtBackup.Proofs.FlipBytes;
@@ -5,7 +6,7 @@ using VirtBackup.Proofs.Heal;
 using VirtBackup.Proofs.ScrubSpeed;
 using VirtBackup.Testing.Proofs;
 
-IProof[] proofs = [new CrashPointsProof(), new FlipBytesProof(), new CrashSimulationProof(), new HealProof(), new ScrubSpeedProof()];
+IProof[] proofs = [new CrashPointsProof(), new FlipBytesProof(), new CrashSimulationProof(), new HealProof(), new ScrubSpeedProof(), new CbtAuditProof()];
 if (args.Length == 0 || proofs.FirstOrDefault(candidate => candidate.Name == args[0]) is not { } proof)
 {
     Console.Error.WriteLine($"Usage: PROOF {ProofOptions.Usage}; proofs: {string.Join(", ", proofs.Select(candidate => candidate.Name))}");

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Guests;
 using VirtBackup.Agent.Records;
@@ -67,6 +68,11 @@ public sealed class BackupRun
             // Told changes are changes since the newest point of this agent.
             settled = settled with { Tracked = settled.Base?.Point };
         }
+        if (settled.Tracked is not null && settled.Base!.Suspicion is { } suspicion)
+        {
+            _progress.Log($"An audit has found that change tracking missed a change ({suspicion}): all blocks are read.");
+            settled = settled with { Tracked = null };
+        }
         if (settled.Tracked is not null && settled.Base!.Disks.Any(disk => disk.Shape != _context.Tools.Shape))
         {
             _progress.Log("Disks are cut in another way than before: all blocks are read once.");
@@ -82,7 +88,8 @@ public sealed class BackupRun
                 await impact.EndBaselineAsync(cancellationToken);
             }
             _progress.Enter("cutting");
-            var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal)) 
+            var audit = PlanAudit(options, settled);
+            var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal))
             {
                 Quiesce = !options.SkipQuiesce,
                 QuiesceTimeout = policy.QuiesceTimeout,
@@ -90,23 +97,23 @@ public sealed class BackupRun
                 Hooks = policy.Hooks,
                 Log = _progress.Log,
                 ChangedExtents = extents,
+                AlsoReadable = audit.Ranges,
                 BaseTokens = settled.Base?.BaseTokens ?? new Dictionary<Id16, string>(),
             };
-            var capture = await BeginCaptureAsync(request, cancellationToken);
             // Disposing folds the tracking back into the base.
-            await using (capture)
+            await using (var held = new HeldCapture(await BeginCaptureAsync(request, cancellationToken)))
             {
-                _progress.Log($"Cut: {capture.ConsistencyDetail}");
+                _progress.Log($"Cut: {held.Current.ConsistencyDetail}");
                 try
                 {
-                    var (result, record) = await CaptureAsync(capture, session, settled, options.ReadBytesPerSecondMax, impact, () => commitSent = true, cancellationToken);
-                    await FinishAsync(capture, record);
+                    var (result, record) = await CaptureAsync(held, request, session, settled, audit, options.ReadBytesPerSecondMax, impact, () => commitSent = true, cancellationToken);
+                    await FinishAsync(held.Current, record);
                     return result;
                 }
                 catch (Exception exception) when (commitSent && IsOutcomeUnknown(exception))
                 {
                     // The point may exist: tracking since both points stays until the next run has asked the controller.
-                    await DetachAsync(capture);
+                    await DetachAsync(held.Current);
                     throw;
                 }
             }
@@ -124,20 +131,24 @@ public sealed class BackupRun
         return await _hypervisor.BeginCaptureAsync(request, cancellationToken);
     }
 
-    private async Task<(BackupResult Result, BaseRecord Record)> CaptureAsync(
-        ICapture capture, StoreSession session, SettledBase settled, ulong rateMax, GuestImpactWatch? impact, Action commitSent, CancellationToken cancellationToken)
+    private TrackingAudit PlanAudit(Protocol.Common.V1.BackupOptions options, SettledBase settled)
     {
-        if (capture.Disks.Count == 0)
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {capture.Configuration.Name} has no disk that can be captured: {string.Join("; ", capture.SkippedDisks.Select(disk => $"{disk.Name}: {disk.SkipReason}"))}.");
-        }
+        var basis = settled.Tracked is null ? null : settled.Base;
+        return new TrackingAudit(_context, _machine, basis, _context.Tools.Audit.With(options.Audit), basis is null ? null : NodesOf(basis), _progress);
+    }
+
+    private async Task<(BackupResult Result, BaseRecord Record)> CaptureAsync(
+        HeldCapture held, CaptureRequest request, StoreSession session, SettledBase settled, TrackingAudit audit, ulong rateMax, GuestImpactWatch? impact,
+        Action commitSent, CancellationToken cancellationToken)
+    {
+        RequireDisks(held.Current);
         var vmKey = _context.VmKeys.Get(_machine);
         using var idKey = ReadIdKey(session.Current);
         using var chunkKeys = idKey.DeriveChunkKeys();
-        using var pipeline = new CapturePipeline(
-            _context.Tools, session, chunkKeys, vmKey, new ReadRateLimit((long)Math.Min(rateMax, long.MaxValue), _context.Tools.Time), impact?.Limit, _progress);
-        var disks = capture.Disks.Select(disk => Open(disk, session, settled)).ToArray();
-        _progress.Enter("reading");
+        var rate = new ReadRateLimit((long)Math.Min(rateMax, long.MaxValue), _context.Tools.Time);
+        using var pipeline = new CapturePipeline(_context.Tools, session, chunkKeys, vmKey, rate, impact?.Limit, _progress);
+        DiskRun[] disks = [];
+        long audited = 0;
         if (impact is not null)
         {
             await impact.BeginReadingAsync(cancellationToken);
@@ -147,12 +158,15 @@ public sealed class BackupRun
         loops.Start(session.RunLanesAsync);
         if (impact is not null)
         {
-            loops.Start(_ => impact.GovernAsync(() => disks.Sum(disk => disk.BytesRead), read.Token));
+            loops.Start(_ => impact.GovernAsync(() => Interlocked.Read(ref audited) + disks.Sum(disk => disk.BytesRead), read.Token));
         }
         loops.Start(async token =>
         {
             // Beside the lanes, which notice when the session has to be replaced.
             await PutKeyAsync(session, vmKey, token);
+            await audit.RunAsync(held, chunkKeys, ReadToAuditAsync, () => CutAnewAsync(request, token), token);
+            disks = [.. held.Current.Disks.Select(disk => Open(audit.SourceOf(disk), session, settled))];
+            _progress.Enter("reading");
             await pipeline.RunAsync(disks, token);
             session.Data.Complete();
             session.Map.Complete();
@@ -160,6 +174,18 @@ public sealed class BackupRun
         });
         await loops.WhenAllAsync();
         cancellationToken.ThrowIfCancellationRequested();
+
+        async ValueTask ReadToAuditAsync(ICapturedDisk disk, long offset, Memory<byte> target, CancellationToken token)
+        {
+            await rate.WaitAsync(target.Length, token);
+            await _context.Tools.SharedRate.WaitAsync(target.Length, token);
+            if (impact is not null)
+            {
+                await impact.Limit.WaitAsync(target.Length, token);
+            }
+            await disk.ReadAsync(offset, target, token);
+            Interlocked.Add(ref audited, target.Length);
+        }
 
         var fared = impact is null ? null : await impact.SummariseAsync(cancellationToken);
         _progress.Enter("committing");
@@ -173,15 +199,35 @@ public sealed class BackupRun
         await session.CommitAsync(
             async (current, token) =>
             {
-                var bytes = new ManifestWriter(_context, _hypervisor.Kind, capture, disks, [.. epochs], _progress, _started).Write(current, _job.Attempt, _machine, _point, vmKey);
-                record = new BaseRecord(_point, Manifest.Parse(bytes).Hash, [.. disks.Select(disk => new BaseDisk(disk.Source.Disk.Id, disk.Geometry.StreamLength, disk.Geometry.Shape, disk.Map.Root, disk.Source.BaseToken))], [.. epochs]);
+                var bytes = new ManifestWriter(_context, _hypervisor.Kind, held.Current, disks, [.. epochs], audit.Statistics, _progress, _started).Write(current, _job.Attempt, _machine, _point, vmKey);
+                record = new BaseRecord(_point, Manifest.Parse(bytes).Hash, [.. disks.Select(disk => Remember(disk, audit))], [.. epochs]);
                 // Both are kept until the outcome is known for certain.
-                await _context.Bases.SaveAsync(_machine, settled.Base is { } former ? [record, former] : [record], token);
+                await _context.Bases.SaveAsync(_machine, settled.Base is { } former ? [record, audit.Judge(former)] : [record], token);
                 return bytes;
             },
             cancellationToken);
-        return (ResultOf(capture, disks, fared), record!);
+        return (ResultOf(held.Current, disks, fared), record!);
     }
+
+    private static void RequireDisks(ICapture capture)
+    {
+        if (capture.Disks.Count == 0)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {capture.Configuration.Name} has no disk that can be captured: {string.Join("; ", capture.SkippedDisks.Select(disk => $"{disk.Name}: {disk.SkipReason}"))}.");
+        }
+    }
+
+    private async ValueTask<ICapture> CutAnewAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        var capture = await BeginCaptureAsync(request with { Base = null, ChangedExtents = ToldExtents.Read([]) }, cancellationToken);
+        _progress.Log($"Cut anew: {capture.ConsistencyDetail}");
+        return capture;
+    }
+
+    private static BaseDisk Remember(DiskRun disk, TrackingAudit audit) =>
+        new(disk.Source.Disk.Id, disk.Geometry.StreamLength, disk.Geometry.Shape, disk.Map.Root, disk.Source.BaseToken) { Rotation = audit.RotationAfter(disk.Source) };
+
+    private NodeSource NodesOf(BaseRecord basis) => new(_context.Store, _job.JobId, _job.Attempt, basis.Point, _context.Tools.Time, _context.Tools.Entropy);
 
     private static bool IsOutcomeUnknown(Exception exception) =>
         exception is OperationCanceledException or FaultException { Reason: FaultReason.Unavailable or FaultReason.SessionExpired };
@@ -259,7 +305,7 @@ public sealed class BackupRun
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"Disk {disk.Disk.Name} offers changed blocks only, but its base is not known to this agent. Run the backup with --full.");
         }
-        var nodes = known is null ? null : new NodeSource(_context.Store, _job.JobId, _job.Attempt, settled.Base!.Point, _context.Tools.Time, _context.Tools.Entropy);
+        var nodes = known is null ? null : NodesOf(settled.Base!);
         var map = new MapAssembler(geometry, disk.ChangedOnly, known?.Root ?? Id32.Zero, nodes, (id, node, token) => AppendNodeAsync(session, id, node, token));
         return new DiskRun(disk, geometry, map);
     }

@@ -1,4 +1,5 @@
 using System.Threading.Channels;
+using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Guests;
 using VirtBackup.Agent.Upload;
@@ -361,6 +362,9 @@ public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Worke
     /// result ends it.
     /// </summary>
     public Func<IDisposable>? BeginUrgent { get; init; }
+
+    /// <summary>How change tracking is audited.</summary>
+    public AuditOptions Audit { get; init; } = AuditOptions.Default;
 
     internal ReadRateLimit SharedRate { get; } = new(ReadBytesPerSecondMax, Time);
 }

@@ -9,7 +9,7 @@ namespace VirtBackup.Agent.Capture;
 
 /// <summary>Describes, seals and signs a finished capture.</summary>
 internal sealed class ManifestWriter(
-    BackupContext context, string hypervisorKind, ICapture capture, IReadOnlyList<DiskRun> disks, IReadOnlyList<Id16> epochs, RunProgress progress, long started)
+    BackupContext context, string hypervisorKind, ICapture capture, IReadOnlyList<DiskRun> disks, IReadOnlyList<Id16> epochs, AuditStatistics? audit, RunProgress progress, long started)
 {
     /// <summary>The manifest for what the controller said when <paramref name="session"/> began.</summary>
     public byte[] Write(BeginSessionResponse session, ulong attempt, Id16 machine, Id16 point, VmKey vmKey)
@@ -64,6 +64,7 @@ internal sealed class ManifestWriter(
                 ChunksZero = (long)counted.ChunksZero,
                 DurationMs = (long)context.Tools.Time.GetElapsedTime(started).TotalMilliseconds,
             },
+            Audit = audit,
             Streams =
             [
                 .. disks.Select(disk => new StreamDescription

@@ -15,6 +15,8 @@ public sealed class RunProgress
     private long _chunksNew;
     private long _chunksKnown;
     private long _chunksZero;
+    private long _bytesAudited;
+    private long _auditMisses;
 
     /// <summary>What the run is doing, for people.</summary>
     public string Phase { get; private set; } = "starting";
@@ -39,6 +41,12 @@ public sealed class RunProgress
     public void CountNew() => Interlocked.Increment(ref _chunksNew);
 
     public void CountKnown(int chunks = 1) => Interlocked.Add(ref _chunksKnown, chunks);
+
+    /// <summary>Read again although it was called unchanged; not in <see cref="BytesDone"/>.</summary>
+    public void AddAudited(long bytes) => Interlocked.Add(ref _bytesAudited, bytes);
+
+    /// <summary>Chunks had changed that were called unchanged.</summary>
+    public void CountMisses(long chunks) => Interlocked.Add(ref _auditMisses, chunks);
 
     public void CountZero() => Interlocked.Increment(ref _chunksZero);
 
@@ -76,5 +84,7 @@ public sealed class RunProgress
         ChunksNew = (ulong)Interlocked.Read(ref _chunksNew),
         ChunksKnown = (ulong)Interlocked.Read(ref _chunksKnown),
         ChunksZero = (ulong)Interlocked.Read(ref _chunksZero),
+        BytesAudited = (ulong)Interlocked.Read(ref _bytesAudited),
+        AuditMisses = (ulong)Interlocked.Read(ref _auditMisses),
     };
 }

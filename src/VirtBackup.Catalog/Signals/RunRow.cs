@@ -58,6 +58,12 @@ public sealed record RunRow
     /// <summary>The points before it are held; of an abnormal run.</summary>
     public bool IsHeld { get; init; }
 
+    /// <summary>Called unchanged, and read again all the same.</summary>
+    public long AuditedBytes { get; init; }
+
+    /// <summary>Chunks of them that had changed.</summary>
+    public long AuditMisses { get; init; }
+
     /// <summary>New data in millionths of the machine; what the disks grew by is left out.</summary>
     public int NewShare => ToShare(Math.Max(0, NewBytes - GrownBytes), LogicalBytes);
 

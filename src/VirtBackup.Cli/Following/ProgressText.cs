@@ -47,6 +47,10 @@ internal static class ProgressText
     public static string LineOf(Job job, TransferRate rate)
     {
         var progress = job.Progress ?? new Progress();
+        if (progress is { Phase: "auditing", BytesAudited: > 0 })
+        {
+            return $"{PhaseOf(job)}: {Units.Bytes(progress.BytesAudited)} called unchanged read again";
+        }
         var line = progress.BytesTotal > 0
             ? $"{PhaseOf(job)}: {Units.Percent(progress.BytesDone, progress.BytesTotal)} ({Units.Bytes(progress.BytesDone)} of {Units.Bytes(progress.BytesTotal)})"
             : PhaseOf(job);

@@ -41,7 +41,8 @@ internal static class JobTables
             ("Duration", TextLayout.Optional(DurationOf(job))),
             ("Attempt", job.Attempt > 1 ? TextLayout.Cell(Units.Count(job.Attempt)) : null),
             ("Progress", TextLayout.Optional(LongProgressOf(job))),
-            ("Chunks", TextLayout.Optional(ChunksOf(job))));
+            ("Chunks", TextLayout.Optional(ChunksOf(job))),
+            ("Audited", AuditOf(job)));
         if (job.Result is { } result)
         {
             ResultTables.Write(console, job, result);
@@ -68,6 +69,13 @@ internal static class JobTables
     private static string? LongProgressOf(JobView job) => job.Progress is { } progress && (progress.Phase is not null || progress.BytesTotal > 0)
         ? $"{progress.Phase ?? "working"}: {Units.Bytes(progress.BytesDone)} of {Units.Bytes(progress.BytesTotal)}, {Units.Bytes(progress.BytesSent)} sent"
         : null;
+
+    private static Text? AuditOf(JobView job) => job.Progress switch
+    {
+        { AuditMisses: > 0 } progress => TextLayout.Cell($"{Units.Bytes(progress.BytesAudited)} called unchanged: {Units.Count(progress.AuditMisses)} chunks had changed", TextLayout.Bad),
+        { BytesAudited: > 0 } progress => TextLayout.Cell($"{Units.Bytes(progress.BytesAudited)} called unchanged, all as before"),
+        _ => null,
+    };
 
     private static string? ChunksOf(JobView job) => job.Progress is { } progress && (progress.ChunksNew | progress.ChunksKnown | progress.ChunksZero) != 0
         ? $"{Units.Count(progress.ChunksNew)} new, {Units.Count(progress.ChunksKnown)} known, {Units.Count(progress.ChunksZero)} zero"

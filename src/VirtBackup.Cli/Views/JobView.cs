@@ -4,11 +4,11 @@ using VirtBackup.Protocol.Common.V1;
 namespace VirtBackup.Cli.Views;
 
 internal sealed record ProgressView(
-    string? Phase, ulong BytesTotal, ulong BytesDone, ulong BytesSent, ulong ChunksNew, ulong ChunksKnown, ulong ChunksZero)
+    string? Phase, ulong BytesTotal, ulong BytesDone, ulong BytesSent, ulong ChunksNew, ulong ChunksKnown, ulong ChunksZero, ulong BytesAudited, ulong AuditMisses)
 {
     public static ProgressView Of(Progress progress) => new(
         WireNames.TextOrNull(progress.Phase), progress.BytesTotal, progress.BytesDone, progress.BytesSent, progress.ChunksNew, progress.ChunksKnown,
-        progress.ChunksZero);
+        progress.ChunksZero, progress.BytesAudited, progress.AuditMisses);
 }
 
 internal sealed record FailureView(string Reason, string Message);

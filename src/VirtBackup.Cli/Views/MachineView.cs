@@ -10,11 +10,12 @@ internal sealed record DiskView(string DiskId, string Name, ulong LengthBytes, s
 
 internal sealed record MachineView(
     string VmId, string Name, string? Agent, bool Running, bool Present, string? Problem, uint RecoveryPoints, DateTimeOffset? LastPointTime,
-    IReadOnlyList<DiskView> Disks, MachineRetentionView Retention, uint FlaggedRuns)
+    IReadOnlyList<DiskView> Disks, MachineRetentionView Retention, uint FlaggedRuns, bool TrackingAlert)
 {
     public static MachineView Of(VirtualMachine machine) => new(
         machine.VmId, machine.Name, WireNames.TextOrNull(machine.Agent), machine.Running, machine.Present, WireNames.TextOrNull(machine.Problem),
-        machine.RecoveryPoints, WireNames.Of(machine.LastPointTime), [.. machine.Disks.Select(DiskView.Of)], MachineRetentionView.Of(machine.Retention), machine.FlaggedRuns);
+        machine.RecoveryPoints, WireNames.Of(machine.LastPointTime), [.. machine.Disks.Select(DiskView.Of)], MachineRetentionView.Of(machine.Retention), machine.FlaggedRuns,
+        machine.TrackingAlert);
 
     /// <summary>One word: gone, running or stopped.</summary>
     public string State => !Present ? "gone" : Running ? "running" : "stopped";

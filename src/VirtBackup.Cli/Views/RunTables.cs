@@ -17,13 +17,13 @@ internal static class RunTables
             return;
         }
         console.WriteLine();
-        var table = new ColumnTable("RUN ENDED", "POINT", ">NEW", ">OF THE VM", "?>USUALLY", ">STORED OF IT", "?>USUALLY", "VERDICT");
+        var table = new ColumnTable("RUN ENDED", "POINT", ">NEW", ">OF THE VM", "?>USUALLY", ">STORED OF IT", "?>USUALLY", "?>AUDITED", "VERDICT");
         foreach (var run in runs.Where((run, at) => at < RowsMax || IsAbnormal(run)))
         {
             table.AddRow(
                 TextLayout.Cell(Units.Time(run.EndTime)), TextLayout.Cell(Units.ShortId(run.PointId)), TextLayout.Cell(Units.Bytes(run.NewBytes)),
                 TextLayout.Cell(Percent(run.NewShare)), TextLayout.Cell(Percent(run.UsualNewShare)), TextLayout.Cell(run.NewBytes == 0 ? "-" : Percent(run.StoredShare)),
-                TextLayout.Cell(run.UsualStoredShare is { } usual ? Percent(usual) : "-"), TextLayout.Cell(run.Verdict, IsAbnormal(run) ? TextLayout.Bad : default(Style?)));
+                TextLayout.Cell(run.UsualStoredShare is { } usual ? Percent(usual) : "-"), AuditOf(run), TextLayout.Cell(run.Verdict, IsAbnormal(run) ? TextLayout.Bad : default(Style?)));
         }
         table.Write(console);
         if (runs.FirstOrDefault(IsAbnormal) is not { } abnormal)
@@ -37,6 +37,10 @@ internal static class RunTables
             $"The recovery points before it are held. If it was meant: virtbackup vm accept {machine}. If not, restore one of them: virtbackup recovery-point list --vm {machine}"));
         console.WriteLine();
     }
+
+    private static Text AuditOf(RunView run) => run.AuditMisses > 0
+        ? TextLayout.Cell($"{Units.Bytes(run.AuditedBytes)}, missed", TextLayout.Bad)
+        : TextLayout.Cell(run.AuditedBytes == 0 ? "-" : Units.Bytes(run.AuditedBytes));
 
     private static bool IsAbnormal(RunView run) => run.Verdict == "abnormal";
 

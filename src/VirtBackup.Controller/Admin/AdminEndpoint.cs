@@ -16,7 +16,7 @@ namespace VirtBackup.Controller.Admin;
 /// <summary>What operators' tools can ask for. Safe for concurrent use.</summary>
 public sealed class AdminEndpoint(
     ControllerIdentity identity, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, References references, JobStarter starter,
-    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, RunSignals signals,
+    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, RunSignals signals, TrackingAlerts alerts,
     ITrustedClock clock, TimeProvider time)
 {
     private const int RecentJobs = 20;
@@ -50,6 +50,7 @@ public sealed class AdminEndpoint(
             TimeUnconfirmed = !trusted.MayExpire,
             Proof = await damages.DescribeAsync(cancellationToken),
             VirtualMachinesFlagged = (uint)(await catalog.Runs.ListAbnormalAsync(null, cancellationToken)).DistinctBy(static run => run.VmId).Count(),
+            VirtualMachinesSuspect = (uint)await catalog.Audits.CountAlertsAsync(cancellationToken),
         };
     }
 
@@ -106,6 +107,7 @@ public sealed class AdminEndpoint(
             response.RecentJobs.Add(await ToMessageAsync(job, cancellationToken));
         }
         response.RecentRuns.Add((await catalog.Runs.ListAsync(row.VmId, RecentRuns, cancellationToken)).Select(SignalMessages.ToMessage));
+        response.TrackingAudit = await alerts.DescribeAsync(row.VmId, cancellationToken);
         return response;
     }
 
@@ -115,8 +117,10 @@ public sealed class AdminEndpoint(
         ArgumentNullException.ThrowIfNull(caller);
         ArgumentNullException.ThrowIfNull(request);
         var row = await references.FindMachineAsync(request.Vm, cancellationToken);
-        var (runs, holds) = await signals.AcceptAsync(row.VmId, row.Name, caller.Name, cancellationToken);
-        return new AcceptRunsResponse { VmName = row.Name, RunsAccepted = (uint)runs, HoldsReleased = (uint)holds };
+        var isAlertAccepted = await alerts.AcceptAsync(row.VmId, row.Name, caller.Name, cancellationToken);
+        var isFlagged = (await catalog.Runs.ListAbnormalAsync(row.VmId, cancellationToken)).Count > 0;
+        var (runs, holds) = isAlertAccepted && !isFlagged ? (0, 0) : await signals.AcceptAsync(row.VmId, row.Name, caller.Name, cancellationToken);
+        return new AcceptRunsResponse { VmName = row.Name, RunsAccepted = (uint)runs, HoldsReleased = (uint)holds, TrackingAlertAccepted = isAlertAccepted };
     }
 
     public async ValueTask<ListRecoveryPointsResponse> ListRecoveryPointsAsync(ListRecoveryPointsRequest request, CancellationToken cancellationToken)
@@ -242,6 +246,7 @@ public sealed class AdminEndpoint(
         var (count, newestMs) = await catalog.Points.SummariseAsync(row.VmId, cancellationToken);
         var machine = AdminMessages.ToMessage(row, count, newestMs);
         machine.Retention = await outlook.DescribeMachineAsync(row.VmId, cancellationToken);
+        machine.TrackingAlert = await alerts.IsAlertedAsync(row.VmId, cancellationToken);
         machine.FlaggedRuns = (uint)(await catalog.Runs.ListAbnormalAsync(row.VmId, cancellationToken)).Count;
         return machine;
     }

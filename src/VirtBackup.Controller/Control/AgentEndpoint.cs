@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Signals;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Transport;
@@ -13,7 +14,7 @@ namespace VirtBackup.Controller.Control;
 /// another writes. Safe for concurrent use.
 /// </summary>
 public sealed partial class AgentEndpoint(
-    ControllerIdentity identity, AgentRecords agents, AgentConnections connections, JobService jobs, InventoryIntake inventory, TimeProvider time, ILogger<AgentEndpoint> logger)
+    ControllerIdentity identity, AgentRecords agents, AgentConnections connections, JobService jobs, InventoryIntake inventory, TrackingAlerts alerts, TimeProvider time, ILogger<AgentEndpoint> logger)
 {
     public static readonly TimeSpan HeartbeatInterval = TimeSpan.FromSeconds(10);
 
@@ -185,6 +186,7 @@ public sealed partial class AgentEndpoint(
         try
         {
             await jobs.ReportAsync(caller, report, connection.Ended);
+            await alerts.NoteReportAsync(caller, report, connection.Ended);
         }
         catch (FaultException refused) when (refused.Reason is FaultReason.Fenced or FaultReason.NotFound)
         {

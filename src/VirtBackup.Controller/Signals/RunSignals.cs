@@ -22,8 +22,9 @@ public sealed partial class RunSignals(CatalogDatabase catalog, PointCustody cus
     /// <summary>Judges a run whose point is about to be committed. What an abnormal one needs is durable when this returns.</summary>
     /// <param name="head">Of the point.</param>
     /// <param name="sent">Bytes of the chunks that its session sent.</param>
+    /// <param name="audit">What it audited of change tracking; null: nothing.</param>
     /// <param name="cancellationToken">Stops between steps; the next call does it all anew.</param>
-    internal async ValueTask<RunRow> JudgeAsync(ManifestHead head, (long Raw, long Sealed) sent, CancellationToken cancellationToken)
+    internal async ValueTask<RunRow> JudgeAsync(ManifestHead head, (long Raw, long Sealed) sent, AuditStatistics? audit, CancellationToken cancellationToken)
     {
         var disks = head.Streams.Where(static stream => stream.Kind == StreamKind.Disk).ToList();
         var earlier = await catalog.Runs.ListAsync(head.Vm, RunRecords.CountMax, cancellationToken);
@@ -35,6 +36,7 @@ public sealed partial class RunSignals(CatalogDatabase catalog, PointCustody cus
             PointId = head.Point, VmId = head.Vm, EndedMs = time.NowMs(), Cut = cut, IsComparable = last is not null && last.Cut == cut,
             LogicalBytes = disks.Sum(static stream => stream.Geometry.StreamLength), GrownBytes = await MeasureGrowthAsync(last, disks, cancellationToken),
             NewBytes = newBytes + sent.Raw, StoredBytes = storedBytes + sent.Sealed,
+            AuditedBytes = audit?.AuditedBytes ?? 0, AuditMisses = audit?.Misses ?? 0,
         };
         var judgement = RunJudge.Judge(run, earlier.Where(row => row.PointId != head.Point));
         run = run with { Verdict = judgement.Verdict, UsualNew = judgement.UsualNew, UsualStored = judgement.UsualStored };

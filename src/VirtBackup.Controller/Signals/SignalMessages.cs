@@ -15,6 +15,8 @@ internal static class SignalMessages
         NewBytes = (ulong)run.NewBytes,
         GrownBytes = (ulong)run.GrownBytes,
         StoredBytes = (ulong)run.StoredBytes,
+        AuditedBytes = (ulong)run.AuditedBytes,
+        AuditMisses = (ulong)run.AuditMisses,
         NewShare = Fraction(run.NewShare),
         StoredShare = Fraction(run.StoredShare),
         UsualNewShare = Fraction(run.UsualNew),

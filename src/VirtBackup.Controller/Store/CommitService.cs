@@ -12,7 +12,7 @@ namespace VirtBackup.Controller.Store;
 
 /// <summary>Commits recovery points: proves who signed, what hangs below, that it can be opened, and then lists it. Safe for concurrent use.</summary>
 public sealed partial class CommitService(
-    SessionRegistry sessions, BackupRepository repository, Keyholder keyholder, PointDescriber describer, CatalogDatabase catalog, RunSignals signals,
+    SessionRegistry sessions, BackupRepository repository, Keyholder keyholder, PointDescriber describer, CatalogDatabase catalog, RunSignals signals, TrackingAlerts alerts,
     ILogger<CommitService> logger)
 {
     public async ValueTask<CommitRecoveryPointResponse> CommitAsync(Caller caller, CommitRecoveryPointRequest request, CancellationToken cancellationToken)
@@ -49,19 +49,20 @@ public sealed partial class CommitService(
             ?? throw new FaultException(FaultReason.Denied, $"The agent '{caller.Name}' is not enrolled.");
         ManifestSealing.VerifySignature(manifest, agent.SigningKey);
         using var keys = new OpenedKeys(keyholder);
-        await RequireReadableAsync(manifest, keys, cancellationToken);
+        var audit = (await RequireReadableAsync(manifest, keys, cancellationToken)).Audit;
         // What came before an abnormal run is held before the run is there to be kept instead of it.
-        var run = await signals.JudgeAsync(manifest.Head, session.Ingest.ChunkBytes, cancellationToken);
+        var run = await signals.JudgeAsync(manifest.Head, session.Ingest.ChunkBytes, audit, cancellationToken);
         var result = await repository.CommitAsync(session.Ingest, bytes, session.Expectation, new LeafInspector(keys), cancellationToken);
         session.IsCommitted = true;
         await ListAsync(manifest, result.StoredBytes);
         await signals.NoteCommittedAsync(run, session.JobId, CancellationToken.None);
+        await alerts.NoteCommittedAsync(manifest.Head, audit, CancellationToken.None);
         LogCommitted(manifest.Head.Point, manifest.Head.Sequence, manifest.Head.Vm, caller.Name, result.StoredBytes);
         return new CommitRecoveryPointResponse { ManifestHash = ByteString.CopyFrom(result.ManifestHash.ToArray()), StoredBytes = (ulong)result.StoredBytes };
     }
 
     /// <summary>Every key opens and the body too: what cannot be read later is refused now.</summary>
-    private static async ValueTask RequireReadableAsync(Manifest manifest, OpenedKeys keys, CancellationToken cancellationToken)
+    private static async ValueTask<ManifestBody> RequireReadableAsync(Manifest manifest, OpenedKeys keys, CancellationToken cancellationToken)
     {
         VmKey body;
         try
@@ -76,7 +77,7 @@ public sealed partial class CommitService(
         {
             throw new FaultException(FaultReason.Incomplete, $"The recovery point {manifest.Head.Point} uses a key that was never stored. Run the backup again.", missing);
         }
-        _ = ManifestSealing.Open(manifest, body);
+        return ManifestSealing.Open(manifest, body);
     }
 
     private async ValueTask ListAsync(Manifest manifest, long storedBytes)

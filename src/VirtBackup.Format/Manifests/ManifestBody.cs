@@ -31,6 +31,9 @@ public sealed record ManifestBody
 
     public RunStatistics? Statistics { get; init; }
 
+    /// <summary>What the run audited of change tracking; null: nothing was to be audited.</summary>
+    public AuditStatistics? Audit { get; init; }
+
     /// <summary>The name of the agent that made the point.</summary>
     public required string AgentName { get; init; }
 

@@ -35,6 +35,8 @@ internal sealed class ImageCapturedDisk : ICapturedDisk, IAsyncDisposable
 
     public string Reason { get; }
 
+    public ReadReach Reach => ReadReach.Everything;
+
     public string BaseToken => "";
 
     /// <param name="layers">The image's files, topmost first.</param>

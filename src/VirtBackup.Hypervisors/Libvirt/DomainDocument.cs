@@ -27,8 +27,11 @@ internal sealed class DomainDocument
 
     public required IReadOnlyList<DomainDisk> Disks { get; init; }
 
-    /// <summary>Host devices handed to the guest, for people: what a capture cannot contain.</summary>
+    /// <summary>Kinds of the host devices handed to the guest (<c>pci</c>, <c>usb</c>, <c>scsi</c>).</summary>
     public required IReadOnlyList<string> HostDevices { get; init; }
+
+    /// <summary>Names for those of them that are disks.</summary>
+    public IEnumerable<string> HostDisks => HostDevices.Index().Where(device => device.Item == "scsi").Select(device => $"hostdev{device.Index}");
 
     public XElement Root => root;
 
@@ -51,7 +54,7 @@ internal sealed class DomainDocument
         return new DomainDocument(root)
         {
             Uuid = uuid, Name = name, Disks = disks,
-            HostDevices = [.. (devices?.Elements("hostdev") ?? []).Select(device => $"host device ({device.Text("type") ?? "unknown"})")],
+            HostDevices = [.. (devices?.Elements("hostdev") ?? []).Select(device => device.Text("type") ?? "unknown")],
         };
     }
 

@@ -8,7 +8,12 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// <param name="Document">Of a running machine what it is now, else what it will be when started.</param>
 /// <param name="Running">It is active, and its guest is not paused.</param>
 /// <param name="HasSavedState">It is off, and its memory lies in a file: its disks are as if the power had been cut.</param>
-internal sealed record DomainView(DomainDocument Document, string Xml, bool Active, bool Running, bool Persistent, bool HasSavedState, IReadOnlyList<LibvirtDisk> Disks);
+internal sealed record DomainView(DomainDocument Document, string Xml, bool Active, bool Running, bool Persistent, bool HasSavedState, IReadOnlyList<LibvirtDisk> Disks)
+{
+    /// <summary>All disks as lists show them, and what is handed through to the guest past libvirt's disks.</summary>
+    public IReadOnlyList<DiskSummary> Summaries => [.. Disks.Select(disk => disk.Summary), .. Document.HostDisks.Select(name =>
+        new DiskSummary(DomainDocument.DiskId(Document.Uuid, name), name, 0, "raw", "the guest talks to the host's device directly (SCSI host device)"))];
+}
 
 /// <summary>Questions about domains, to be asked on the thread of a call.</summary>
 internal static class Domains
@@ -34,25 +39,26 @@ internal static class Domains
 
     public static string NameOf(DomainHandle domain) => Marshal.PtrToStringUTF8(LibvirtCalls.GetName(domain)) ?? throw LibvirtFailure.Last();
 
-    /// <summary>All domains that can be read; one that vanishes meanwhile is left out.</summary>
-    public static List<DomainView> ReadAll(ConnectionHandle connection)
+    /// <summary>UUIDs and names of all domains.</summary>
+    public static List<(Id16 Uuid, string Name)> List(ConnectionHandle connection)
     {
-        var views = new List<DomainView>();
+        var listed = new List<(Id16, string)>();
+        Span<byte> uuid = stackalloc byte[Id16.Size];
         foreach (var domain in LibvirtValues.TakeAll<DomainHandle>(LibvirtCalls.ListDomains(connection, out var array, 0), array))
         {
             using (domain)
             {
-                try
-                {
-                    views.Add(Read(domain, NoneExcluded));
-                }
-                catch (LibvirtFailure failure) when (failure.Code == LibvirtFailure.NoDomain)
-                {
-                    // Undefined, or a transient machine that ended.
-                }
+                LibvirtValues.Require(LibvirtCalls.GetUuid(domain, ref uuid[0]));
+                listed.Add((Id16.Read(uuid), NameOf(domain)));
             }
         }
-        return views;
+        return listed;
+    }
+
+    public static DomainView Read(ConnectionHandle connection, Id16 uuid)
+    {
+        using var domain = Find(connection, uuid);
+        return Read(domain, NoneExcluded);
     }
 
     public static DomainView Read(DomainHandle domain, IReadOnlySet<string> excluded)
@@ -100,16 +106,22 @@ internal static class Domains
     {
         var skip = disk.SkipReason ?? (excluded.Contains(disk.Target) ? "it is excluded" : null);
         BlockInfo info = default;
-        if (disk.Path is not null && LibvirtCalls.GetBlockInfo(domain, disk.Target, out info, 0) < 0)
+        string? problem = null;
+        if (disk.Path is not null && LibvirtCalls.GetBlockInfo(domain, disk.Target, out info, 0) < 0 && skip is null)
         {
-            skip ??= $"libvirt cannot read its image: {LibvirtFailure.Last().Message}";
+            // Never a reason to leave the disk out: it belongs to the machine.
+            problem = $"Disk {disk.Target} cannot be read by libvirt: {LibvirtFailure.Last().Message}.";
+        }
+        else if (disk.Path is not null && info.Capacity == 0 && skip is null)
+        {
+            problem = $"Disk {disk.Target} cannot be read by libvirt: see whether {disk.Path} is there and is {disk.Format}.";
         }
         if (info.Capacity > Limits.DiskBytesMax)
         {
             throw FaultException.Malformed($"libvirt says that disk {disk.Target} has {info.Capacity} bytes.");
         }
         return new LibvirtDisk(new DiskSummary(DomainDocument.DiskId(machine, disk.Target), disk.Target, (long)info.Capacity, disk.Format, skip), disk,
-            (long)Math.Min(info.Allocation, info.Capacity), disk.Format == "qcow2" && Qcow2Version.MayKeepBitmaps(disk.Path));
+            (long)Math.Min(info.Allocation, info.Capacity), disk.Format == "qcow2" && Qcow2Version.MayKeepBitmaps(disk.Path), problem);
     }
 
     private static DomainHandle? Absent(DomainHandle domain)

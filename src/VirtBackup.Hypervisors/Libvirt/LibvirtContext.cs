@@ -40,7 +40,13 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
         {
             await DeleteOrphansAsync(connection, machine, view, cancellationToken);
         }
-        foreach (var checkpoint in checkpoints.Where(checkpoint => checkpoint != keep))
+        var obsolete = checkpoints.Where(checkpoint => checkpoint != keep).ToList();
+        if (obsolete.Count > 0)
+        {
+            // libvirt deletes none while a job runs, and would say so less clearly.
+            await JobsOf(connection).RequireIdleAsync(machine, cancellationToken);
+        }
+        foreach (var checkpoint in obsolete)
         {
             await connection.ChangeAsync(libvirt =>
             {

@@ -146,14 +146,37 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
     {
         try
         {
-            var views = await connection.QueryAsync(Domains.ReadAll, cancellationToken);
-            return known[connection.Uri] =
-                [.. views.Where(view => IsServed(view.Document.Name)).Select(view => new MachineSummary(view.Document.Uuid, view.Document.Name, view.Active,
-                    [.. view.Disks.Select(disk => disk.Summary)], LibvirtPreparation.ProblemOf(view)))];
+            var machines = new List<MachineSummary>();
+            foreach (var (uuid, name) in await connection.QueryAsync(Domains.List, cancellationToken))
+            {
+                if (IsServed(name) && await SummariseAsync(connection, uuid, name, cancellationToken) is { } machine)
+                {
+                    machines.Add(machine);
+                }
+            }
+            return known[connection.Uri] = machines;
         }
         catch (FaultException fault)
         {
             return [.. known.GetValueOrDefault(connection.Uri, []).Select(machine => machine with { Running = false, Problem = fault.Message })];
+        }
+    }
+
+    // One by one: a machine that libvirt is stuck with must not hide the others.
+    private static async Task<MachineSummary?> SummariseAsync(LibvirtConnection connection, Id16 uuid, string name, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var view = await connection.QueryAsync(libvirt => Domains.Read(libvirt, uuid), cancellationToken);
+            return new MachineSummary(uuid, name, view.Active, view.Summaries, LibvirtPreparation.ProblemOf(view));
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
+        {
+            return null; // undefined, or a transient machine that ended
+        }
+        catch (FaultException fault)
+        {
+            return new MachineSummary(uuid, name, Running: false, [], fault.Message);
         }
     }
 

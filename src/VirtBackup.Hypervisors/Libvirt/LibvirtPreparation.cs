@@ -16,8 +16,9 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             var (changedOnly, reason) = view.Active ? Choose(view, basis, disk) : (false, OfflineCapture.Reason);
             var read = !disk.Captured ? 0 : changedOnly ? Math.Min(basis!.Tracked[disk.Target] ?? disk.LengthBytes, disk.LengthBytes) : Math.Max(disk.AllocatedBytes, 0);
-            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk) ?? reason));
+            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk, view.Active) ?? reason));
         }
+        plans.AddRange(view.Summaries.Skip(view.Disks.Count).Select(disk => new DiskPlan(disk, false, 0, $"not captured: {disk.SkipReason}")));
         var fleece = view.Active ? view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes) : 0;
         return new CapturePlan(plans, fleece, FreeSpace.Of(context.Options.FleeceFolder));
     }
@@ -53,7 +54,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch.Lost, context, cancellationToken));
             }
             return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
-                [.. view.Disks.Where(disk => !disk.Captured).Select(disk => disk.Summary)], folder, watch);
+                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch);
         }
         catch
         {
@@ -146,13 +147,15 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         : (false, "read in full: the machine is transient, and libvirt keeps its checkpoints only while it runs");
 
     /// <summary>Why the whole machine cannot be captured because of this disk, or null.</summary>
-    private static string? RefusalOf(LibvirtDisk disk) => disk.Captured && disk.Source.IoThread
+    private static string? RefusalOf(LibvirtDisk disk, bool active) => !disk.Captured ? null
+        : disk.Problem is not null ? disk.Problem
+        : active && disk.Source.IoThread
         ? $"Disk {disk.Target} uses an I/O thread. With such a disk, a backup client that disconnects can end the whole machine (seen with QEMU 7.2); remove 'iothread' from its driver or controller."
         : null;
 
     /// <summary>Why the machine cannot be captured now, or null.</summary>
     public static string? ProblemOf(DomainView view) =>
-        view.Active && view.Disks.Select(RefusalOf).OfType<string>().FirstOrDefault() is { } refusal ? refusal
+        view.Disks.Select(disk => RefusalOf(disk, view.Active)).OfType<string>().FirstOrDefault() is { } refusal ? refusal
         : view.Disks.Any(disk => disk.Captured) ? null
         : view.Disks.Count == 0 ? "It has no disk."
         : $"It has no disk that can be captured: {string.Join("; ", view.Disks.Select(disk => $"{disk.Target}: {disk.Summary.SkipReason}"))}.";

@@ -15,16 +15,10 @@ internal static class OfflineCapture
         var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
         var folder = Directory.CreateTempSubdirectory("virtbackup-image-").FullName;
         var disks = new List<ImageCapturedDisk>();
-        var skipped = new List<DiskSummary>();
         try
         {
-            foreach (var disk in view.Disks)
+            foreach (var disk in view.Disks.Where(disk => disk.Captured))
             {
-                if (!disk.Captured)
-                {
-                    skipped.Add(disk.Summary);
-                    continue;
-                }
                 var image = new MachineImage(disk.Target, disk.Source.Path!, disk.Format);
                 // libvirt reads the header without the image's lock; a machine that was started meanwhile is noticed here.
                 var summary = disk.Summary with { LengthBytes = await LengthOfAsync(inspector, image, disk, cancellationToken) };
@@ -32,7 +26,7 @@ internal static class OfflineCapture
                 disks.Add(await ImageCapturedDisk.OpenAsync(
                     image, layers, summary, told: null, Reason, Path.Combine(folder, $"{disks.Count}.sock"), context.ImageTools, cancellationToken));
             }
-            return new ImageCapture(LibvirtDescriber.Describe(view), disks, skipped, folder);
+            return new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder);
         }
         catch
         {

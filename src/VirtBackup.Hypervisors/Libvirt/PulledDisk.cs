@@ -30,6 +30,9 @@ internal sealed class PulledDisk : ICapturedDisk, IAsyncDisposable
 
     public string BaseToken { get; }
 
+    /// <summary>The export is the whole disk as it was, whatever changed.</summary>
+    public ReadReach Reach => ReadReach.Everything;
+
     /// <param name="lost">Why the view was given up, or null.</param>
     public static async Task<PulledDisk> OpenAsync(
         string socket, DiskSummary disk, bool changedOnly, string reason, string baseToken, Func<string?> lost, LibvirtContext driver, CancellationToken cancellationToken)

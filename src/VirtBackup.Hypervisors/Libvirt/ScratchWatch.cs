@@ -36,16 +36,25 @@ internal sealed class ScratchWatch : IAsyncDisposable
     private async Task WatchAsync()
     {
         await Task.Yield();
-        var before = FreeSpace.Of(folder);
+        long? before = null;
         long fastest = 0;
         while (true)
         {
-            var free = FreeSpace.Of(folder);
-            fastest = Math.Max(fastest, before - free);
-            before = free;
-            if (free < Math.Max(options.FleeceFreeBytesMin, fastest * LooksAhead))
+            try
             {
-                Lost = $"the fleece folder {options.FleeceFolder} had only {free >> 20} MiB free, and the guest overwrites up to {fastest >> 20} MiB in {options.FleeceWatchInterval.TotalMilliseconds:0} ms";
+                var free = FreeSpace.Of(folder);
+                fastest = Math.Max(fastest, (before ?? free) - free);
+                before = free;
+                Lost = free >= Math.Max(options.FleeceFreeBytesMin, fastest * LooksAhead) ? null
+                    : $"the fleece folder {options.FleeceFolder} had only {free >> 20} MiB free, and the guest overwrites up to {fastest >> 20} MiB in {options.FleeceWatchInterval.TotalMilliseconds:0} ms";
+            }
+            catch (FaultException fault)
+            {
+                // Space that cannot be seen cannot be relied on.
+                Lost = $"the free space of the fleece folder cannot be told: {fault.Message}";
+            }
+            if (Lost is not null)
+            {
                 await giveUp();
                 return;
             }

@@ -66,7 +66,8 @@ internal static class TrackingChoice
 /// <summary>A disk of a domain with what only libvirt or the image can tell.</summary>
 /// <param name="AllocatedBytes">Bytes that its image takes.</param>
 /// <param name="KeepsBitmaps">Its image can store bitmaps (qcow2 version 3).</param>
-internal sealed record LibvirtDisk(DiskSummary Summary, DomainDisk Source, long AllocatedBytes, bool KeepsBitmaps)
+/// <param name="Problem">Why it cannot be captured now, and with it the machine, or null.</param>
+internal sealed record LibvirtDisk(DiskSummary Summary, DomainDisk Source, long AllocatedBytes, bool KeepsBitmaps, string? Problem = null)
 {
     public string Target => Source.Target;
 

@@ -37,12 +37,28 @@ internal sealed class CaptureCut(
         }
     }
 
+    /// <summary>Makes what limits copying to changes and what else the caller wants to read; null: copying is not limited so.</summary>
+    public async Task<IReadOnlyList<CopyLimit?>> PrepareLimitsAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, CancellationToken cancellationToken)
+    {
+        var limits = new CopyLimit?[disks.Count];
+        for (var i = 0; options.FleeceListedExtentsOnly && i < disks.Count; i++)
+        {
+            if (bases[i] is not null && request.AlsoReadable.TryGetValue(disks[i].Summary.Id, out var ranges) && ranges.Count > 0)
+            {
+                limits[i] = new CopyLimit(qmp, CaptureNames.Limit(request.Point, i));
+                await limits[i]!.MakeAsync(disks[i].Summary.LengthBytes, SocketPath, ranges, time, cancellationToken);
+            }
+        }
+        return limits;
+    }
+
     public string SocketPath => Path.Combine(folder, CaptureFolder.SocketName);
 
     /// <summary>The cut. Not cancellable between stop and go on; every command has a time limit.</summary>
     /// <param name="bases">For each disk, the bitmap that is to limit copying; null copies everything.</param>
+    /// <param name="limits">To be used in its stead, with it added.</param>
     public async Task<(CaptureConsistency Consistency, string Detail)> CutAsync(
-        IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, bool running, CancellationToken cancellationToken)
+        IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, CancellationToken cancellationToken)
     {
         // Disposed last, and without having been disarmed when the guest could not be let go on.
         await using var lease = running && options.Guard is { } guard
@@ -50,7 +66,7 @@ internal sealed class CaptureCut(
         await using var quiesce = await Quiesce.BeginAsync(request, running, Connect(), marks, lease, time, cancellationToken);
         try
         {
-            await CutStoppedAsync(disks, bases, running, lease);
+            await CutStoppedAsync(disks, bases, limits, running, lease);
         }
         finally
         {
@@ -66,7 +82,7 @@ internal sealed class CaptureCut(
     private Func<CancellationToken, Task<IGuestAgent>>? Connect() => machine.GuestAgentSocket is { } socket
         ? async token => await GuestAgentClient.ConnectAsync(socket, time, entropy, options.GuestAgentTimeout, token) : null;
 
-    private async Task CutStoppedAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, bool running, IFreezeLease? lease)
+    private async Task CutStoppedAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, IFreezeLease? lease)
     {
         if (running)
         {
@@ -81,7 +97,7 @@ internal sealed class CaptureCut(
             }
             for (var i = 0; i < disks.Count; i++)
             {
-                await InsertFilterAsync(disks[i], bases[i], i);
+                await InsertFilterAsync(disks[i], await LimitOfAsync(disks[i], bases[i], limits[i]), i);
             }
             await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }, CancellationToken.None, request.FreezeLimit);
             done = true;
@@ -101,7 +117,22 @@ internal sealed class CaptureCut(
         }
     }
 
-    private async Task InsertFilterAsync(QemuDisk disk, TrackingBitmap? limit, int index)
+    private static async Task<BitmapPlace?> LimitOfAsync(QemuDisk disk, TrackingBitmap? changed, CopyLimit? limit)
+    {
+        if (changed is null)
+        {
+            return null;
+        }
+        var place = new BitmapPlace(disk.Node, changed.Name.ToString());
+        if (limit is null)
+        {
+            return place;
+        }
+        await limit.AddAsync(place);
+        return limit.Place;
+    }
+
+    private async Task InsertFilterAsync(QemuDisk disk, BitmapPlace? limit, int index)
     {
         var filter = CaptureNames.Filter(request.Point, index);
         var arguments = new JsonObject
@@ -109,9 +140,9 @@ internal sealed class CaptureCut(
             ["driver"] = "copy-before-write", ["node-name"] = filter, ["file"] = disk.Node, ["target"] = CaptureNames.Fleece(request.Point, index),
             ["on-cbw-error"] = "break-snapshot", ["cbw-timeout"] = (long)Math.Ceiling(options.CopyTimeout.TotalSeconds),
         };
-        if (limit is not null)
+        if (limit is { } bitmap)
         {
-            arguments["bitmap"] = new JsonObject { ["node"] = disk.Node, ["name"] = limit.Name.ToString() };
+            arguments["bitmap"] = new JsonObject { ["node"] = bitmap.Node, ["name"] = bitmap.Name };
         }
         await qmp.ExecuteAsync("blockdev-add", arguments, CancellationToken.None, request.FreezeLimit);
         await qmp.ExecuteAsync("qom-set", new JsonObject { ["path"] = disk.DevicePath, ["property"] = "drive", ["value"] = filter }, CancellationToken.None, request.FreezeLimit);

@@ -42,13 +42,14 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         {
             var cut = new CaptureCut(qmp, machine, request, context.Options, context.Time, context.Entropy, folder);
             await cut.PrepareAsync(disks, cancellationToken);
-            var limits = context.Options.FleeceListedExtentsOnly ? bases : [.. bases.Select(_ => (TrackingBitmap?)null)];
-            var (consistency, detail) = await cut.CutAsync(disks, limits, running, cancellationToken);
+            var limits = await cut.PrepareLimitsAsync(disks, bases, cancellationToken);
+            var copied = context.Options.FleeceListedExtentsOnly ? bases : [.. bases.Select(_ => (TrackingBitmap?)null)];
+            var (consistency, detail) = await cut.CutAsync(disks, copied, limits, running, cancellationToken);
             await cut.ExportAsync(disks, bases, cancellationToken);
             for (var i = 0; i < disks.Count; i++)
             {
                 opened.Add(await QemuCapturedDisk.OpenAsync(cut.SocketPath, CaptureNames.Export(request.Point, i), disks[i].Summary, bases[i], choices[i].Reason,
-                    TrackingName.For(request.Point, disks[i].Summary), context.Options, context.Time, cancellationToken));
+                    TrackingName.For(request.Point, disks[i].Summary), ReachOf(copied[i], limits[i]), context.Options, context.Time, cancellationToken));
             }
             return new QemuCapture(context, machine, request.Point, configuration, consistency, detail, opened,
                 [.. all.Where(disk => !disk.Captured).Select(disk => disk.Summary)]);
@@ -59,6 +60,9 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
             throw;
         }
     }
+
+    private static ReadReach ReachOf(TrackingBitmap? copied, CopyLimit? limit) =>
+        copied is null ? ReadReach.Everything : limit is null ? ReadReach.ListedExtents : ReadReach.AskedRanges;
 
     private async Task UndoAsync(List<QemuCapturedDisk> opened, string folder)
     {

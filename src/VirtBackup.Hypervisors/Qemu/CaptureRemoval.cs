@@ -39,6 +39,7 @@ internal static class CaptureRemoval
             await DetachFiltersAsync(qmp, cancellationToken);
             await DeleteNodesAsync(qmp, nodes, "-cbw", cancellationToken);
             await DeleteNodesAsync(qmp, nodes, "-fl", cancellationToken);
+            await DeleteNodesAsync(qmp, nodes, "-lim", cancellationToken);
         }
         foreach (var folder in folders)
         {

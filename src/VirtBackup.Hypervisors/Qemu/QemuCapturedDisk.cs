@@ -10,7 +10,7 @@ internal sealed class QemuCapturedDisk : ICapturedDisk, IAsyncDisposable
     private readonly NbdClient client;
     private readonly string context;
 
-    private QemuCapturedDisk(NbdClient client, DiskSummary disk, string context, bool changedOnly, string reason, string baseToken)
+    private QemuCapturedDisk(NbdClient client, DiskSummary disk, string context, bool changedOnly, string reason, string baseToken, ReadReach reach)
     {
         this.client = client;
         this.context = context;
@@ -18,6 +18,7 @@ internal sealed class QemuCapturedDisk : ICapturedDisk, IAsyncDisposable
         ChangedOnly = changedOnly;
         Reason = reason;
         BaseToken = baseToken;
+        Reach = reach;
     }
 
     public DiskSummary Disk { get; }
@@ -28,8 +29,10 @@ internal sealed class QemuCapturedDisk : ICapturedDisk, IAsyncDisposable
 
     public string BaseToken { get; }
 
+    public ReadReach Reach { get; }
+
     public static async Task<QemuCapturedDisk> OpenAsync(
-        string socket, string export, DiskSummary disk, TrackingBitmap? changes, string reason, TrackingName tracking, QemuOptions options, TimeProvider time,
+        string socket, string export, DiskSummary disk, TrackingBitmap? changes, string reason, TrackingName tracking, ReadReach reach, QemuOptions options, TimeProvider time,
         CancellationToken cancellationToken)
     {
         var context = changes is null ? NbdContexts.BaseAllocation : NbdContexts.QemuDirtyBitmap(changes.Name.ToString());
@@ -39,7 +42,7 @@ internal sealed class QemuCapturedDisk : ICapturedDisk, IAsyncDisposable
         }, cancellationToken);
         if (client.Size >= disk.LengthBytes && client.Contexts.Contains(context))
         {
-            return new QemuCapturedDisk(client, disk, context, changes is not null, reason, tracking.ToString());
+            return new QemuCapturedDisk(client, disk, context, changes is not null, reason, tracking.ToString(), reach);
         }
         await client.DisposeAsync();
         throw FaultException.Malformed($"QEMU exports disk {disk.Name} with {client.Size} instead of {disk.LengthBytes} bytes, or without its block status '{context}'.");

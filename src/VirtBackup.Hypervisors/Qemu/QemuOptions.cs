@@ -28,8 +28,8 @@ public sealed record QemuOptions(string FleeceFolder)
     public TimeSpan CopyTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>
-    /// Copy only what an increment lists. Saves fleece space, but then reading anything outside the listed extents
-    /// fails: for callers that never round ranges up.
+    /// Copy only what an increment lists, and what <see cref="CaptureRequest.AlsoReadable"/> names. Saves fleece space, but
+    /// then reading anything else fails: for callers that never round ranges up.
     /// </summary>
     public bool FleeceListedExtentsOnly { get; init; }
 

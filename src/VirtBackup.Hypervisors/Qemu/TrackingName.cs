@@ -45,6 +45,8 @@ internal static class CaptureNames
 
     public static string Filter(Id16 point, int disk) => $"{Node(point, disk)}-cbw";
 
+    public static string Limit(Id16 point, int disk) => $"{Node(point, disk)}-lim";
+
     public static string Snapshot(Id16 point, int disk) => $"{Node(point, disk)}-snap";
 
     public static string Export(Id16 point, int disk) => Node(point, disk);

@@ -47,6 +47,9 @@ internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IH
     /// <summary>Called before every read.</summary>
     public Func<long, Task> OnRead { get; set; } = _ => Task.CompletedTask;
     public Exception? CommitFailure { get; set; }
+
+    /// <summary>What disks that are read by their changes let be read.</summary>
+    public ReadReach Reach { get; set; } = ReadReach.ListedExtents;
     public int CapturesNow { get; set; }
     public int CapturesMax { get; set; }
 
@@ -175,6 +178,7 @@ internal sealed class FakeCapturedDisk : ICapturedDisk
     public bool ChangedOnly { get; }
     public string Reason => ChangedOnly ? "changed blocks only" : "first backup";
     public string BaseToken => "";
+    public ReadReach Reach => _owner.Reach;
 
     public async IAsyncEnumerable<ByteRange> ListExtentsAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {

@@ -39,6 +39,9 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     /// <summary>The machine's last run was unusual.</summary>
     public bool IsFlagged { get; set; }
 
+    /// <summary>What audits of the machine's change tracking found; null: there was none.</summary>
+    public TrackingAudit? Audit { get; set; }
+
     public (ErrorReason Reason, string Message)? Failure { get; set; }
 
     public static Agent Agent => new() { Name = "host-1", Connected = true, Version = "1.2.3", HostName = "host", HypervisorKind = "qemu", EnrollTime = Noon, LastSeenTime = Noon, CertificateExpireTime = Noon, VirtualMachines = 1 };
@@ -96,6 +99,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
                 }),
                 Run,
             },
+            TrackingAudit = Audit,
         });
 
     public override Task<AcceptRunsResponse> AcceptRuns(AcceptRunsRequest request, ServerCallContext context) =>

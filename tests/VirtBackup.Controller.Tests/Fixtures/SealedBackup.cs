@@ -57,6 +57,9 @@ internal sealed class SealedBackup
 
     public Id32 Root { get; }
 
+    /// <summary>What its run audited.</summary>
+    public AuditStatistics? Audit { get; init; }
+
     public List<byte[]> Chunks { get; } = [];
 
     public List<byte[]> Nodes { get; } = [];
@@ -89,7 +92,7 @@ internal sealed class SealedBackup
         head ?? Head,
         new ManifestBody
         {
-            VmName = _agent.VmName, HypervisorKind = "files", AgentName = _agent.Name,
+            VmName = _agent.VmName, HypervisorKind = "files", AgentName = _agent.Name, Audit = Audit,
             Streams = [new StreamDescription { Id = Stream.ToString(), Name = "vda", Format = "raw", ReadReason = "no-base" }],
         },
         VmKey, signer ?? _agent.SigningKey, SystemEntropy.Instance);

@@ -24,7 +24,8 @@ public class DiscoveryTests
                 + $"<disk type='file' device='floppy'><driver name='qemu' type='raw'/><source file='{libvirt.File("floppy.img")}'/><target dev='fda' bus='fdc'/></disk>"
                 + "<disk type='network' device='disk'><driver name='qemu' type='raw'/><source protocol='rbd' name='pool/volume'><host name='127.0.0.1' port='6789'/></source><target dev='vde' bus='virtio'/></disk>"
                 + "<disk type='block' device='lun'><driver name='qemu' type='raw'/><source dev='/dev/sg-none'/><target dev='sdc' bus='scsi'/></disk>"
-                + "<controller type='scsi' index='0' model='virtio-scsi'/>";
+                + "<controller type='scsi' index='0' model='virtio-scsi'/>"
+                + "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/><address bus='0' target='0' unit='7'/></source></hostdev>";
         });
         var machine = Assert.Single(await lab.Driver.ListMachinesAsync(default));
         Assert.Equal("lab", machine.Name);
@@ -41,6 +42,13 @@ public class DiscoveryTests
         Assert.Contains("floppy", skipped["fda"], StringComparison.Ordinal);
         Assert.Contains("network disk (rbd)", skipped["vde"], StringComparison.Ordinal);
         Assert.Contains("passthrough", skipped["sdc"], StringComparison.Ordinal);
+        Assert.Contains("SCSI host device", skipped["hostdev0"], StringComparison.Ordinal);
+        // A disk that cannot be read is no reason to leave it out, but one to say so.
+        var (image, _) = await lab.ImageAsync("vdb");
+        File.Move(image, image + ".away");
+        Assert.Contains("Disk vdb cannot be read by libvirt", Assert.Single(await lab.Driver.ListMachinesAsync(default)).Problem, StringComparison.Ordinal);
+        var fault = await Assert.ThrowsAsync<FaultException>(async () => await lab.Driver.BeginCaptureAsync(lab.Request(LibvirtLab.NewPoint()), default));
+        Assert.Contains("Disk vdb", fault.Message, StringComparison.Ordinal);
         Assert.Equal(256 << 20, machine.Disks.Single(disk => disk.Name == "vda").LengthBytes);
     }
 

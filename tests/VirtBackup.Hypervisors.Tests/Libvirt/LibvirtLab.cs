@@ -41,12 +41,12 @@ internal sealed class LibvirtLab : IAsyncDisposable
 
     public Id16 Machine => new(UInt128.Parse(Domain.Uuid.ToString("N"), System.Globalization.NumberStyles.AllowHexSpecifier));
 
-    public static async Task<LibvirtLab> DefineAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, string extraDevices = "")
+    public static async Task<LibvirtLab> DefineAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, bool system = false)
     {
-        var libvirt = await LabLibvirt.StartAsync();
+        var libvirt = await LabLibvirt.StartAsync(system);
         try
         {
-            return new LibvirtLab(libvirt, await libvirt.DefineAsync("lab", dataFormat, extraDisks is null ? "" : await extraDisks(libvirt), extraDevices));
+            return new LibvirtLab(libvirt, await libvirt.DefineAsync("lab", dataFormat, extraDisks is null ? "" : await extraDisks(libvirt)));
         }
         catch
         {
@@ -55,9 +55,9 @@ internal sealed class LibvirtLab : IAsyncDisposable
         }
     }
 
-    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null)
+    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, bool system = false)
     {
-        var lab = await DefineAsync(dataFormat, extraDisks);
+        var lab = await DefineAsync(dataFormat, extraDisks, system);
         try
         {
             await lab.Domain.BootAsync();

@@ -42,6 +42,60 @@ public sealed class CaptureTests
     }
 
     [Fact]
+    public async Task A_limited_view_grants_the_ranges_that_were_asked_for()
+    {
+        const int mebibyte = 1 << 20;
+        await using var lab = await CaptureLab.StartAsync(new LabVmOptions
+        {
+            Disks = [new LabDiskOptions { NodeName = "data", Size = 8 * mebibyte }], ExtraArguments = ["-S"],
+        });
+        async Task FillAsync(int pattern, int offset, int length) => Assert.Equal("", (await lab.Vm.QmpAsync("human-monitor-command",
+            $$"""{"command-line":"qemu-io -d /machine/peripheral/disk-data/virtio-backend \"write -P {{pattern}} {{offset}} {{length}}\""}""")).GetString());
+        static async Task<byte[]> ReadAsync(ICapturedDisk disk, long offset)
+        {
+            var bytes = new byte[mebibyte];
+            await disk.ReadAsync(offset, bytes, default);
+            return bytes;
+        }
+        var first = CaptureLab.NewPoint();
+        await FillAsync(1, 0, 8 * mebibyte);
+        await lab.BackUpAsync(first);
+        await FillAsync(2, mebibyte, mebibyte);
+
+        var id = (await lab.Driver.ListMachinesAsync(default))[0].Disks[0].Id;
+        var request = lab.Request(CaptureLab.NewPoint(), first) with { AlsoReadable = new Dictionary<Id16, IReadOnlyList<ByteRange>> { [id] = [new(3 * mebibyte, mebibyte), new(7 * mebibyte, mebibyte)] } };
+        await using (var unlimited = await lab.Driver.BeginCaptureAsync(request, default))
+        {
+            Assert.Equal(ReadReach.Everything, unlimited.Disks[0].Reach);
+        }
+        lab.Options = lab.Options with { FleeceListedExtentsOnly = true };
+        await using (var bare = await lab.Driver.BeginCaptureAsync(request with { AlsoReadable = new Dictionary<Id16, IReadOnlyList<ByteRange>>() }, default))
+        {
+            Assert.Equal(ReadReach.ListedExtents, bare.Disks[0].Reach);
+        }
+        await lab.AssertCleanAsync();
+        await using (var capture = await lab.Driver.BeginCaptureAsync(request, default))
+        {
+            var disk = capture.Disks[0];
+            Assert.Equal((ReadReach.AskedRanges, true), (disk.Reach, disk.ChangedOnly));
+            // What the guest overwrites behind the cut is still seen as it was.
+            await FillAsync(3, 0, 8 * mebibyte);
+            Assert.All(await ReadAsync(disk, mebibyte), value => Assert.Equal(2, value));
+            Assert.All(await ReadAsync(disk, 3 * mebibyte), value => Assert.Equal(1, value));
+            Assert.All(await ReadAsync(disk, 7 * mebibyte), value => Assert.Equal(1, value));
+            await Assert.ThrowsAsync<FaultException>(() => ReadAsync(disk, 5 * mebibyte));
+            await capture.CommitAsync(default);
+        }
+        await lab.AssertCleanAsync();
+
+        // Broken off with everything in place: the limit goes with the rest.
+        request = lab.Request(CaptureLab.NewPoint(), request.Point) with { AlsoReadable = request.AlsoReadable };
+        _ = await lab.Driver.BeginCaptureAsync(request, default);
+        await lab.Driver.SettleAsync(lab.Machine.Uuid, new HashSet<Id16> { request.Base!.Value }, default);
+        await lab.AssertCleanAsync();
+    }
+
+    [Fact]
     public async Task What_an_abandoned_or_broken_off_run_saw_is_in_the_next_increment()
     {
         await using var lab = await CaptureLab.BootAsync();

@@ -11,11 +11,13 @@ using VirtBackup.Controller;
 using VirtBackup.Core;
 using VirtBackup.Format.Keys;
 using VirtBackup.Format.Maps;
+using VirtBackup.Hypervisors;
 using VirtBackup.Identity;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Transport;
+using AuditOptions = VirtBackup.Agent.Auditing.AuditOptions;
 
 namespace VirtBackup.Proofs.Installation;
 
@@ -33,6 +35,15 @@ internal sealed record HostOptions
     /// <summary>Whether disks and records are remembered as they were: what big disks do without. Then nobody may write during a backup.</summary>
     public bool IsWitnessed { get; init; } = true;
 
+    /// <summary>How its agent audits change tracking.</summary>
+    public AuditOptions Audit { get; init; } = AuditOptions.Off;
+
+    /// <summary>What its agent takes for a machine's hypervisor.</summary>
+    public Func<IHypervisor, IHypervisor> AlterHypervisor { get; init; } = static machine => machine;
+
+    /// <summary>Where its agent keeps its base records.</summary>
+    public Func<IBaseStore, IBaseStore> AlterBases { get; init; } = static bases => bases;
+
     /// <summary>Planted defect: what has arrived is called durable.</summary>
     public bool AcknowledgeEarly { get; init; }
 }
@@ -46,13 +57,14 @@ internal sealed class Host : IDisposable
     private readonly HostOptions _options;
     private readonly ECDsa _signer;
     private readonly ECDsa _tlsKey;
-    private readonly MemoryBases _bases = new();
+    private readonly IBaseStore _bases;
     private readonly Queue<JobReport> _unheard = new();
 
     public Host(Site site, IEntropy entropy, TimeProvider time, HostOptions? options = null)
     {
         (_site, _entropy, _time, _options) = (site, entropy, time, options ?? new HostOptions());
         (_signer, _tlsKey) = (CreateKey(), CreateKey());
+        _bases = _options.AlterBases(new MemoryBases());
         Acknowledged = new Acknowledged(site.Calendar, _options.IsWitnessed);
         Life = Begin();
     }
@@ -73,6 +85,9 @@ internal sealed class Host : IDisposable
     public Caller Caller { get; private set; } = null!;
 
     public List<FakeHypervisor> Machines { get; } = [];
+
+    /// <summary>Of the newest backup.</summary>
+    public RunProgress Progress { get; private set; } = new();
 
     /// <summary>Every point that a run was begun for: the bytes of the machine's disks at that moment.</summary>
     public Dictionary<Id16, (Id16 Machine, IReadOnlyDictionary<Id16, byte[]> Disks)> Sources { get; } = [];
@@ -139,8 +154,9 @@ internal sealed class Host : IDisposable
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, life.Over);
         try
         {
-            var hypervisor = new MortalHypervisor(machine, life);
-            var result = await new BackupRun(life.Context, hypervisor, job, machine.Machine, point, new RunProgress()).RunAsync(stop.Token);
+            var hypervisor = new MortalHypervisor(_options.AlterHypervisor(machine), life);
+            Progress = new RunProgress();
+            var result = await new BackupRun(life.Context, hypervisor, job, machine.Machine, point, Progress).RunAsync(stop.Token);
             await ReportAsync(ReportOf(job, report => report.Backup = result), life);
         }
         catch (FaultException fault)
@@ -228,7 +244,7 @@ internal sealed class Host : IDisposable
     private AgentLife Begin()
     {
         var cable = new Cable(_options.Weather, _time);
-        var tools = new CaptureTools(_time, _entropy, 1) { Shape = _options.Shape };
+        var tools = new CaptureTools(_time, _entropy, 1) { Shape = _options.Shape, Audit = _options.Audit };
         var transport = new StoreTransport(_site, this, cable, Acknowledged, _options.AcknowledgeEarly);
         var life = new AgentLife(
             cable, new BackupContext(Name, transport, _bases, new VmKeyRing(_time, _entropy), _signer, KeyId.Compute(_signer.ExportSubjectPublicKeyInfo()), tools));

@@ -7,6 +7,10 @@ namespace VirtBackup.Cli.Commands.Backups;
 /// <summary>The options of a backup, for running and for planning one.</summary>
 internal sealed class BackupChoices
 {
+    private const uint AuditRunsMax = 10_000;
+
+    private static readonly TimeSpan AuditTimeMax = TimeSpan.FromDays(1);
+
     private readonly Option<bool> _full = new("--full") { Description = "Read every disk whole, whatever change tracking says" };
 
     private readonly Option<string[]> _excluded = new("--exclude-disk")
@@ -38,8 +42,23 @@ internal sealed class BackupChoices
         HelpName = "DISK=FILE", DefaultValueFactory = static _ => [],
     };
 
+    private readonly Option<bool> _noAudit = new("--no-audit") { Description = "Do not read again any of what change tracking calls unchanged" };
+
+    private readonly Option<uint?> _auditRuns = new("--audit-runs")
+    {
+        Description = "Audit so much that every disk is read again whole in so many runs (default: as the agent is configured)", HelpName = "N",
+    };
+
+    private readonly Option<TimeSpan?> _auditTime = new("--audit-time-limit")
+    {
+        Description = "Audit for at most so long, such as 10m; the next run goes on", HelpName = "TIME", CustomParser = static result => Durations.Parse(result),
+    };
+
     public void AddTo(Command command)
     {
+        command.Add(_noAudit);
+        command.Add(_auditRuns);
+        command.Add(_auditTime);
         command.Add(_full);
         command.Add(_excluded);
         command.Add(_rate);
@@ -68,12 +87,29 @@ internal sealed class BackupChoices
             options.WriteLatencyFactorMax = factor is 0 or (>= 1 and <= 1000)
                 ? factor : throw CommandFault.Usage($"--write-latency-budget {factor.ToString(CultureInfo.InvariantCulture)} is neither 0 nor between 1 and 1000.");
         }
+        options.Audit = ReadAudit(parse);
         options.ExcludedDisks.AddRange(parse.GetValue(_excluded) ?? []);
         foreach (var given in parse.GetValue(_changed) ?? [])
         {
             options.ChangedExtents.Add(ExtentsFile.Read(given));
         }
         return options;
+    }
+
+    private AuditOptions? ReadAudit(ParseResult parse)
+    {
+        var (isOff, runs, time) = (parse.GetValue(_noAudit), parse.GetValue(_auditRuns), parse.GetValue(_auditTime));
+        if (!isOff && runs is null && time is null)
+        {
+            return null;
+        }
+        if (isOff && (runs is not null || time is not null))
+        {
+            throw CommandFault.Usage("--no-audit does not go with --audit-runs or --audit-time-limit.");
+        }
+        return runs is 0 or > AuditRunsMax
+            ? throw CommandFault.Usage($"--audit-runs must be between 1 and {AuditRunsMax}.", "use --no-audit to audit nothing")
+            : new AuditOptions { Off = isOff, Runs = runs ?? 0, SecondsMax = (uint)Math.Min(time?.TotalSeconds ?? 0, AuditTimeMax.TotalSeconds) };
     }
 }
 

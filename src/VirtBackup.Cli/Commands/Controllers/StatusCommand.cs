@@ -21,6 +21,9 @@ internal sealed class StatusCommand(CliContext context) : RemoteCommand("status"
             ("Unusual runs", view.VirtualMachinesFlagged > 0
                 ? TextLayout.Cell($"on {Units.Count(view.VirtualMachinesFlagged)} virtual {(view.VirtualMachinesFlagged == 1 ? "machine" : "machines")}: see 'virtbackup vm list'", TextLayout.Bad)
                 : null),
+            ("Missed changes", view.VirtualMachinesSuspect > 0
+                ? TextLayout.Cell($"by the change tracking of {Units.Count(view.VirtualMachinesSuspect)} virtual {(view.VirtualMachinesSuspect == 1 ? "machine" : "machines")}: see 'virtbackup vm list'", TextLayout.Bad)
+                : null),
             ("Recovery points", TextLayout.Cell(Units.Count(view.RecoveryPoints))),
             ("Jobs running", TextLayout.Cell(Units.Count(view.JobsRunning))),
             ("Time", view.TimeUnconfirmed

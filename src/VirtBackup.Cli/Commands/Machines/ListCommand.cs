@@ -39,6 +39,11 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
                     $"{machine.Name}: {machine.FlaggedRuns} unusual backup {(machine.FlaggedRuns == 1 ? "run" : "runs")}, the points before are held. See: virtbackup vm show {machine.Name}", TextLayout.Bad));
                 console.WriteLine();
             }
+            foreach (var machine in list.VirtualMachines.Where(static machine => machine.TrackingAlert))
+            {
+                console.Write(TextLayout.Cell($"{machine.Name}: its change tracking missed a change. See: virtbackup vm show {machine.Name}", TextLayout.Bad));
+                console.WriteLine();
+            }
         });
         return ExitCode.Succeeded;
     }

@@ -12,14 +12,14 @@ internal sealed class ShowCommand : RemoteCommand
     private readonly Argument<string> _machine = ReferenceArguments.Machine();
 
     public ShowCommand(CliContext context)
-        : base("show", "Show one virtual machine, its disks, its last jobs, and what its backup runs brought", context) => Add(_machine);
+        : base("show", "Show one virtual machine, its disks, its last jobs, what its backup runs brought, and what audits of its change tracking found", context) => Add(_machine);
 
     protected override async Task<int> RunAsync(ParseResult parse, ControllerConnection controller, Report report, CancellationToken cancellationToken)
     {
         var request = new GetVirtualMachineRequest { Vm = parse.GetRequiredValue(_machine) };
         var found = await controller.CallAsync(
             controller.Admin.GetVirtualMachineAsync(request, cancellationToken: cancellationToken), cancellationToken, NextSteps.ListMachines);
-        var view = new { VirtualMachine = MachineView.Of(found.VirtualMachine), RecentJobs = found.RecentJobs.Select(JobView.Of).ToList(), RecentRuns = found.RecentRuns.Select(RunView.Of).ToList() };
+        var view = new { VirtualMachine = MachineView.Of(found.VirtualMachine), RecentJobs = found.RecentJobs.Select(JobView.Of).ToList(), RecentRuns = found.RecentRuns.Select(RunView.Of).ToList(), TrackingAudit = TrackingAuditView.Of(found.TrackingAudit) };
         report.Write(view, static (console, shown) =>
         {
             var machine = shown.VirtualMachine;
@@ -49,6 +49,7 @@ internal sealed class ShowCommand : RemoteCommand
                 JobTables.WriteList(console, shown.RecentJobs);
             }
             RunTables.Write(console, machine.Name, shown.RecentRuns);
+            TrackingAuditTables.Write(console, machine.Name, shown.TrackingAudit);
         });
         return ExitCode.Succeeded;
     }

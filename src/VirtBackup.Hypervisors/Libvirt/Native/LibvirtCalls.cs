@@ -61,6 +61,10 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainGetName")]
     public static partial nint GetName(DomainHandle domain);
 
+    /// <param name="uuid">The first of 16 bytes.</param>
+    [LibraryImport(Library, EntryPoint = "virDomainGetUUID")]
+    public static partial int GetUuid(DomainHandle domain, ref byte uuid);
+
     [LibraryImport(Library, EntryPoint = "virDomainGetXMLDesc")]
     public static partial nint GetXml(DomainHandle domain, uint flags);
 
