@@ -14,6 +14,7 @@ internal sealed class WireMessages(int seed, IReadOnlyList<string> words)
     private const int DepthMax = 5;
     private static readonly string[] OddTexts =
         ["", " ", "\0", "zz", "-1", "@latest", "a@1", "../../etc/passwd", "/", "é\u202e", "00000000000000000000000000000000", "ffffffffffffffffffffffffffffffff", new('x', 5000)];
+    private static readonly double[] OddFractions = [0, 1, 2.5, -1, double.NaN, double.PositiveInfinity, double.Epsilon, double.MaxValue];
     private readonly Random _random = new(seed);
 
     public T Next<T>()
@@ -59,6 +60,7 @@ internal sealed class WireMessages(int seed, IReadOnlyList<string> words)
         FieldType.UInt64 => OddNumber(),
         FieldType.Int32 => (int)OddNumber(),
         FieldType.Int64 => (long)OddNumber(),
+        FieldType.Double => OddFractions[_random.Next(OddFractions.Length)],
         FieldType.Message => Nested(field, depth),
         _ => throw new NotSupportedException($"{field.FullName} is of a type that has no odd values yet: add them."),
     };
