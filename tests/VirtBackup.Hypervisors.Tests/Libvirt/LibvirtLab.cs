@@ -41,12 +41,12 @@ internal sealed class LibvirtLab : IAsyncDisposable
 
     public Id16 Machine => new(UInt128.Parse(Domain.Uuid.ToString("N"), System.Globalization.NumberStyles.AllowHexSpecifier));
 
-    public static async Task<LibvirtLab> DefineAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, bool system = false)
+    public static async Task<LibvirtLab> DefineAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, string extraDevices = "")
     {
-        var libvirt = await LabLibvirt.StartAsync(system);
+        var libvirt = await LabLibvirt.StartAsync();
         try
         {
-            return new LibvirtLab(libvirt, await libvirt.DefineAsync("lab", dataFormat, extraDisks is null ? "" : await extraDisks(libvirt)));
+            return new LibvirtLab(libvirt, await libvirt.DefineAsync("lab", dataFormat, extraDisks is null ? "" : await extraDisks(libvirt), extraDevices));
         }
         catch
         {
@@ -55,9 +55,9 @@ internal sealed class LibvirtLab : IAsyncDisposable
         }
     }
 
-    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, bool system = false)
+    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null)
     {
-        var lab = await DefineAsync(dataFormat, extraDisks, system);
+        var lab = await DefineAsync(dataFormat, extraDisks);
         try
         {
             await lab.Domain.BootAsync();

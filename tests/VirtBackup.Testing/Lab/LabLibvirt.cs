@@ -1,9 +1,9 @@
 namespace VirtBackup.Testing.Lab;
 
 /// <summary>
-/// A libvirtd of its own, with all of its folders in a directory of its own: the machine's libvirt is neither used nor
-/// changed. Usually it has no privileges (root runs it as nobody); a system daemon runs as root in a mount namespace of its
-/// own, and its machines as libvirt-qemu. Disposal kills it and its machines and removes the directory. One caller at a time.
+/// A libvirtd of its own, without privileges, with all of its folders in a directory of its own: the machine's libvirt is
+/// neither used nor changed. Root runs it as nobody. Disposal kills it and its machines and removes the directory. One
+/// caller at a time.
 /// </summary>
 public sealed class LabLibvirt : IAsyncDisposable
 {
@@ -13,9 +13,8 @@ public sealed class LabLibvirt : IAsyncDisposable
     private readonly List<LabDomain> domains = [];
     private BackgroundProc? daemon;
 
-    private LabLibvirt(LabGuest guest, bool system)
+    private LabLibvirt(LabGuest guest)
     {
-        IsSystem = system;
         Kernel = File("vmlinuz");
         Initrd = File("initrd.gz");
         System.IO.File.Copy(guest.Kernel, Kernel);
@@ -23,14 +22,11 @@ public sealed class LabLibvirt : IAsyncDisposable
         Directory.CreateDirectory(File("c/libvirt"));
         foreach (var name in new[] { "r", "h", "k" }) Directory.CreateDirectory(File(name));
         System.IO.File.WriteAllText(File("libvirtd.conf"), $"auth_unix_rw = \"none\"\nlog_outputs = \"3:file:{File("libvirtd.log")}\"\n");
-        var ownership = system ? "cgroup_controllers = []\nnamespaces = []\n" : "";
-        System.IO.File.WriteAllText(File("c/libvirt/qemu.conf"), $"stdio_handler = \"file\"\nsecurity_driver = \"none\"\n{ownership}");
+        System.IO.File.WriteAllText(File("c/libvirt/qemu.conf"), "stdio_handler = \"file\"\nsecurity_driver = \"none\"\n");
     }
 
     /// <summary>What to connect to.</summary>
-    public string Uri => $"qemu+unix:///{(IsSystem ? "system" : "session")}?socket={Socket}";
-
-    public bool IsSystem { get; }
+    public string Uri => $"qemu+unix:///session?socket={Socket}";
 
     public string Folder => directory.Path;
 
@@ -42,36 +38,15 @@ public sealed class LabLibvirt : IAsyncDisposable
     /// <inheritdoc cref="Kernel"/>
     public string Initrd { get; }
 
-    // Its usual places, seen by it alone: empty, or a folder of the lab; and its usual user, whether the
-    // machine has it or not. A /dev/kvm that opens is no proof of one that works, and libvirt would wait for it.
-    private const string SystemFolders = """
-        for place in /run /var/lib /var/cache /var/log; do mount -t tmpfs none "$place"; mkdir "$place/libvirt"; done
-        mkdir -p "$1/r/libvirt"
-        mount --bind "$1/r/libvirt" /run/libvirt
-        mount --bind "$1/h" /var/lib/libvirt
-        mount --bind "$1/c/libvirt" /etc/libvirt
-        for list in passwd group; do cp "/etc/$list" "$1/$list"; done
-        grep -q ^libvirt-qemu: "$1/passwd" || echo 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin' >> "$1/passwd"
-        grep -q ^libvirt-qemu: "$1/group" || echo 'libvirt-qemu:x:64055:' >> "$1/group"
-        for list in passwd group; do mount --bind "$1/$list" "/etc/$list"; done
-        [ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm
-        exec libvirtd -f "$1/libvirtd.conf"
-        """;
-
     private string Socket => File("r/libvirt/libvirt-sock");
-
-    /// <summary>Where the process ids of its machines are.</summary>
-    internal string PidFolder => File(IsSystem ? "r/libvirt/qemu" : "r/libvirt/qemu/run");
 
     private static bool IsRoot => Environment.UserName == "root";
 
-    /// <param name="system">As root, as the system's daemon is; its machines run as libvirt-qemu.</param>
-    public static async Task<LabLibvirt> StartAsync(bool system = false)
+    public static async Task<LabLibvirt> StartAsync()
     {
-        var libvirt = new LabLibvirt(await LabGuest.GetAsync(), system);
+        var libvirt = new LabLibvirt(await LabGuest.GetAsync());
         try
         {
-            if (system) await Proc.CheckAsync("chmod", ["711", libvirt.Folder]);
             await libvirt.GiveAsync(libvirt.Folder);
             await libvirt.StartDaemonAsync();
             return libvirt;
@@ -88,7 +63,7 @@ public sealed class LabLibvirt : IAsyncDisposable
     /// <summary>Makes a file or folder the daemon's own.</summary>
     public async Task GiveAsync(string path)
     {
-        if (IsRoot && !IsSystem) await Proc.CheckAsync("chown", ["-R", $"{Nobody}:{Nobody}", path]);
+        if (IsRoot) await Proc.CheckAsync("chown", ["-R", $"{Nobody}:{Nobody}", path]);
     }
 
     /// <summary>Starts the daemon, after it was killed too, and waits until it answers.</summary>
@@ -99,8 +74,7 @@ public sealed class LabLibvirt : IAsyncDisposable
             ["XDG_RUNTIME_DIR"] = File("r"), ["XDG_CONFIG_HOME"] = File("c"), ["XDG_CACHE_HOME"] = File("k"), ["XDG_DATA_HOME"] = File("h"), ["HOME"] = File("h"),
         };
         string[] command = ["libvirtd", "-f", File("libvirtd.conf")];
-        if (IsSystem) command = ["unshare", "--mount", "sh", "-ec", SystemFolders, "sh", Folder];
-        else if (IsRoot) command = ["setpriv", $"--reuid={Nobody}", $"--regid={Nobody}", "--clear-groups", .. command];
+        if (IsRoot) command = ["setpriv", $"--reuid={Nobody}", $"--regid={Nobody}", "--clear-groups", .. command];
         daemon = BackgroundProc.Start(command[0], command[1..], Folder, environment);
         using var limit = new CancellationTokenSource(StartLimit);
         while ((await Proc.RunAsync("virsh", ["-q", "-c", Uri, "list"])).ExitCode != 0)
@@ -150,7 +124,7 @@ public sealed class LabLibvirt : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         if (daemon is not null) await daemon.DisposeAsync();
-        foreach (var pid in Directory.Exists(PidFolder) ? Directory.GetFiles(PidFolder, "*.pid") : [])
+        foreach (var pid in Directory.Exists(File("r/libvirt/qemu/run")) ? Directory.GetFiles(File("r/libvirt/qemu/run"), "*.pid") : [])
         {
             await Proc.RunAsync("kill", ["-KILL", System.IO.File.ReadAllText(pid).Trim()]);
         }

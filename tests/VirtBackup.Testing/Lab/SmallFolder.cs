@@ -1,19 +1,25 @@
-using VirtBackup.Testing.Lab;
-
-namespace VirtBackup.EndToEnd.Tests;
+namespace VirtBackup.Testing.Lab;
 
 /// <summary>A file system of its own and of little size, in memory. Mounting it takes root.</summary>
-internal sealed class SmallFolder : IAsyncDisposable
+public sealed class SmallFolder : IAsyncDisposable
 {
-    private readonly LabDirectory _directory = new();
+    private readonly LabDirectory? _directory;
 
-    public string Path => _directory.Path;
+    private SmallFolder(string? path)
+    {
+        _directory = path is null ? new LabDirectory() : null;
+        Path = path ?? _directory!.Path;
+    }
+
+    public string Path { get; }
 
     private string Ballast => System.IO.Path.Combine(Path, "ballast");
 
-    public static async Task<SmallFolder> MountAsync(int mebibytes)
+    /// <param name="mebibytes">Its size.</param>
+    /// <param name="path">A folder to cover; null: one of its own.</param>
+    public static async Task<SmallFolder> MountAsync(int mebibytes, string? path = null)
     {
-        var folder = new SmallFolder();
+        var folder = new SmallFolder(path);
         try
         {
             await Proc.CheckAsync("mount", ["-t", "tmpfs", "-o", $"size={mebibytes}m", "virtbackup-test", folder.Path]);
@@ -21,7 +27,7 @@ internal sealed class SmallFolder : IAsyncDisposable
         }
         catch
         {
-            folder._directory.Dispose();
+            folder._directory?.Dispose();
             throw;
         }
     }
@@ -46,12 +52,32 @@ internal sealed class SmallFolder : IAsyncDisposable
         }
     }
 
+    /// <summary>Fills it as a busy guest might: about 100 MiB a second.</summary>
+    public async Task FillGraduallyAsync()
+    {
+        await using (var ballast = new FileStream(Ballast, FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0))
+        {
+            try
+            {
+                for (var block = new byte[1 << 20]; ;)
+                {
+                    await ballast.WriteAsync(block);
+                    await Task.Delay(10);
+                }
+            }
+            catch (IOException)
+            {
+                // Full, but for less than a block.
+            }
+        }
+    }
+
     /// <summary>Takes back <see cref="Fill"/>.</summary>
     public void Relieve() => File.Delete(Ballast);
 
     public async ValueTask DisposeAsync()
     {
         await Proc.CheckAsync("umount", ["--lazy", Path]);
-        _directory.Dispose();
+        _directory?.Dispose();
     }
 }

@@ -1,11 +1,10 @@
 using System.Buffers.Binary;
 using System.Security.Cryptography;
-using VirtBackup.Testing.Lab;
 
-namespace VirtBackup.Proofs.KillBackup;
+namespace VirtBackup.Testing.Lab;
 
 /// <summary>What a disk image holds, as a hash that passes over zeros quickly: most of a disk is zeros.</summary>
-internal static class DiskContent
+public static class DiskContent
 {
     private const int BlockBytes = 64 << 10;
 

@@ -1,0 +1,148 @@
+using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Proofs;
+
+namespace VirtBackup.Proofs.CaptureFaults;
+
+/// <summary>A real guest that writes all the time, and what can befall it. Tests speak to it past the program under test.</summary>
+internal abstract class FaultyMachine
+{
+    /// <summary>Writes and syncs without end, and counts what failed.</summary>
+    private const string Load =
+        "dd if=/dev/zero of=/data/w bs=1M count=24 2>/dev/null; sync; : > /run/failed; " +
+        "(n=0; while :; do dd if=/dev/urandom of=/data/w bs=64k count=4 seek=$((n * 4)) conv=notrunc,fsync 2>/dev/null || echo x >> /run/failed; " +
+        "n=$(((n + 7) % 90)); echo $n > /run/turn; sleep 0.2; done) </dev/null >/dev/null 2>&1 &";
+
+    public abstract string Name { get; }
+
+    /// <summary>Disks by the names that recovery points give them.</summary>
+    public abstract IReadOnlyDictionary<string, (string Path, LabDiskFormat Format)> Disks { get; }
+
+    public abstract Task<GuestResult> ExecAsync(string line);
+
+    public abstract Task PauseAsync();
+
+    public abstract Task ResumeAsync();
+
+    /// <summary>The hypervisor's word for the machine's state: <c>running</c>.</summary>
+    public abstract Task<string> ReadStateAsync();
+
+    /// <summary>SIGKILL to the machine's process.</summary>
+    public abstract Task KillAsync();
+
+    /// <summary>Starts the machine again after it was killed.</summary>
+    public abstract Task StartAgainAsync();
+
+    /// <summary>Cuts the connections over which its frozen disks are read, if there are any.</summary>
+    public abstract Task CutLinksAsync();
+
+    /// <summary>What a capture that is over has left in the hypervisor; empty: nothing.</summary>
+    public abstract Task<string> FindLeftoversAsync();
+
+    public async Task BeginAsync() => (await ExecAsync(Load)).EnsureSuccess();
+
+    /// <summary>Kills the guest agent that the program under test speaks to, so much later. It is started again at once.</summary>
+    public async Task KillGuestAgentAsync(TimeSpan after) => (await ExecAsync(
+        $"(sleep {after.TotalSeconds.ToString("0.00", System.Globalization.CultureInfo.InvariantCulture)}; kill -9 $(pgrep -f org.qemu.guest_agent.0)) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
+
+    public async Task<IReadOnlyDictionary<string, string>> HashDisksAsync()
+    {
+        var hashes = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var (name, disk) in Disks) hashes[name] = await DiskContent.HashAsync(disk.Path, disk.Format, inUse: true);
+        return hashes;
+    }
+
+    /// <summary>The guest runs, its file systems let writes through, none of its writes failed, and its load goes on.</summary>
+    /// <exception cref="RefutedException">It is not so.</exception>
+    public async Task RequireUnharmedAsync()
+    {
+        if (await ReadStateAsync() is not "running" and var state) throw new RefutedException($"The machine {Name} is '{state}', not running.");
+        var probe = await ExecAsync("cat /run/turn; dd if=/dev/zero of=/data/probe bs=4k count=1 conv=fsync 2>/dev/null && sync && sleep 1 && cat /run/turn && wc -c < /run/failed && (dmesg | grep -c -i -E 'I/O error|remount' || true)");
+        if (probe.ExitCode != 0) throw new RefutedException($"The guest {Name} cannot write: exit code {probe.ExitCode}, {probe.Stdout}{probe.Stderr}");
+        if (probe.Stdout.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries) is not [var before, var after, "0", "0"] || before == after)
+        {
+            throw new RefutedException($"The guest {Name} was harmed: its load was at turn, then at turn, failed writes, errors of its kernel: {probe.Stdout.ReplaceLineEndings(" ")}");
+        }
+    }
+}
+
+/// <summary>A machine reached over QMP.</summary>
+internal sealed class QmpMachine(LabVm vm) : FaultyMachine
+{
+    public override string Name => vm.Name;
+
+    public override IReadOnlyDictionary<string, (string Path, LabDiskFormat Format)> Disks { get; } =
+        vm.Disks.ToDictionary(disk => disk.DeviceId, disk => (disk.Path, disk.Format), StringComparer.Ordinal);
+
+    public override Task<GuestResult> ExecAsync(string line) => vm.ExecAsync(line);
+
+    public override Task PauseAsync() => vm.QmpAsync("stop");
+
+    public override Task ResumeAsync() => vm.QmpAsync("cont");
+
+    public override async Task<string> ReadStateAsync() => (await vm.QmpAsync("query-status")).GetProperty("status").GetString()!;
+
+    public override Task KillAsync() => vm.KillAsync();
+
+    public override async Task StartAgainAsync()
+    {
+        await vm.StartAgainAsync();
+        await vm.WaitForAgentAsync();
+    }
+
+    public override async Task CutLinksAsync()
+    {
+        foreach (var export in (await vm.QmpAsync("query-block-exports")).EnumerateArray().Select(export => export.GetProperty("id").GetString()!).ToList())
+        {
+            try
+            {
+                await vm.QmpAsync("block-export-del", $$"""{"id":"{{export}}","mode":"hard"}""");
+            }
+            catch (LabException)
+            {
+                // The capture has just removed it itself.
+            }
+        }
+    }
+
+    public override async Task<string> FindLeftoversAsync() => string.Join(' ', (await vm.QmpAsync("query-named-block-nodes", """{"flat":true}""")).EnumerateArray()
+        .Select(node => node.GetProperty("node-name").GetString()!).Where(name => name.StartsWith("vb-", StringComparison.Ordinal)));
+}
+
+/// <summary>A machine that libvirt manages.</summary>
+internal sealed class LibvirtMachine(LabDomain domain) : FaultyMachine
+{
+    public override string Name => domain.Name;
+
+    public override IReadOnlyDictionary<string, (string Path, LabDiskFormat Format)> Disks { get; } = new Dictionary<string, (string, LabDiskFormat)>(StringComparer.Ordinal)
+    {
+        ["vda"] = (domain.Libvirt.File($"{domain.Name}/root.qcow2"), LabDiskFormat.Qcow2),
+        ["vdb"] = (domain.Libvirt.File($"{domain.Name}/data.qcow2"), LabDiskFormat.Qcow2),
+    };
+
+    public override Task<GuestResult> ExecAsync(string line) => domain.ExecAsync(line);
+
+    public override Task PauseAsync() => domain.Libvirt.VirshAsync("suspend", Name);
+
+    public override Task ResumeAsync() => domain.Libvirt.VirshAsync("resume", Name);
+
+    public override async Task<string> ReadStateAsync() => (await domain.Libvirt.VirshAsync("domstate", Name)).Trim();
+
+    public override Task KillAsync() => domain.KillAsync();
+
+    public override Task StartAgainAsync() => domain.BootAsync();
+
+    public override Task CutLinksAsync() => domain.Libvirt.TryVirshAsync("domjobabort", Name);
+
+    public override async Task<string> FindLeftoversAsync()
+    {
+        var job = (await domain.Libvirt.VirshAsync("domjobinfo", Name)).Trim();
+        return job.Contains("None", StringComparison.Ordinal) ? "" : job;
+    }
+
+    /// <summary>A machine that was restored beside it, and is not needed any more.</summary>
+    public Task UndefineAsync(string name) => domain.Libvirt.TryVirshAsync("undefine", name);
+
+    public Task KillDaemonAsync() => domain.Libvirt.KillDaemonAsync();
+
+    public Task StartDaemonAsync() => domain.Libvirt.StartDaemonAsync();
+}
