@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, file-system tools.
+# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, file-system tools, and
+# the backup program beside which guests' latencies are measured.
 # Installs nothing, and needs no privileges, when everything is already there.
 #
 # usage: deploy/lab/install-dependencies.sh [--peers]
@@ -33,6 +34,7 @@ wanted=(
   curl:curl
   socat:socat
   jq:jq
+  virtnbdbackup:virtnbdbackup
 )
 peers=(
   restic:restic
@@ -46,7 +48,7 @@ fail() { printf 'install-dependencies: %s\n' "$*" >&2; exit 1; }
 for argument in "$@"; do
   case "$argument" in
     --peers) wanted+=("${peers[@]}") ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option '$argument'; usage: install-dependencies.sh [--peers]" ;;
   esac
 done

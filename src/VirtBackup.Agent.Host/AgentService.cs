@@ -57,18 +57,23 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
         using var link = new ControllerLink(endpoint, keys);
         using var vmKeys = new VmKeyRing(time, entropy);
         await using var libvirt = settings.Libvirt is { } section
-            ? new LibvirtHypervisor(section.ToOptions() with { Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
+            ? new LibvirtHypervisor(section.ToOptions() with { Guard = ThawWatchdog.CreateGuard(), Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
         IReadOnlyList<IHypervisor> hypervisors =
         [
-            new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece) { StateFolder = Path.Combine(settings.Home, "machines") }, time, entropy),
+            new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece) { StateFolder = Path.Combine(settings.Home, "machines"), Guard = ThawWatchdog.CreateGuard() }, time, entropy),
             new ImageHypervisor(settings.ToImageMachines(), new ImageTools(), time),
             .. libvirt is null ? Array.Empty<IHypervisor>() : [libvirt],
         ];
+        var priority = new ProcessPriority(settings.ToPriority(), _logger);
+        priority.Apply();
         var workers = settings.Workers > 0 ? settings.Workers : Environment.ProcessorCount;
         var context = new BackupContext(
             identity.Name, new GrpcStoreTransport(link.Data, $"The controller {endpoint}"), new FileBaseStore(Path.Combine(settings.Home, "state")), vmKeys,
             keys.SigningKey, KeyId.Compute(keys.ExportSigningPublicKey()),
-            new CaptureTools(time, entropy, workers, (long)settings.ReadMibPerSecondMax << 20, GiveMemoryBack) { Shape = settings.ToShape(), Audit = settings.ToAudit() })
+            new CaptureTools(time, entropy, workers, (long)settings.ReadMibPerSecondMax << 20, GiveMemoryBack)
+            {
+                Shape = settings.ToShape(), Audit = settings.ToAudit(), Guests = settings.ToGuestPolicies(), BeginUrgent = priority.BeginUrgent,
+            })
         {
             RestoreNotes = new FileRestoreNotes(Path.Combine(settings.Home, "state", "restores")),
         };

@@ -1,4 +1,5 @@
 using VirtBackup.Agent.Auditing;
+using VirtBackup.Agent.Guests;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
 using VirtBackup.Hypervisors.Images;
@@ -31,6 +32,12 @@ public sealed class AgentSettings
 
     /// <summary>How disks are cut into chunks; <see cref="ToShape"/> knows the names.</summary>
     public string Chunks { get; set; } = "content-128K";
+
+    /// <summary>normal, low or idle.</summary>
+    public string Priority { get; set; } = "normal";
+
+    /// <summary>How guests are treated while they are backed up.</summary>
+    public List<GuestSettings> Guests { get; set; } = [];
 
     /// <summary>Runs in which the audit of change tracking reads every disk again whole; 0: no audit.</summary>
     public int AuditRuns { get; set; } = AuditOptions.Default.Runs;
@@ -72,6 +79,11 @@ public sealed class AgentSettings
         return settings;
     }
 
+    public SchedulingPriority ToPriority() => Enum.Parse<SchedulingPriority>(Priority, ignoreCase: true);
+
+    /// <exception cref="FaultException">An entry holds something that cannot be.</exception>
+    public GuestPolicies ToGuestPolicies(string path = DefaultPath) => GuestSettings.ToPolicies(Guests ?? [], path);
+
     public MapShape ToShape() => Shapes[Chunks];
 
     public AuditOptions ToAudit() => new(AuditRuns, TimeSpan.FromSeconds(AuditSecondsMax));
@@ -106,6 +118,11 @@ public sealed class AgentSettings
         {
             throw Wrong($"chunks must be one of {string.Join(", ", Shapes.Keys)}.");
         }
+        if (Priority is not ("normal" or "low" or "idle"))
+        {
+            throw Wrong("priority must be normal, low or idle.");
+        }
+        _ = ToGuestPolicies(path);
         if (ReadMibPerSecondMax < 0)
         {
             throw Wrong("read_mib_per_second_max must be 0 (no limit) or more.");

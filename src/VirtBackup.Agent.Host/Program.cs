@@ -6,6 +6,8 @@ switch (args)
 {
     case []:
         break;
+    case [ThawWatchdog.Verb]:
+        return await ThawWatchdog.RunAsync();
     case ["--config", var named]:
         path = named;
         break;

@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors;
 
@@ -20,6 +21,15 @@ public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadO
 
     /// <summary>Longest wait for the guest agent's freeze before going on crash-consistently.</summary>
     public TimeSpan QuiesceTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>A guest that has been frozen for so long is thawed, whether its cut is made or not.</summary>
+    public TimeSpan FreezeLimit { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>What the guest agent runs around the freeze; nothing without <see cref="Quiesce"/>.</summary>
+    public GuestHooks Hooks { get; init; } = GuestHooks.None;
+
+    /// <summary>Takes lines for the job's log; quick, and safe from any thread.</summary>
+    public Action<string> Log { get; init; } = static _ => { };
 
     /// <summary>
     /// What changed since <see cref="Base"/>, told by the caller for machines that cannot tell it themselves: by disk name,

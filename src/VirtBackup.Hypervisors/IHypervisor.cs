@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors;
 
@@ -69,6 +70,10 @@ public interface IHypervisor
     /// that cannot be captured safely), <see cref="FaultReason.DeviceFull"/> (no space for the fleece).
     /// </exception>
     ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken);
+
+    /// <summary>Begins to measure how the guest's writes fare; the machine may be captured meanwhile.</summary>
+    /// <returns>Null: this platform does not tell, or the machine is not running.</returns>
+    ValueTask<IGuestWriteMeter?> OpenWriteMeterAsync(Id16 machine, CancellationToken cancellationToken) => new((IGuestWriteMeter?)null);
 
     /// <summary>Compares a stored machine with this host; nothing is written.</summary>
     /// <returns>Findings; any with <see cref="FindingSeverity.Blocks"/> means that the restore would be refused.</returns>

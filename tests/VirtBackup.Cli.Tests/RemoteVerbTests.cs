@@ -170,12 +170,13 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     public async Task The_options_of_a_backup_reach_the_controller()
     {
         File.WriteAllText(_home.File("extents"), "# from elsewhere\n0 4096\n65536 512\n");
-        (await RunAsync("backup", "run", "web1", "--full", "--exclude-disk", "swap0", "--rate-limit", "1.5MiB", "--no-quiesce", "--changed-extents", "vda=" + _home.File("extents"), "--detach")).Succeeds();
+        (await RunAsync("backup", "run", "web1", "--full", "--exclude-disk", "swap0", "--rate-limit", "1.5MiB", "--no-quiesce", "--quiesce-timeout", "45", "--write-latency-budget", "1.5", "--changed-extents", "vda=" + _home.File("extents"), "--detach")).Succeeds();
         var request = _controller.Admin.Request<StartBackupRequest>();
         Assert.Equal("web1", request.Vm);
         Assert.Equal(32, request.RequestId.Length);
         Assert.True(request.Options.Full && request.Options.SkipQuiesce);
         Assert.Equal(1_572_864ul, request.Options.ReadBytesPerSecondMax);
+        Assert.Equal((45u, 1.5), (request.Options.QuiesceTimeoutSeconds, request.Options.WriteLatencyFactorMax));
         Assert.Equal("swap0", Assert.Single(request.Options.ExcludedDisks));
         Assert.Equal([0ul, 4096, 65536, 512], Assert.Single(request.Options.ChangedExtents).OffsetLength);
     }

@@ -12,9 +12,9 @@ namespace VirtBackup.Protocol.Tests;
 internal sealed class WireMessages(int seed, IReadOnlyList<string> words)
 {
     private const int DepthMax = 5;
-    private static readonly double[] OddFractions = [0, -1, 0.5, 1e-320, 1e300, double.NaN, double.PositiveInfinity, double.NegativeInfinity];
     private static readonly string[] OddTexts =
         ["", " ", "\0", "zz", "-1", "@latest", "a@1", "../../etc/passwd", "/", "é\u202e", "00000000000000000000000000000000", "ffffffffffffffffffffffffffffffff", new('x', 5000)];
+    private static readonly double[] OddFractions = [0, 1, 2.5, -1, double.NaN, double.PositiveInfinity, double.Epsilon, double.MaxValue];
     private readonly Random _random = new(seed);
 
     public T Next<T>()

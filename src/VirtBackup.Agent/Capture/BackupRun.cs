@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Guests;
 using VirtBackup.Agent.Records;
 using VirtBackup.Agent.State;
 using VirtBackup.Agent.Upload;
@@ -58,6 +59,8 @@ public sealed class BackupRun
     {
         _progress.Enter("settling");
         var options = _job.Backup.Options ?? new Protocol.Common.V1.BackupOptions();
+        var policy = _context.Tools.Guests.Of(_machine).With(options);
+        await using var impact = await GuestImpactWatch.OpenAsync(_hypervisor, _machine, policy.Budget, _progress, _context.Tools.Time, cancellationToken);
         var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(cancellationToken);
         var extents = ToldExtents.Read(options.ChangedExtents);
         if (options.Full)
@@ -84,22 +87,30 @@ public sealed class BackupRun
         var commitSent = false;
         try
         {
+            if (impact is not null)
+            {
+                await impact.EndBaselineAsync(cancellationToken);
+            }
             _progress.Enter("cutting");
             var audit = PlanAudit(options, settled);
             var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal))
             {
                 Quiesce = !options.SkipQuiesce,
+                QuiesceTimeout = policy.QuiesceTimeout,
+                FreezeLimit = policy.FreezeLimit,
+                Hooks = policy.Hooks,
+                Log = _progress.Log,
                 ChangedExtents = extents,
                 AlsoReadable = audit.Ranges,
                 BaseTokens = settled.Base?.BaseTokens ?? new Dictionary<Id16, string>(),
             };
             // Disposing folds the tracking back into the base.
-            await using (var held = new HeldCapture(await _hypervisor.BeginCaptureAsync(request, cancellationToken)))
+            await using (var held = new HeldCapture(await BeginCaptureAsync(request, cancellationToken)))
             {
                 _progress.Log($"Cut: {held.Current.ConsistencyDetail}");
                 try
                 {
-                    var (result, record) = await CaptureAsync(held, request, session, settled, audit, options.ReadBytesPerSecondMax, () => commitSent = true, cancellationToken);
+                    var (result, record) = await CaptureAsync(held, request, session, settled, audit, options.ReadBytesPerSecondMax, impact, () => commitSent = true, cancellationToken);
                     await FinishAsync(held.Current, record);
                     return result;
                 }
@@ -118,6 +129,12 @@ public sealed class BackupRun
         }
     }
 
+    private async Task<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        using var urgent = _context.Tools.BeginUrgent?.Invoke();
+        return await _hypervisor.BeginCaptureAsync(request, cancellationToken);
+    }
+
     private TrackingAudit PlanAudit(Protocol.Common.V1.BackupOptions options, SettledBase settled)
     {
         var basis = settled.Tracked is null ? null : settled.Base;
@@ -125,17 +142,28 @@ public sealed class BackupRun
     }
 
     private async Task<(BackupResult Result, BaseRecord Record)> CaptureAsync(
-        HeldCapture held, CaptureRequest request, StoreSession session, SettledBase settled, TrackingAudit audit, ulong rateMax, Action commitSent, CancellationToken cancellationToken)
+        HeldCapture held, CaptureRequest request, StoreSession session, SettledBase settled, TrackingAudit audit, ulong rateMax, GuestImpactWatch? impact,
+        Action commitSent, CancellationToken cancellationToken)
     {
         RequireDisks(held.Current);
         var vmKey = _context.VmKeys.Get(_machine);
         using var idKey = ReadIdKey(session.Current);
         using var chunkKeys = idKey.DeriveChunkKeys();
         var rate = new ReadRateLimit((long)Math.Min(rateMax, long.MaxValue), _context.Tools.Time);
-        using var pipeline = new CapturePipeline(_context.Tools, session, chunkKeys, vmKey, rate, _progress);
+        using var pipeline = new CapturePipeline(_context.Tools, session, chunkKeys, vmKey, rate, impact?.Limit, _progress);
         DiskRun[] disks = [];
+        long audited = 0;
+        if (impact is not null)
+        {
+            await impact.BeginReadingAsync(cancellationToken);
+        }
         using var loops = new LoopGroup(cancellationToken);
+        using var read = CancellationTokenSource.CreateLinkedTokenSource(loops.Token);
         loops.Start(session.RunLanesAsync);
+        if (impact is not null)
+        {
+            loops.Start(_ => impact.GovernAsync(() => Interlocked.Read(ref audited) + disks.Sum(disk => disk.BytesRead), read.Token));
+        }
         loops.Start(async token =>
         {
             // Beside the lanes, which notice when the session has to be replaced.
@@ -150,6 +178,7 @@ public sealed class BackupRun
             await pipeline.RunAsync(disks, token);
             session.Data.Complete();
             session.Map.Complete();
+            await read.CancelAsync();
         });
         await loops.WhenAllAsync();
         cancellationToken.ThrowIfCancellationRequested();
@@ -158,9 +187,15 @@ public sealed class BackupRun
         {
             await rate.WaitAsync(target.Length, token);
             await _context.Tools.SharedRate.WaitAsync(target.Length, token);
+            if (impact is not null)
+            {
+                await impact.Limit.WaitAsync(target.Length, token);
+            }
             await disk.ReadAsync(offset, target, token);
+            Interlocked.Add(ref audited, target.Length);
         }
 
+        var fared = impact is null ? null : await impact.SummariseAsync(cancellationToken);
         _progress.Enter("committing");
         var epochs = new SortedSet<Id16>(pipeline.Epochs) { vmKey.EpochId };
         if (settled.Base is { } basis)
@@ -179,7 +214,7 @@ public sealed class BackupRun
                 return bytes;
             },
             cancellationToken);
-        return (ResultOf(held.Current, disks), record!);
+        return (ResultOf(held.Current, disks, fared), record!);
     }
 
     private static void RequireDisks(ICapture capture)
@@ -192,7 +227,7 @@ public sealed class BackupRun
 
     private async ValueTask<ICapture> CutAnewAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
-        var capture = await _hypervisor.BeginCaptureAsync(request with { Base = null, ChangedExtents = ToldExtents.Read([]) }, cancellationToken);
+        var capture = await BeginCaptureAsync(request with { Base = null, ChangedExtents = ToldExtents.Read([]) }, cancellationToken);
         _progress.Log($"Cut anew: {capture.ConsistencyDetail}");
         return capture;
     }
@@ -301,7 +336,7 @@ public sealed class BackupRun
         return new IdKey(Id16.Parse(session.ScopeId), (ushort)session.IdGeneration, session.IdKey.Span);
     }
 
-    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks)
+    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks, Protocol.Common.V1.GuestImpact? fared)
     {
         var result = new BackupResult
         {
@@ -310,6 +345,7 @@ public sealed class BackupRun
             ConsistencyDetail = capture.ConsistencyDetail,
             BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
             BytesSent = (ulong)_progress.BytesSent,
+            Impact = fared,
         };
         result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
         {

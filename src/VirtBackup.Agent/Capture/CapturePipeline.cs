@@ -1,6 +1,7 @@
 using System.Threading.Channels;
 using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Guests;
 using VirtBackup.Agent.Upload;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
@@ -12,7 +13,7 @@ namespace VirtBackup.Agent.Capture;
 /// The hot path: plan → read → find zeros → name → probe → compress and seal → send, as loops over bounded channels. The
 /// chunk buffers are the bound of its memory, however big the disks.
 /// </summary>
-internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, ChunkKeys keys, VmKey vmKey, ReadRateLimit rate, RunProgress progress) : IDisposable
+internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, ChunkKeys keys, VmKey vmKey, ReadRateLimit rate, ReadRateLimit? impact, RunProgress progress) : IDisposable
 {
     private const int ReadsInFlight = 16;
     private const int ProbesInFlight = 2;
@@ -22,6 +23,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     private const int BuffersBytes = 24 << 20;
     private const int SpansMax = 96;
     private const int CutsInFlight = 6;
+    private const int GentleBytes = 256 << 10;
 
     private readonly Channel<ReadWork> _toRead = Channel.CreateBounded<ReadWork>(BuffersMax);
     private readonly Channel<NamedChunk> _toProbe = Channel.CreateBounded<NamedChunk>(BuffersMax);
@@ -153,8 +155,26 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
     {
         await rate.WaitAsync(target.Length, cancellationToken);
         await tools.SharedRate.WaitAsync(target.Length, cancellationToken);
-        await span.Disk.Source.ReadAsync(offset, target, cancellationToken);
+        if (impact is { BytesPerSecond: > 0 })
+        {
+            await ReadGentlyAsync(impact, span, offset, target, cancellationToken);
+        }
+        else
+        {
+            await span.Disk.Source.ReadAsync(offset, target, cancellationToken);
+        }
         span.Disk.CountRead(target.Length);
+    }
+
+    // In small pieces, so that a guest's write never waits behind much.
+    private static async ValueTask ReadGentlyAsync(ReadRateLimit limit, SpanRun span, long offset, Memory<byte> target, CancellationToken cancellationToken)
+    {
+        for (var at = 0; at < target.Length; at += GentleBytes)
+        {
+            var piece = target.Slice(at, Math.Min(GentleBytes, target.Length - at));
+            await limit.WaitAsync(piece.Length, cancellationToken);
+            await span.Disk.Source.ReadAsync(offset + at, piece, cancellationToken);
+        }
     }
 
     private async ValueTask NameAsync(ReadWork work, Memory<byte> buffer, int length, CancellationToken cancellationToken)
@@ -333,6 +353,15 @@ public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Worke
 {
     /// <summary>How disks are cut.</summary>
     public MapShape Shape { get; init; } = MapShape.Default;
+
+    /// <summary>How guests are treated while they are backed up.</summary>
+    public GuestPolicies Guests { get; init; } = GuestPolicies.Default;
+
+    /// <summary>
+    /// Begins work that somebody waits for, such as a frozen guest: it must not be done at the low priority of the rest. Disposing the
+    /// result ends it.
+    /// </summary>
+    public Func<IDisposable>? BeginUrgent { get; init; }
 
     /// <summary>How change tracking is audited.</summary>
     public AuditOptions Audit { get; init; } = AuditOptions.Default;

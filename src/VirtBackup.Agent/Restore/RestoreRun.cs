@@ -48,6 +48,8 @@ public sealed class RestoreRun(
             await new DiskRestore(source, stream.Id, plan, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
         progress.Enter(request.Start ? "starting the machine" : "completing");
+        // What is started now inherits the priority of whoever starts it.
+        using var urgent = context.Tools.BeginUrgent?.Invoke();
         var result = ResultOf(await restore.CompleteAsync(cancellationToken), request, counts);
         result.ElapsedSeconds = context.Tools.Time.GetElapsedTime(begun).TotalSeconds;
         return result;

@@ -48,6 +48,7 @@ internal static class ResultTables
             ("Recovery point", TextLayout.Cell(point.PointId)),
             ("VM", TextLayout.Cell($"{point.Vm} (backup {Units.Count(point.Sequence)})")),
             ("Consistency", ConsistencyOf(point)),
+            ("Guest's writes", TextLayout.Optional(point.Impact?.Text)),
             ("Read", TextLayout.Cell($"{Units.Bytes(point.ReadBytes)} of {Units.Bytes(point.LogicalBytes)}")),
             ("Stored", TextLayout.Cell(Units.Bytes(point.StoredBytes))),
             ("Duration", TextLayout.Optional(JobTables.DurationOf(job))),

@@ -101,7 +101,7 @@ internal static class AdminMessages
 
     private static JobResult? ToResult(JobRow row, PointRow? point) => row.Kind switch
     {
-        JobKind.Backup => point is null ? null : new JobResult { Backup = ToMessage(point) },
+        JobKind.Backup => point is null ? null : new JobResult { Backup = ToMade(row, point) },
         JobKind.Restore => new JobResult { Restore = ToRestore(AgentMessages.RestoreResult.Parser.ParseFrom(row.Result)) },
         JobKind.BackupPlan => new JobResult { BackupPlan = BackupPlan.Parser.ParseFrom(row.Result) },
         JobKind.RestoreCheck => new JobResult { RestoreCheck = ToCheck(AgentMessages.CheckRestoreResult.Parser.ParseFrom(row.Result)) },
@@ -110,6 +110,13 @@ internal static class AdminMessages
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
         _ => new JobResult { Verify = VerifyResult.Parser.ParseFrom(row.Result) },
     };
+
+    private static RecoveryPoint ToMade(JobRow row, PointRow point)
+    {
+        var message = ToMessage(point);
+        message.Impact = AgentMessages.BackupResult.Parser.ParseFrom(row.Result).Impact;
+        return message;
+    }
 
     private static RestoreResult ToRestore(AgentMessages.RestoreResult result)
     {

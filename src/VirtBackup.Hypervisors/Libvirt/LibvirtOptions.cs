@@ -1,3 +1,5 @@
+using VirtBackup.Hypervisors.Guests;
+
 namespace VirtBackup.Hypervisors.Libvirt;
 
 /// <summary>What the driver needs to know about the host.</summary>
@@ -33,6 +35,9 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
 
     /// <summary>The longest wait for libvirt to begin or to end a capture, or to start a machine.</summary>
     public TimeSpan WorkTimeout { get; init; } = TimeSpan.FromMinutes(3);
+
+    /// <summary>Watches over guests while they are frozen; null: nobody does.</summary>
+    public IFreezeGuard? Guard { get; init; }
 
     /// <summary>Reads or writes of one disk under way at once.</summary>
     public int RequestsInFlight { get; init; } = 32;

@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -65,6 +66,9 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
     private async Task<DomainQuiesce> CutAsync(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
     {
+        // Disposed without having been disarmed when the thaw was not confirmed.
+        await using var lease = request.Quiesce && context.Options.Guard is { } guard
+            ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
         var quiesce = await DomainQuiesce.BeginAsync(connection, view, request, folder, context.Time, cancellationToken);
         try
         {
@@ -85,6 +89,10 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         finally
         {
             await quiesce.ThawAsync(folder);
+        }
+        if (lease is not null && !folder.IsFrozen && !await lease.DisarmAsync())
+        {
+            quiesce.DenyHeld();
         }
         return quiesce;
     }

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -11,6 +12,8 @@ namespace VirtBackup.Hypervisors.Qemu;
 internal sealed class CaptureCut(
     QmpClient qmp, QemuMachine machine, CaptureRequest request, QemuOptions options, TimeProvider time, IEntropy entropy, string folder)
 {
+    private readonly FreezeMarks marks = new(folder);
+
     /// <summary>Adds fleece nodes and the NBD server: all that may fail before the guest is touched.</summary>
     public async Task PrepareAsync(IReadOnlyList<QemuDisk> disks, CancellationToken cancellationToken)
     {
@@ -60,48 +63,63 @@ internal sealed class CaptureCut(
     public async Task<(CaptureConsistency Consistency, string Detail)> CutAsync(
         IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, CancellationToken cancellationToken)
     {
-        await using var quiesce = await Quiesce.BeginAsync(
-            machine, request, running, options, time, entropy, () => CaptureFolder.Mark(folder, CaptureFolder.FrozenMark), cancellationToken);
+        // Disposed last, and without having been disarmed when the guest could not be let go on.
+        await using var lease = running && options.Guard is { } guard
+            ? await guard.ArmAsync(QemuGuestRelease.TargetOf(machine, folder), Quiesce.GuardLimit(request), cancellationToken) : null;
+        await using var quiesce = await Quiesce.BeginAsync(request, running, Connect(), marks, lease, time, cancellationToken);
         try
         {
-            await CutStoppedAsync(disks, bases, limits, running);
+            await CutStoppedAsync(disks, bases, limits, running, lease);
         }
         finally
         {
             await quiesce.ThawAsync();
-            CaptureFolder.Unmark(folder, CaptureFolder.FrozenMark);
         }
-        return (quiesce.Frozen ? CaptureConsistency.Filesystem : CaptureConsistency.Crash, quiesce.Detail);
+        if (lease is not null && !marks.Any && !await lease.DisarmAsync())
+        {
+            quiesce.DenyHeld();
+        }
+        return (quiesce.Consistency, quiesce.Detail);
     }
 
-    private async Task CutStoppedAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running)
+    private Func<CancellationToken, Task<IGuestAgent>>? Connect() => machine.GuestAgentSocket is { } socket
+        ? async token => await GuestAgentClient.ConnectAsync(socket, time, entropy, options.GuestAgentTimeout, token) : null;
+
+    private async Task CutStoppedAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, IFreezeLease? lease)
     {
         if (running)
         {
-            CaptureFolder.Mark(folder, CaptureFolder.StoppedMark);
+            marks.Set(FreezeMarks.Stopped);
         }
+        var done = false;
         try
         {
             if (running)
             {
-                await qmp.ExecuteAsync("stop", null, CancellationToken.None);
+                await qmp.ExecuteAsync("stop", null, CancellationToken.None, request.FreezeLimit);
             }
             for (var i = 0; i < disks.Count; i++)
             {
                 await InsertFilterAsync(disks[i], await LimitOfAsync(disks[i], bases[i], limits[i]), i);
             }
-            await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }, CancellationToken.None);
+            await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }, CancellationToken.None, request.FreezeLimit);
             if (AtTheCut is not null)
             {
                 await AtTheCut();
             }
+            done = true;
         }
         finally
         {
+            if (!done && lease is not null)
+            {
+                // A monitor that was silent until its limit may be so once more; that is no reason to end this process.
+                await lease.RenewAsync(request.FreezeLimit + options.CommandTimeout, CancellationToken.None);
+            }
             if (running)
             {
                 await qmp.ExecuteAsync("cont", null, CancellationToken.None);
-                CaptureFolder.Unmark(folder, CaptureFolder.StoppedMark);
+                marks.Remove(FreezeMarks.Stopped);
             }
         }
     }
@@ -133,8 +151,8 @@ internal sealed class CaptureCut(
         {
             arguments["bitmap"] = new JsonObject { ["node"] = bitmap.Node, ["name"] = bitmap.Name };
         }
-        await qmp.ExecuteAsync("blockdev-add", arguments, CancellationToken.None);
-        await qmp.ExecuteAsync("qom-set", new JsonObject { ["path"] = disk.DevicePath, ["property"] = "drive", ["value"] = filter }, CancellationToken.None);
+        await qmp.ExecuteAsync("blockdev-add", arguments, CancellationToken.None, request.FreezeLimit);
+        await qmp.ExecuteAsync("qom-set", new JsonObject { ["path"] = disk.DevicePath, ["property"] = "drive", ["value"] = filter }, CancellationToken.None, request.FreezeLimit);
     }
 
     /// <summary>Makes the frozen disks readable over NBD.</summary>

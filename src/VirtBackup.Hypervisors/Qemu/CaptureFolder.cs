@@ -9,8 +9,6 @@ namespace VirtBackup.Hypervisors.Qemu;
 internal static class CaptureFolder
 {
     public const string SocketName = "nbd.sock";
-    public const string StoppedMark = "stopped";
-    public const string FrozenMark = "frozen";
     private const int SocketPathMax = 107;
     private static readonly TimeSpan ToolTimeout = TimeSpan.FromSeconds(60);
 
@@ -57,20 +55,6 @@ internal static class CaptureFolder
     }
 
     public static string Image(string folder, int disk) => Path.Combine(folder, $"fleece-{disk}.qcow2");
-
-    public static void Mark(string folder, string mark)
-    {
-        try
-        {
-            File.WriteAllBytes(Path.Combine(folder, mark), []);
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"The folder {folder} cannot be written to: {failure.Message}", failure);
-        }
-    }
-
-    public static void Unmark(string folder, string mark) => File.Delete(Path.Combine(folder, mark));
 
     public static void Delete(string folder)
     {

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -57,21 +58,10 @@ internal static class CaptureRemoval
     {
         foreach (var folder in FindFolders(fleeceFolder, machine))
         {
-            var isMarked = File.Exists(Path.Combine(folder, CaptureFolder.StoppedMark)) || File.Exists(Path.Combine(folder, CaptureFolder.FrozenMark));
-            if (!isMarked && !await JsonLineSocket.IsListeningAsync(Path.Combine(folder, CaptureFolder.SocketName), cancellationToken))
+            if (!new FreezeMarks(folder).Any && !await JsonLineSocket.IsListeningAsync(Path.Combine(folder, CaptureFolder.SocketName), cancellationToken))
             {
                 CaptureFolder.Delete(folder);
             }
-        }
-    }
-
-    /// <summary>Lets a guest go on that a run stopped for its cut and was killed before letting it go on: nobody else would.</summary>
-    public static async Task FinishPauseAsync(QmpClient qmp, IReadOnlyList<string> folders, CancellationToken cancellationToken)
-    {
-        if (folders.Any(folder => File.Exists(Path.Combine(folder, CaptureFolder.StoppedMark)))
-            && (await qmp.ExecuteAsync("query-status", null, cancellationToken)).Text("status") == "paused")
-        {
-            await qmp.ExecuteAsync("cont", null, cancellationToken);
         }
     }
 

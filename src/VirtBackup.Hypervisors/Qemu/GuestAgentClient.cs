@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -9,7 +10,7 @@ namespace VirtBackup.Hypervisors.Qemu;
 /// The QEMU guest agent over its socket (QEMU docs/interop/qemu-ga-ref). The channel has no end of its own: a guest
 /// without an agent swallows requests in silence, so every call has a time limit. Not safe for concurrent use.
 /// </summary>
-internal sealed class GuestAgentClient : IAsyncDisposable
+internal sealed class GuestAgentClient : IGuestAgent
 {
     private const int ReplyBytesMax = 1 << 20;
     private const byte Sentinel = 0xff;

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -47,25 +48,18 @@ internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time,
     /// <summary>Undoes the pause and the freeze of a cut that was not finished.</summary>
     public async Task ReleaseGuestAsync(QmpClient qmp, QemuMachine machine, CancellationToken cancellationToken)
     {
-        var folders = CaptureRemoval.FindFolders(Options.FleeceFolder, machine.Uuid);
-        await CaptureRemoval.FinishPauseAsync(qmp, folders, cancellationToken);
-        await FinishFreezeAsync(machine, folders, cancellationToken);
-    }
-
-    private async Task FinishFreezeAsync(QemuMachine machine, IReadOnlyList<string> folders, CancellationToken cancellationToken)
-    {
-        if (machine.GuestAgentSocket is null || !folders.Any(folder => File.Exists(Path.Combine(folder, CaptureFolder.FrozenMark))))
+        foreach (var folder in CaptureRemoval.FindFolders(Options.FleeceFolder, machine.Uuid))
         {
-            return;
-        }
-        try
-        {
-            await using var agent = await GuestAgentClient.ConnectAsync(machine.GuestAgentSocket, Time, Entropy, Options.GuestAgentTimeout, cancellationToken);
-            await agent.ThawAsync(Options.GuestAgentTimeout, cancellationToken);
-        }
-        catch (FaultException)
-        {
-            // The guest was restarted, or runs no agent any more: then nothing is frozen.
+            var marks = new FreezeMarks(folder);
+            await HeldGuest.ContinueAsync(qmp, marks, cancellationToken);
+            try
+            {
+                await HeldGuest.ThawAsync(machine.GuestAgentSocket, marks, Time, Entropy, Options.GuestAgentTimeout, static _ => { }, cancellationToken);
+            }
+            catch (FaultException)
+            {
+                // The guest was restarted, or runs no agent any more: then nothing is frozen.
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Qemu.Comparing;
 using VirtBackup.Hypervisors.Targets;
 
@@ -112,6 +113,9 @@ public sealed class QemuHypervisor : IHypervisor
         await using var qmp = await context.OpenAsync(target, cancellationToken);
         return await new CapturePreparation(context, qmp, target, request).BeginAsync(cancellationToken);
     }
+
+    public async ValueTask<IGuestWriteMeter?> OpenWriteMeterAsync(Id16 machine, CancellationToken cancellationToken) =>
+        await QemuWriteMeter.OpenAsync(context, Find(machine), cancellationToken);
 
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {

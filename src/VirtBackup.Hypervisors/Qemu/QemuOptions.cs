@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -52,6 +53,9 @@ public sealed record QemuOptions(string FleeceFolder)
 
     /// <summary>The longest wait for the guest agent of a machine that was just restored and started: the guest has to boot first.</summary>
     public TimeSpan GuestStartTimeout { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>Watches over guests while they are frozen or stopped; null: nobody does, and a killed process leaves them so until the next one starts.</summary>
+    public IFreezeGuard? Guard { get; init; }
 
     /// <summary>Reads or writes of one disk under way at once.</summary>
     public int RequestsInFlight { get; init; } = 32;

@@ -147,7 +147,7 @@ public sealed class CaptureTests
 
         // Killed while the guest was stopped for the cut: the guest goes on.
         var mark = Directory.CreateDirectory(Path.Combine(lab.Options.FleeceFolder, Hypervisors.Qemu.CaptureNames.Folder(lab.Machine.Uuid, lost)));
-        await File.WriteAllBytesAsync(Path.Combine(mark.FullName, Hypervisors.Qemu.CaptureFolder.StoppedMark), []);
+        await File.WriteAllBytesAsync(Path.Combine(mark.FullName, Hypervisors.Guests.FreezeMarks.Stopped), []);
         await lab.Vm.QmpAsync("stop");
         await lab.Driver.SettleAsync(lab.Machine.Uuid, new HashSet<Id16>(), default);
         Assert.Equal("running", (await lab.Vm.QmpAsync("query-status")).GetProperty("status").GetString());

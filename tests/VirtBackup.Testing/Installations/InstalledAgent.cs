@@ -11,6 +11,7 @@ public sealed class InstalledAgent : IAsyncDisposable
 {
     private readonly StringBuilder _machines = new();
     private readonly StringBuilder _images = new();
+    private readonly StringBuilder _more = new();
     private string? _libvirt;
 
     internal InstalledAgent(string name, string folder)
@@ -57,6 +58,13 @@ public sealed class InstalledAgent : IAsyncDisposable
         Write();
     }
 
+    /// <summary>Adds settings of agent.yaml that this class does not know.</summary>
+    public void Append(string settings)
+    {
+        _more.Append(settings.TrimEnd('\n')).Append('\n');
+        Write();
+    }
+
     /// <summary>Configures the machines of a libvirt.</summary>
     /// <param name="fleeceFolder">For scratch files; QEMU's user must be able to enter it.</param>
     public void Add(LabLibvirt libvirt, string fleeceFolder)
@@ -74,6 +82,6 @@ public sealed class InstalledAgent : IAsyncDisposable
         if (_machines.Length > 0) text.Append("machines:\n").Append(_machines);
         text.Append(_libvirt);
         if (_images.Length > 0) text.Append("images:\n").Append(_images);
-        File.WriteAllText(Configuration, text.ToString());
+        File.WriteAllText(Configuration, text.Append(_more).ToString());
     }
 }

@@ -25,6 +25,17 @@ internal sealed class BackupChoices
 
     private readonly Option<bool> _noQuiesce = new("--no-quiesce") { Description = "Do not ask the guest to flush and freeze its file systems" };
 
+    private readonly Option<uint> _quiesceTimeout = new("--quiesce-timeout")
+    {
+        Description = "Wait this many seconds for the guest to freeze, then go on without (1 to 600; default: as the agent is configured)", HelpName = "SECONDS",
+    };
+
+    private readonly Option<double?> _budget = new("--write-latency-budget")
+    {
+        Description = "Read more slowly when the guest's writes take more than FACTOR times as long as before (0: do not watch; default: as the agent is configured)",
+        HelpName = "FACTOR",
+    };
+
     private readonly Option<string[]> _changed = new("--changed-extents")
     {
         Description = "Read only these ranges of a disk without change tracking; FILE holds a line 'OFFSET LENGTH' in bytes for each (may be repeated)",
@@ -52,17 +63,30 @@ internal sealed class BackupChoices
         command.Add(_excluded);
         command.Add(_rate);
         command.Add(_noQuiesce);
+        command.Add(_quiesceTimeout);
+        command.Add(_budget);
         command.Add(_changed);
     }
 
     public BackupOptions Read(ParseResult parse)
     {
+        var seconds = parse.GetValue(_quiesceTimeout);
+        if (parse.GetResult(_quiesceTimeout) is not null && seconds is < 1 or > 600)
+        {
+            throw CommandFault.Usage($"--quiesce-timeout {seconds} is not between 1 and 600 seconds.");
+        }
         var options = new BackupOptions
         {
             Full = parse.GetValue(_full),
             ReadBytesPerSecondMax = parse.GetValue(_rate),
             SkipQuiesce = parse.GetValue(_noQuiesce),
+            QuiesceTimeoutSeconds = seconds,
         };
+        if (parse.GetValue(_budget) is { } factor)
+        {
+            options.WriteLatencyFactorMax = factor is 0 or (>= 1 and <= 1000)
+                ? factor : throw CommandFault.Usage($"--write-latency-budget {factor.ToString(CultureInfo.InvariantCulture)} is neither 0 nor between 1 and 1000.");
+        }
         options.Audit = ReadAudit(parse);
         options.ExcludedDisks.AddRange(parse.GetValue(_excluded) ?? []);
         foreach (var given in parse.GetValue(_changed) ?? [])

@@ -32,6 +32,7 @@ internal sealed class ShowCommand : RemoteCommand
                 ("Problem", TextLayout.Optional(machine.Problem, TextLayout.Bad)),
                 ("Recovery points", TextLayout.Cell(Units.Count(machine.RecoveryPoints))),
                 ("Last point", TextLayout.Cell(Units.Time(machine.LastPointTime))),
+                ("Guest's writes", TextLayout.Optional(shown.RecentJobs.Select(static job => job.Result?.Backup?.Impact).FirstOrDefault(static impact => impact is not null)?.Text)),
                 ("Retention", TextLayout.Cell(machine.Retention.Text)));
             console.WriteLine();
             var disks = TextLayout.Columns("DISK", ">SIZE", "FORMAT", "BACKED UP");

@@ -1,0 +1,120 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+
+namespace VirtBackup.Agent.Host;
+
+/// <summary>How much the agent gives way to the guests of its host.</summary>
+public enum SchedulingPriority
+{
+    Normal,
+    /// <summary>Fewer shares of processors (nice 10) and disks.</summary>
+    Low,
+    /// <summary>Only what nobody else wants (SCHED_IDLE, idle class of the disks' scheduler).</summary>
+    Idle,
+}
+
+/// <summary>
+/// The priority of all threads of this process. Work that somebody waits for is done at normal priority: a frozen guest must not
+/// wait for a process that only gets what others leave. Safe for concurrent use.
+/// </summary>
+internal sealed partial class ProcessPriority(SchedulingPriority usual, ILogger logger)
+{
+    private const int OtherPolicy = 0, IdlePolicy = 5;
+    private const int IoOfProcess = 1;
+    private const int IoClassShift = 13, IoNone = 0, IoBestEffort = 2, IoIdle = 3, IoLowest = 7;
+    private const int NiceOfProcess = 0, NiceLow = 10;
+    private readonly Lock _gate = new();
+    private int _urgent;
+    private bool _refused;
+
+    /// <summary>From now on, the usual one.</summary>
+    public void Apply()
+    {
+        if (usual != SchedulingPriority.Normal)
+        {
+            Apply(usual);
+        }
+    }
+
+    /// <summary>Normal priority until the result is disposed, for this and for processes started meanwhile.</summary>
+    public IDisposable BeginUrgent()
+    {
+        lock (_gate)
+        {
+            if (_urgent++ == 0 && usual != SchedulingPriority.Normal)
+            {
+                Apply(SchedulingPriority.Normal);
+            }
+        }
+        return new Urgent(this);
+    }
+
+    private void EndUrgent()
+    {
+        lock (_gate)
+        {
+            if (--_urgent == 0)
+            {
+                Apply();
+            }
+        }
+    }
+
+    // A thread that is started meanwhile has the priority of the one that starts it.
+    private void Apply(SchedulingPriority priority)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return;
+        }
+        var refused = false;
+        foreach (var thread in Directory.EnumerateDirectories("/proc/self/task"))
+        {
+            if (int.TryParse(Path.GetFileName(thread), NumberStyles.None, CultureInfo.InvariantCulture, out var id))
+            {
+                refused |= !TryApply(id, priority) && Directory.Exists(thread);
+            }
+        }
+        if (refused && !_refused)
+        {
+            _refused = true;
+            LogRefused(logger, priority);
+        }
+    }
+
+    private static bool TryApply(int thread, SchedulingPriority priority)
+    {
+        var none = 0;
+        var (policy, nice, io) = priority switch
+        {
+            SchedulingPriority.Idle => (IdlePolicy, 0, IoIdle << IoClassShift),
+            SchedulingPriority.Low => (OtherPolicy, NiceLow, (IoBestEffort << IoClassShift) | IoLowest),
+            _ => (OtherPolicy, 0, IoNone << IoClassShift),
+        };
+        return SetScheduler(thread, policy, ref none) == 0 & SetNice(NiceOfProcess, thread, nice) == 0 & SetIo(IoCall, IoOfProcess, thread, io) >= 0;
+    }
+
+    private static nint IoCall => RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 30 : 251;
+
+    [DllImport("libc", EntryPoint = "sched_setscheduler")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static extern int SetScheduler(int thread, int policy, ref int priority);
+
+    [DllImport("libc", EntryPoint = "setpriority")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static extern int SetNice(int which, int thread, int nice);
+
+    [DllImport("libc", EntryPoint = "syscall")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static extern nint SetIo(nint call, nint which, nint thread, nint io);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The system refuses the priority {Priority} (LimitNICE=+0 of the unit permits to come back from idle)")]
+    private static partial void LogRefused(ILogger logger, SchedulingPriority priority);
+
+    private sealed class Urgent(ProcessPriority owner) : IDisposable
+    {
+        private ProcessPriority? _owner = owner;
+
+        public void Dispose() => Interlocked.Exchange(ref _owner, null)?.EndUrgent();
+    }
+}

@@ -1,0 +1,41 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
+
+namespace VirtBackup.Hypervisors.Qemu;
+
+/// <summary>Lets a guest go on that a run held for its cut and could not let go: nobody else would. Works by the marks.</summary>
+internal static class HeldGuest
+{
+    public static async Task ContinueAsync(QmpClient qmp, FreezeMarks marks, CancellationToken cancellationToken)
+    {
+        if (!marks.Has(FreezeMarks.Stopped))
+        {
+            return;
+        }
+        if ((await qmp.ExecuteAsync("query-status", null, cancellationToken)).Text("status") == "paused")
+        {
+            await qmp.ExecuteAsync("cont", null, cancellationToken);
+        }
+        marks.Remove(FreezeMarks.Stopped);
+    }
+
+    /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>: the guest agent does not answer (yet).</exception>
+    public static async Task ThawAsync(
+        string? agentSocket, FreezeMarks marks, TimeProvider time, IEntropy entropy, TimeSpan timeout, Action<string> log, CancellationToken cancellationToken)
+    {
+        if (agentSocket is null || !(marks.Has(FreezeMarks.Frozen) || marks.Has(FreezeMarks.Hooked)))
+        {
+            return;
+        }
+        await using var agent = await GuestAgentClient.ConnectAsync(agentSocket, time, entropy, timeout, cancellationToken);
+        // While it is frozen the agent runs no hook: the thaw comes first, needed or not.
+        var count = await agent.ThawAsync(timeout, cancellationToken);
+        marks.Remove(FreezeMarks.Frozen);
+        log($"{count} file systems of the guest were thawed.");
+        if (marks.FindAfterThaw() is { } hook)
+        {
+            await GuestHookRun.RunAsync(agent, hook, "after the thaw", time, log, cancellationToken);
+        }
+        marks.Remove(FreezeMarks.Hooked);
+    }
+}
