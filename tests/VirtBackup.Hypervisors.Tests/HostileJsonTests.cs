@@ -35,7 +35,7 @@ public sealed class HostileJsonTests
     [Fact]
     public void Descriptions_of_images_are_understood_or_refused()
     {
-        Assert.Equal(new ImageInfo(1 << 20, new ImageLayer("/dev/null", "raw")), ImageInfo.Parse(Info, "/srv/e.qcow2"));
+        Assert.True(ImageInfo.Parse(Info, "/srv/e.qcow2") is { LengthBytes: 1 << 20, Backing: { Path: "/dev/null", Format: "raw" }, Bitmaps.Count: 0 });
         Edits.Array[1, 3].Sample(edits =>
         {
             var text = Encoding.UTF8.GetString(edits.Aggregate(Encoding.UTF8.GetBytes(Info), Mutate));

@@ -15,8 +15,9 @@ internal static class JsonOption
         {
             return JsonNode.Parse(text, documentOptions: Strict) as JsonObject;
         }
-        catch (JsonException)
+        catch (Exception failure) when (failure is JsonException or InvalidOperationException)
         {
+            // Of a name with half a surrogate pair, the search for duplicates says that it cannot be read.
             return null;
         }
     }

@@ -52,7 +52,7 @@ public sealed class InPlaceTests
         var (_, request) = await CaptureAsync(lab);
         await lab.Vm.QuitAsync();
         var before = await Task.WhenAll(lab.Vm.Disks.Select(disk => LabDisk.Sha256Async(disk.Path, disk.Format)));
-        var broken = request with { Placement = RestorePlacement.Replace, Start = true, Configuration = WithArgument(request.Configuration, "-cpu", "nosuch") };
+        var broken = request with { Placement = RestorePlacement.Replace, Start = true, Configuration = WithArgument(request.Configuration, "-smbios", "type=999") };
         await using (var restore = await lab.Driver.BeginRestoreAsync(broken, default))
         {
             await restore.Disks[0].WriteAsync(0, new byte[] { 5 }, default);
@@ -81,6 +81,8 @@ public sealed class InPlaceTests
         await File.WriteAllBytesAsync(variables, bytes);
         await using var lab = await StartAsync(
             "-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/seabios/bios-256k.bin", "-drive", $"if=pflash,unit=1,format=raw,file={variables}");
+        // No guest boots from such variables, so that nobody answers a thaw.
+        lab.Options = lab.Options with { GuestStartTimeout = TimeSpan.FromSeconds(1) };
         var point = CaptureLab.NewPoint();
         RestoreRequest request;
         await using (var capture = await lab.Driver.BeginCaptureAsync(lab.Request(point), default))
