@@ -97,6 +97,8 @@ internal sealed class Stage : IAsyncDisposable
         await MeasureBrokenOffAsync(Latencies.Slow, static () => Task.CompletedTask, cancellationToken);
 
         await FillAsync(trial, 2);
+        // Slow at first: over a fast link the backup may be over before the link dies.
+        Link.BytesPerSecond = SlowBytesPerSecond;
         await MeasureBrokenOffAsync(Latencies.Dead, () => Task.FromResult(Link.IsDead = true), cancellationToken);
     }
 
