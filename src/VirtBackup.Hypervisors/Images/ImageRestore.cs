@@ -1,24 +1,20 @@
-using VirtBackup.Core;
-
 namespace VirtBackup.Hypervisors.Images;
 
 /// <summary>New images in a folder of their own; there is nothing to start.</summary>
 internal sealed class ImageRestore : IRestore
 {
     private readonly RestoreRequest request;
-    private readonly bool folderExisted;
-    private readonly List<ImageWriter> disks = [];
+    private readonly NewImages images;
     private readonly ImageTools tools;
-    private bool completed;
 
-    private ImageRestore(RestoreRequest request, ImageTools tools)
+    private ImageRestore(RestoreRequest request, NewImages images, ImageTools tools)
     {
         this.request = request;
+        this.images = images;
         this.tools = tools;
-        folderExisted = Directory.Exists(request.Folder);
     }
 
-    public IReadOnlyList<IRestoredDisk> Disks => disks;
+    public IReadOnlyList<IRestoredDisk> Disks => images.Disks;
 
     /// <summary>Compares the request with this host; writes nothing.</summary>
     public static IReadOnlyList<RestoreFinding> Check(RestoreRequest request)
@@ -38,64 +34,29 @@ internal sealed class ImageRestore : IRestore
 
     public static async ValueTask<IRestore> BeginAsync(RestoreRequest request, ImageTools tools, CancellationToken cancellationToken)
     {
-        var restore = new ImageRestore(request, tools);
-        try
-        {
-            PrivateFolder.Create(request.Folder);
-            var names = new ImageFileNames();
-            foreach (var (number, disk) in request.Disks.Index())
-            {
-                var path = Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}");
-                restore.disks.Add(await ImageWriter.CreateAsync(disk, path, Path.Combine(request.Folder, $"image-{number}.sock"), request.Preallocation, tools, cancellationToken));
-            }
-            return restore;
-        }
-        catch (Exception failure)
-        {
-            await restore.DisposeAsync();
-            throw failure is IOException or UnauthorizedAccessException
-                ? new FaultException(FaultReason.FailedPrecondition, $"The folder {request.Folder} cannot be used: {failure.Message}", failure) : failure;
-        }
+        var names = new ImageFileNames();
+        var paths = request.Disks.Select(disk => Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}")).ToList();
+        return new ImageRestore(request, await NewImages.CreateAsync(request, paths, tools, cancellationToken), tools);
     }
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
         var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["folder"] = request.Folder };
-        foreach (var disk in disks)
+        await images.FinishAsync(cancellationToken);
+        foreach (var disk in images.Disks)
         {
-            await disk.FinishAsync(cancellationToken);
             details[$"disk {disk.Disk.Name}"] = disk.Path;
         }
-        DurableFolder.Flush(request.Folder);
-        DurableFolder.Flush(Path.GetDirectoryName(request.Folder.TrimEnd('/'))!);
-        completed = true;
+        images.Flush();
+        images.Keep();
         var inspector = new ImageInspector(tools.QemuImg, new ProcessRunner(tools.Time));
         return new RestoredMachine(request.Machine, request.Name, Running: false, details)
         {
-            Description = await ImageDescription.ReadBackAsync(request, [.. disks.Select(disk => new MachineImage(disk.Disk.Name, disk.Path, disk.Disk.Format))], inspector, cancellationToken),
+            Description = await ImageDescription.ReadBackAsync(request, [.. images.Disks.Select(disk => new MachineImage(disk.Disk.Name, disk.Path, disk.Disk.Format))], inspector, cancellationToken),
         };
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        foreach (var disk in disks)
-        {
-            await disk.DisposeAsync();
-        }
-        if (completed || !Directory.Exists(request.Folder))
-        {
-            return;
-        }
-        if (!folderExisted)
-        {
-            Directory.Delete(request.Folder, recursive: true);
-            return;
-        }
-        foreach (var left in Directory.EnumerateFiles(request.Folder))
-        {
-            File.Delete(left);
-        }
-    }
+    public ValueTask DisposeAsync() => images.DisposeAsync();
 
     private static RestoreFinding Blocks(string item, string message) => new(item, FindingSeverity.Blocks, message);
 }

@@ -13,53 +13,28 @@ internal sealed class LibvirtRestore : IRestore
     private readonly LibvirtContext context;
     private readonly RestoreRequest request;
     private readonly LibvirtRestorePlan plan;
-    private readonly List<ImageWriter> disks = [];
-    private bool folderExisted;
-    private bool completed;
+    private readonly NewImages images;
 
-    private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan)
+    private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images)
     {
         this.context = context;
         this.request = request;
         this.plan = plan;
+        this.images = images;
     }
 
-    public IReadOnlyList<IRestoredDisk> Disks => disks;
+    public IReadOnlyList<IRestoredDisk> Disks => images.Disks;
 
-    public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken)
-    {
-        var restore = new LibvirtRestore(context, request, plan);
-        try
-        {
-            restore.folderExisted = Directory.Exists(request.Folder);
-            PrivateFolder.Create(request.Folder);
-            for (var i = 0; i < request.Disks.Count; i++)
-            {
-                restore.disks.Add(await ImageWriter.CreateAsync(request.Disks[i], plan.Images[i].Path, Path.Combine(request.Folder, $"image-{i}.sock"),
-                    request.Preallocation, context.ImageTools, cancellationToken));
-            }
-            return restore;
-        }
-        catch (Exception failure)
-        {
-            await restore.DisposeAsync();
-            throw failure is IOException or UnauthorizedAccessException
-                ? new FaultException(FaultReason.FailedPrecondition, $"The folder {request.Folder} cannot be used: {failure.Message}", failure)
-                : failure;
-        }
-    }
+    public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken) =>
+        new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.Path)], context.ImageTools, cancellationToken));
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
-        foreach (var disk in disks)
-        {
-            await disk.FinishAsync(cancellationToken);
-        }
+        await images.FinishAsync(cancellationToken);
         await HandOverAsync(cancellationToken);
-        DurableFolder.Flush(request.Folder);
-        DurableFolder.Flush(Path.GetDirectoryName(request.Folder.TrimEnd('/'))!);
+        images.Flush();
         await DefineAsync(cancellationToken);
-        completed = true;
+        images.Keep();
         var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["folder"] = request.Folder, ["connection"] = plan.Connection.Uri };
         foreach (var image in plan.Images)
         {
@@ -149,24 +124,5 @@ internal sealed class LibvirtRestore : IRestore
         }
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        foreach (var disk in disks)
-        {
-            await disk.DisposeAsync();
-        }
-        if (completed || !Directory.Exists(request.Folder))
-        {
-            return;
-        }
-        if (!folderExisted)
-        {
-            Directory.Delete(request.Folder, recursive: true);
-            return;
-        }
-        foreach (var file in Directory.EnumerateFiles(request.Folder))
-        {
-            File.Delete(file);
-        }
-    }
+    public ValueTask DisposeAsync() => images.DisposeAsync();
 }

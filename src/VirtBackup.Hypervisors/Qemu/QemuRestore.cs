@@ -9,91 +9,44 @@ internal sealed class QemuRestore : IRestore
     private readonly QemuDriverContext context;
     private readonly RestoreRequest request;
     private readonly RestorePlan plan;
-    private readonly List<ImageWriter> disks = [];
-    private bool folderExisted;
-    private bool completed;
+    private readonly NewImages images;
 
-    private QemuRestore(QemuDriverContext context, RestoreRequest request, RestorePlan plan)
+    private QemuRestore(QemuDriverContext context, RestoreRequest request, RestorePlan plan, NewImages images)
     {
         this.context = context;
         this.request = request;
         this.plan = plan;
+        this.images = images;
     }
 
-    public IReadOnlyList<IRestoredDisk> Disks => disks;
+    public IReadOnlyList<IRestoredDisk> Disks => images.Disks;
 
     public static async Task<IRestore> BeginAsync(QemuDriverContext context, RestoreRequest request, RestorePlan plan, CancellationToken cancellationToken)
     {
-        var restore = new QemuRestore(context, request, plan);
-        try
-        {
-            restore.folderExisted = Directory.Exists(request.Folder);
-            CreatePrivate(request.Folder);
-            for (var i = 0; i < request.Disks.Count; i++)
-            {
-                restore.disks.Add(await ImageWriter.CreateAsync(request.Disks[i], plan.Images[i].NewFile, Path.Combine(request.Folder, $"image-{i}.sock"),
-                    request.Preallocation, context.ImageTools, cancellationToken));
-            }
-            return restore;
-        }
-        catch (Exception failure)
-        {
-            await restore.DisposeAsync();
-            throw failure is IOException or UnauthorizedAccessException
-                ? new FaultException(FaultReason.FailedPrecondition, $"The folder {request.Folder} cannot be used: {failure.Message}", failure)
-                : failure;
-        }
-    }
-
-    // Images and monitor sockets are nobody else's business.
-    private static void CreatePrivate(string folder)
-    {
+        // Images and monitor sockets are nobody else's business.
         if (OperatingSystem.IsWindows())
         {
             throw new FaultException(FaultReason.Unsupported, "QEMU machines are restored on Linux only.");
         }
-        PrivateFolder.Create(folder);
+        return new QemuRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.NewFile)], context.ImageTools, cancellationToken));
     }
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
-        foreach (var disk in disks)
-        {
-            await disk.FinishAsync(cancellationToken);
-        }
+        await images.FinishAsync(cancellationToken);
         foreach (var flash in plan.Flash)
         {
             DurableFile.Write(flash.File.NewFile, flash.Bytes.Span);
         }
         var launcher = new MachineLauncher(context, plan, request);
         launcher.WriteRecord();
-        DurableFolder.Flush(request.Folder);
-        DurableFolder.Flush(Path.GetDirectoryName(request.Folder.TrimEnd('/'))!);
+        images.Flush();
         // From here on a failure concerns starting only: the disks are whole and stay.
-        completed = true;
+        images.Keep();
         int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
         return await new RestoredDescription(context, plan, request)
             .AddAsync(new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid)), launcher, cancellationToken);
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        foreach (var disk in disks)
-        {
-            await disk.DisposeAsync();
-        }
-        if (completed || !Directory.Exists(request.Folder))
-        {
-            return;
-        }
-        if (!folderExisted)
-        {
-            Directory.Delete(request.Folder, recursive: true);
-            return;
-        }
-        foreach (var file in Directory.EnumerateFiles(request.Folder))
-        {
-            File.Delete(file);
-        }
-    }
+    public ValueTask DisposeAsync() => images.DisposeAsync();
 }
