@@ -6,7 +6,7 @@ using VirtBackup.Hypervisors;
 
 namespace VirtBackup.Agent.Host;
 
-/// <summary>One small file per folder, named by the hash of its path: written aside, flushed and renamed.</summary>
+/// <summary>One small file per folder, named by the hash of its path.</summary>
 public sealed class FileRestoreNotes : IRestoreNotes
 {
     private readonly string _folder;
@@ -22,12 +22,7 @@ public sealed class FileRestoreNotes : IRestoreNotes
         var path = PathOf(folder);
         try
         {
-            using (var file = new FileStream(path + ".new", FileMode.Create, FileAccess.Write))
-            {
-                file.Write(Encoding.UTF8.GetBytes(folder));
-                file.Flush(flushToDisk: true);
-            }
-            File.Move(path + ".new", path, overwrite: true);
+            DurableFile.Write(path, Encoding.UTF8.GetBytes(folder));
         }
         catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
         {

@@ -1,8 +1,9 @@
 namespace VirtBackup.Hypervisors;
 
 /// <summary>Small files that survive a power loss once they are written, as a whole or not at all.</summary>
-internal static class DurableFile
+public static class DurableFile
 {
+    /// <summary>Written aside, flushed, renamed over what was there; the folder is flushed, too.</summary>
     public static void Write(string path, ReadOnlySpan<byte> content)
     {
         var partial = path + ".partial";
