@@ -119,6 +119,32 @@ public sealed class JobTests
     }
 
     [Fact]
+    public async Task Options_that_an_agent_does_not_know_are_refused_whether_it_is_connected_or_connects_later()
+    {
+        await using var world = await World.CreateAsync();
+        var agent = await world.EnrollAsync();
+        var point = (await StoreTests.BackUpAsync(agent, StoreTests.NewDisk())).PointId;
+        async Task<Protocol.Admin.V1.Job> StartAsync(RestoreOptions options) =>
+            (await world.Role.Admin.StartRestoreAsync(new StartRestoreRequest { Point = point, Agent = agent.Name, Options = options }, World.Token)).Job;
+        var inPlace = new RestoreOptions { Placement = RestorePlacement.InPlace };
+
+        var waiting = await StartAsync(inPlace);
+        await using (await ControlStream.OpenAsync(agent, NewId()))
+        {
+            var ended = await world.GetJobAsync(waiting.JobId);
+            Assert.Equal((JobState.Failed, ErrorReason.Unsupported), (ended.State, ended.FailureReason));
+            Assert.Contains("placement", ended.FailureMessage, StringComparison.Ordinal);
+            Assert.Contains("Update the agent to version ", ended.FailureMessage, StringComparison.Ordinal);
+            await RefusedAsync(FaultReason.Unsupported, () => StartAsync(inPlace));
+            // What means the same without the option, or would be left out anyway.
+            Assert.Equal(JobState.Queued, (await StartAsync(new RestoreOptions { Folder = "/new", Placement = RestorePlacement.New, SkipSample = true })).State);
+        }
+        await using var newer = await ControlStream.OpenAsync(agent, NewId(), new AgentCapabilities { RestoreOptions = (uint)RestoreOptions.PlacementFieldNumber });
+        Assert.Equal(JobState.Queued, (await StartAsync(inPlace)).State);
+        await RefusedAsync(FaultReason.Unsupported, () => StartAsync(new RestoreOptions { Placement = RestorePlacement.Replace, KeepReplaced = true }));
+    }
+
+    [Fact]
     public async Task A_queued_job_is_cancelled_at_once_and_a_running_one_by_its_agent()
     {
         await using var world = await World.CreateAsync();

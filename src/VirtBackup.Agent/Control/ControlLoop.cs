@@ -1,10 +1,12 @@
 using System.Threading.Channels;
+using Google.Protobuf.Reflection;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors;
 using VirtBackup.Protocol.Agent.V1;
+using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Transport;
 
 namespace VirtBackup.Agent.Control;
@@ -60,6 +62,9 @@ public sealed partial class ControlLoop(
 
     public void Dispose() => _board.Dispose();
 
+    // The controller refuses what this program would read over.
+    private static uint HighestField(MessageDescriptor options) => (uint)options.Fields.InFieldNumberOrder().Max(field => field.FieldNumber);
+
     private void RemoveRemains()
     {
         foreach (var folder in context.RestoreNotes?.List() ?? [])
@@ -82,7 +87,11 @@ public sealed partial class ControlLoop(
         {
             Version = version,
             BootId = bootId,
-            Capabilities = new AgentCapabilities { Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true },
+            Capabilities = new AgentCapabilities
+            {
+                Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true,
+                RestoreOptions = HighestField(RestoreOptions.Descriptor), BackupOptions = HighestField(BackupOptions.Descriptor),
+            },
         };
         hello.RunningJobs.AddRange(_board.ListJobs().Select(job => new RunningJob { JobId = job.JobId, Attempt = job.Attempt }));
         await stream.SendAsync(new ConnectRequest { Hello = hello }, cancellationToken);

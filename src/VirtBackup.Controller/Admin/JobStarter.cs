@@ -167,6 +167,11 @@ public sealed class JobStarter(
         {
             throw new FaultException(FaultReason.InvalidArgument, $"A restore's options have at most {RestoreOptionsBytesMax} bytes: choose for fewer disks one by one.");
         }
+        if (options.Placement == RestorePlacement.New)
+        {
+            // The same, and older agents know it.
+            options = new RestoreOptions(options) { Placement = RestorePlacement.Unspecified };
+        }
         return options.ToByteArray();
     }
 }

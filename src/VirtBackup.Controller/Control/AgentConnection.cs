@@ -29,6 +29,9 @@ public sealed class AgentConnection : IDisposable
     /// <summary>Set when the controller stops: the agent is told to come back later.</summary>
     public bool IsGoingAway { get; private set; }
 
+    /// <summary>Null before its hello.</summary>
+    internal AgentAbilities? Abilities { get; set; }
+
     /// <summary>What came of an inventory so far; for the reading loop only.</summary>
     internal InventoryParts Inventory { get; } = new();
 

@@ -29,6 +29,15 @@ public sealed class AgentConnections
         }
     }
 
+    /// <summary>What the agent that is connected now can be asked for; null: it is not connected.</summary>
+    internal AgentAbilities? FindAbilities(string agent)
+    {
+        lock (_lock)
+        {
+            return _byAgent.GetValueOrDefault(agent)?.Abilities;
+        }
+    }
+
     /// <summary>Tells the agent's stream, if there is one, that its assignments changed.</summary>
     public void Nudge(string agent)
     {

@@ -102,12 +102,15 @@ public sealed partial class AgentEndpoint(
         {
             throw new FaultException(FaultReason.Denied, $"The agent '{caller.Name}' is not enrolled with this key: enrol it again.");
         }
+        connection.Abilities = new AgentAbilities(caller.Name, WireText.Shortened(hello.Version, 64), hello.Capabilities, identity.Version);
         connections.Open(connection);
         if (known.BootId != bootId)
         {
             // Before the new process is noted: what breaks off here is done when it connects again.
             await jobs.RestartAgentAsync(caller.Name, connection.Ended);
         }
+        // Jobs that were made while it was away, for a newer one.
+        await jobs.RefuseUnknownAsync(caller.Name, connection.Abilities, connection.Ended);
         await agents.SetConnectedAsync(caller.Name, WireText.Shortened(hello.Version, 64), bootId, time.NowMs(), connection.Ended);
         LogConnected(caller.Name, hello.Version, hello.RunningJobs.Count, known.BootId == bootId ? "same process" : "new process");
         connection.Nudge();

@@ -62,6 +62,10 @@ public sealed partial class JobService(
             {
                 throw new FaultException(FaultReason.FailedPrecondition, $"The agent '{job.Agent}' has {AssignedMax} jobs already: wait until some are over.");
             }
+            if (connections.FindAbilities(job.Agent)?.Refuse(job) is { } refused)
+            {
+                throw refused;
+            }
             var (stored, isNew) = await catalog.Jobs.AddAsync(job, cancellationToken);
             if (isNew)
             {
@@ -244,6 +248,21 @@ public sealed partial class JobService(
                     await ended(before.JobId);
                 }
                 await ChangeAsync(before, await NextAttemptAsync(before, cancellationToken), [], cancellationToken);
+            }
+        }
+    }
+
+    /// <summary>Fails the jobs that ask for what an agent that has just connected does not know.</summary>
+    internal async ValueTask RefuseUnknownAsync(string agent, AgentAbilities abilities, CancellationToken cancellationToken)
+    {
+        using (await EnterAsync(cancellationToken))
+        {
+            foreach (var before in _active.Values.Where(job => job.Agent == agent).ToList())
+            {
+                if (abilities.Refuse(before) is { } refused)
+                {
+                    await ChangeAsync(before, before with { State = JobPhase.Failed, EndedMs = time.NowMs(), FailureMessage = refused.Message, FailureReason = refused.Reason }, [], cancellationToken);
+                }
             }
         }
     }

@@ -108,10 +108,10 @@ internal sealed class ControlStream : IAsyncDisposable
     /// <summary>Completes as the controller's side does.</summary>
     public Task Served { get; }
 
-    public static async Task<ControlStream> OpenAsync(TestAgent agent, Id16 bootId)
+    public static async Task<ControlStream> OpenAsync(TestAgent agent, Id16 bootId, AgentCapabilities? capabilities = null)
     {
         var stream = new ControlStream(agent);
-        await stream.SendAsync(new ConnectRequest { Hello = new AgentHello { Version = "1", BootId = bootId.ToString() } });
+        await stream.SendAsync(new ConnectRequest { Hello = new AgentHello { Version = "1", BootId = bootId.ToString(), Capabilities = capabilities } });
         Assert.Equal(ConnectResponse.MessageOneofCase.Hello, (await stream.ReceiveAsync()).MessageCase);
         return stream;
     }
