@@ -75,7 +75,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
                 Shape = settings.ToShape(), Audit = settings.ToAudit(), Guests = settings.ToGuestPolicies(), BeginUrgent = priority.BeginUrgent,
             })
         {
-            RestoreNotes = new FileRestoreNotes(Path.Combine(settings.Home, "state", "restores")),
+            RestoreNotes = new FileRestoreNotes(Path.Combine(settings.Home, "state", "restores"), message => LogNote(_logger, message)),
         };
         var control = new GrpcControlTransport(link.Control, $"The controller {endpoint}");
         var version = Assembly.GetExecutingAssembly().GetName().Version!.ToString(3);
@@ -105,6 +105,9 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
             throw new FaultException(FaultReason.FailedPrecondition, $"The controller's address is not known: {path} cannot be read. Enroll the agent, or set 'controller' in agent.yaml.", exception);
         }
     }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Message}")]
+    private static partial void LogNote(ILogger logger, string message);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Message}")]
     private static partial void LogLibvirt(ILogger logger, string message);

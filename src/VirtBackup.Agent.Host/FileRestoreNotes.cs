@@ -9,11 +9,16 @@ namespace VirtBackup.Agent.Host;
 /// <summary>One small file per folder, named by the hash of its path.</summary>
 public sealed class FileRestoreNotes : IRestoreNotes
 {
+    private const int PathCharsMax = 4096;
+    private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
     private readonly string _folder;
+    private readonly Action<string> _report;
 
-    public FileRestoreNotes(string folder)
+    /// <param name="report">Told of a note that cannot be read.</param>
+    public FileRestoreNotes(string folder, Action<string> report)
     {
         _folder = folder;
+        _report = report;
         PrivateFolder.Create(folder);
     }
 
@@ -42,8 +47,24 @@ public sealed class FileRestoreNotes : IRestoreNotes
         }
     }
 
-    public IReadOnlyList<string> List() =>
-        [.. Directory.EnumerateFiles(_folder, "*.txt").Select(File.ReadAllText).Where(Path.IsPathFullyQualified)];
+    public IReadOnlyList<string> List() => [.. Directory.EnumerateFileSystemEntries(_folder, "*.txt").Select(TryRead).OfType<string>().Where(Path.IsPathFullyQualified)];
+
+    // What a restore has left costs space; an agent that does not start costs backups.
+    private string? TryRead(string path)
+    {
+        try
+        {
+            using var reader = new StreamReader(path, Strict, detectEncodingFromByteOrderMarks: false);
+            var text = new char[PathCharsMax + 1];
+            var count = reader.ReadBlock(text);
+            return count <= PathCharsMax && !text.AsSpan(0, count).Contains('\0') ? new string(text, 0, count) : throw new InvalidDataException("It holds no path.");
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException or InvalidDataException or DecoderFallbackException)
+        {
+            _report($"The note {path} of a restore that was interrupted cannot be read ({failure.Message}): what it left in its folder stays. Remove both by hand.");
+            return null;
+        }
+    }
 
     private string PathOf(string folder) => Path.Combine(_folder, $"{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(folder)))}.txt");
 }
