@@ -44,6 +44,9 @@ public sealed record RestoreRequest(
 /// <param name="DataBytes">Bytes that will be written, for the space check.</param>
 public sealed record RestoreDisk(Id16 Id, string Name, long LengthBytes, string Format, long DataBytes)
 {
+    /// <summary><see cref="Format"/> was asked for; otherwise it is that of the recovery point.</summary>
+    public bool IsFormatChosen { get; init; }
+
     /// <summary><c>virtio</c>, <c>scsi</c>, <c>ide</c> or <c>sata</c>; null: as it was.</summary>
     public string? Bus { get; init; }
 }

@@ -64,9 +64,11 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
         foreach (var (stream, description) in streams.Where(disk => options.OnlyDisks.Count == 0 || options.OnlyDisks.Contains(disk.Description.Name)))
         {
             var choice = options.Disks.LastOrDefault(candidate => candidate.Name == description.Name);
-            var format = FirstOf(choice?.Format, options.Format, description.Format) ?? "qcow2";
+            var chosen = FirstOf(choice?.Format, options.Format);
+            var format = FirstOf(chosen, description.Format) ?? "qcow2";
             disks.Add(new RestoreDisk(stream.Id, description.Name, stream.Geometry.StreamLength, format, await countData(stream, cancellationToken))
             {
+                IsFormatChosen = chosen is not null,
                 Bus = FirstOf(choice?.Bus, options.Bus),
             });
         }

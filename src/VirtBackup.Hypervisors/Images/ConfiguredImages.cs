@@ -14,7 +14,7 @@ internal sealed class ConfiguredImages(IReadOnlyList<ImageMachine> machines, Ima
         }
         if (request.Placement == RestorePlacement.Replace)
         {
-            return await ReplacingRestore.CheckAsync(request, places, tools, cancellationToken);
+            return [.. request.Disks.Zip(places, CompareFormat).OfType<RestoreFinding>(), .. await ReplacingRestore.CheckAsync(request, places, tools, cancellationToken)];
         }
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
@@ -63,6 +63,12 @@ internal sealed class ConfiguredImages(IReadOnlyList<ImageMachine> machines, Ima
         }
         return (places, findings);
     }
+
+    // The machine is started with what its configuration says: an image of another format could not be read any more.
+    private static RestoreFinding? CompareFormat(RestoreDisk disk, MachineImage place) => disk.Format == place.Format ? null
+        : disk.IsFormatChosen ? new RestoreFinding("disk format", FindingSeverity.Blocks,
+            $"Disk {place.Name} cannot be made as {disk.Format}: agent.yaml says that {place.Path} is {place.Format}. Leave the format away, or change it there first.")
+        : new RestoreFinding("disk format", FindingSeverity.Adapts, $"Disk {place.Name} was {disk.Format} and is made as {place.Format}, as agent.yaml says.");
 
     private async Task<RestoredMachine> FinishAsync(RestoreRequest request, IReadOnlyList<MachineImage> places, CancellationToken cancellationToken)
     {
