@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, file-system tools, and
+# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, a TPM emulator, file-system tools, and
 # the backup program beside which guests' latencies are measured.
 # Installs nothing, and needs no privileges, when everything is already there.
 #
@@ -33,6 +33,8 @@ wanted=(
   dpkg-deb:dpkg
   curl:curl
   socat:socat
+  swtpm:swtpm
+  swtpm_setup:swtpm-tools
   jq:jq
   virtnbdbackup:virtnbdbackup
 )

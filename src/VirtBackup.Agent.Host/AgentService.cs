@@ -61,7 +61,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
         IReadOnlyList<IHypervisor> hypervisors =
         [
             new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece) { StateFolder = Path.Combine(settings.Home, "machines"), Guard = ThawWatchdog.CreateGuard() }, time, entropy),
-            new ImageHypervisor(settings.ToImageMachines(), new ImageTools(), time),
+            new ImageHypervisor(settings.ToImageMachines(), new ImageTools { StateFolder = Path.Combine(settings.Home, "machines") }, time),
             .. libvirt is null ? Array.Empty<IHypervisor>() : [libvirt],
         ];
         var priority = new ProcessPriority(settings.ToPriority(), _logger);

@@ -128,7 +128,7 @@ internal sealed class ExistingImage : IExistingDisk, IAsyncDisposable
             await _server.DisposeAsync();
             _server = null;
             using var image = File.OpenHandle(Path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-            if (_place.Image.Format == "raw" && RandomAccess.GetLength(image) != Disk.LengthBytes)
+            if (_place.Image.Format == "raw" && !BlockDevice.Is(Path) && RandomAccess.GetLength(image) != Disk.LengthBytes)
             {
                 // The server rounds a raw image up to whole sectors; the disk has its true length.
                 RandomAccess.SetLength(image, Disk.LengthBytes);

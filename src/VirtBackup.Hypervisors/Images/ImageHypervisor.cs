@@ -60,6 +60,7 @@ public sealed class ImageHypervisor : IHypervisor
             try
             {
                 ReplacementJournal.Recover(machine.Images.Select(image => image.Path));
+                ReplacementJournal.RemoveUnfinished(machine.Images.Select(image => image.Path));
             }
             catch (FaultException)
             {
@@ -96,7 +97,7 @@ public sealed class ImageHypervisor : IHypervisor
         ReplacementJournal.Recover(machine.Images.Select(image => image.Path));
         foreach (var image in machine.Images.Where(image => !request.ExcludedDisks.Contains(image.Name)))
         {
-            InPlaceMark.RequireNone(image.Path);
+            InPlaceMark.RequireNone(image.Path, tools.StateFolder);
         }
         var folder = PrivateTemporaryFolder();
         var disks = new List<ImageCapturedDisk>();

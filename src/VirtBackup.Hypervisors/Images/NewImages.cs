@@ -77,9 +77,14 @@ internal sealed class NewImages : IAsyncDisposable
             Directory.Delete(folder, recursive: true);
             return;
         }
+        // It was empty: all that is there is ours.
         foreach (var left in Directory.EnumerateFiles(folder))
         {
             File.Delete(left);
+        }
+        foreach (var left in Directory.EnumerateDirectories(folder))
+        {
+            Directory.Delete(left, recursive: true);
         }
     }
 }

@@ -12,14 +12,14 @@ internal sealed class ReplacingRestore : IRestore
     private readonly IReadOnlyList<MachineImage> _places;
     private readonly ImageTools _tools;
     private readonly Func<CancellationToken, Task<RestoredMachine>> _finish;
-    private readonly IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)> _contents;
+    private readonly IReadOnlyList<ContentFile> _contents;
     private readonly ReplacementJournal _journal;
     private readonly string _sockets;
     private readonly List<ImageWriter> _disks = [];
 
     private ReplacingRestore(
         RestoreRequest request, IReadOnlyList<MachineImage> places, ImageTools tools, Func<CancellationToken, Task<RestoredMachine>> finish,
-        IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)> contents)
+        IReadOnlyList<ContentFile> contents)
     {
         _contents = contents;
         _request = request;
@@ -37,7 +37,7 @@ internal sealed class ReplacingRestore : IRestore
     /// <param name="finish">Called when the new images have their names; on its failure the old ones get them back.</param>
     public static async Task<IRestore> BeginAsync(
         RestoreRequest request, IReadOnlyList<MachineImage> places, ImageTools tools, Func<CancellationToken, Task<RestoredMachine>> finish, CancellationToken cancellationToken,
-        IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)>? contents = null)
+        IReadOnlyList<ContentFile>? contents = null)
     {
         ReplacementJournal.Recover(places.Select(place => place.Path));
         var restore = new ReplacingRestore(request, places, tools, finish, contents ?? []);
@@ -100,10 +100,9 @@ internal sealed class ReplacingRestore : IRestore
             await disk.FinishAsync(cancellationToken);
             await FileOwner.CopyAsync(place.Path, disk.Path, processes, cancellationToken);
         }
-        foreach (var (path, bytes) in _contents)
+        foreach (var content in _contents)
         {
-            DurableFile.Write(ReplacementJournal.NewPath(path), bytes.Span);
-            await FileOwner.CopyAsync(path, ReplacementJournal.NewPath(path), processes, cancellationToken);
+            await content.PrepareAsync(processes, cancellationToken);
         }
         foreach (var place in _places)
         {
@@ -112,10 +111,15 @@ internal sealed class ReplacingRestore : IRestore
                 throw new FaultException(FaultReason.FailedPrecondition, $"The image {place.Path} was taken into use while it was to be replaced. The machine is as it was; stop it and run the restore again.");
             }
         }
+        var kept = $".replaced-{_request.Point.ToString()[..8]}";
         _journal.Swap();
         RestoredMachine machine;
         try
         {
+            if (_request.Start)
+            {
+                _journal.NoteStart(kept);
+            }
             machine = await _finish(cancellationToken);
         }
         catch (Exception failure)
@@ -126,11 +130,11 @@ internal sealed class ReplacingRestore : IRestore
         }
         foreach (var place in _places)
         {
-            InPlaceMark.Remove(place.Path);
+            InPlaceMark.Remove(place.Path, _tools.StateFolder);
         }
-        var kept = _journal.Commit(_request.KeepReplaced ? $".replaced-{_request.Point.ToString()[..8]}" : null);
-        return kept.Count == 0 ? machine
-            : machine with { Details = new Dictionary<string, string>(machine.Details, StringComparer.Ordinal) { ["replaced"] = string.Join(", ", kept) } };
+        var old = _journal.Commit(_request.KeepReplaced ? kept : null);
+        return old.Count == 0 ? machine
+            : machine with { Details = new Dictionary<string, string>(machine.Details, StringComparer.Ordinal) { ["replaced"] = string.Join(", ", old) } };
     }
 
     public async ValueTask DisposeAsync()
@@ -145,9 +149,9 @@ internal sealed class ReplacingRestore : IRestore
             File.Delete(ReplacementJournal.NewPath(place.Path));
             File.Delete(ImageWriter.UnfinishedPath(ReplacementJournal.NewPath(place.Path)));
         }
-        foreach (var (path, _) in _contents)
+        foreach (var content in _contents.Where(content => Directory.Exists(Path.GetDirectoryName(content.Path))))
         {
-            File.Delete(ReplacementJournal.NewPath(path));
+            File.Delete(ReplacementJournal.NewPath(content.Path));
         }
         if (Directory.Exists(_sockets))
         {

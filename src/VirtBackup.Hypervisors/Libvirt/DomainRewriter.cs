@@ -168,10 +168,6 @@ internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewIm
         {
             findings.Add(new RestoreFinding("host device", FindingSeverity.Adapts, $"The machine keeps its host device ({device.Text("type") ?? "unknown"}); this host must have it, free, when the machine starts."));
         }
-        if (devices.Element("tpm") is not null)
-        {
-            findings.Add(new RestoreFinding("TPM", FindingSeverity.Adapts, "The TPM's contents are not in the recovery point: secrets that are sealed to it (disk encryption) need their recovery keys."));
-        }
         var os = root.Element("os");
         foreach (var path in new[] { os?.Element("kernel")?.Value, os?.Element("initrd")?.Value, os?.Element("loader")?.Value }.OfType<string>().Where(path => path.StartsWith('/') && !File.Exists(path)))
         {

@@ -1,12 +1,16 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
 /// <summary>Decides what a capture does, refuses what would not be safe, and begins it. Leaves nothing behind on failure.</summary>
 internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
 {
+    private TpmMemory? tpm;
+    private IReadOnlyList<MachineContent> contents = [];
+
     public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
@@ -27,9 +31,10 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
         RequireCapturable(view);
+        tpm = DomainTpm.Find(request.Machine, view.Document.Root) is { } device ? await device.ReadMemoryAsync(context, connection, view.Active, request.Log, cancellationToken) : null;
         if (!view.Active)
         {
-            return await OfflineCapture.BeginAsync(context, view, cancellationToken);
+            return await OfflineCapture.BeginAsync(context, view, tpm, cancellationToken);
         }
         await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
@@ -54,7 +59,10 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch.Lost, context, cancellationToken));
             }
             return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
-                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch);
+                [.. view.Summaries.Where(disk => disk.SkipReason is not null), .. tpm?.ListSkipped() ?? []], folder, watch)
+            {
+                Contents = contents,
+            };
         }
         catch
         {
@@ -85,6 +93,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 }
                 await StartJobAsync(view, captured, choices, folder);
             }
+            contents = [.. tpm?.Read() ?? []];
         }
         finally
         {

@@ -33,7 +33,16 @@ internal sealed class LibvirtRestore : IRestore
         await images.FinishAsync(cancellationToken);
         await HandOverAsync(cancellationToken);
         images.Flush();
-        await DefineAsync(cancellationToken);
+        try
+        {
+            await plan.Tpm.WriteAsync(plan.Uuid, cancellationToken);
+            await DefineAsync(cancellationToken);
+        }
+        catch
+        {
+            plan.Tpm.Undo();
+            throw;
+        }
         images.Keep();
         var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["folder"] = request.Folder, ["connection"] = plan.Connection.Uri };
         foreach (var image in plan.Images)

@@ -9,6 +9,8 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// <summary>What a restore will do, worked out before a byte moves; and everything found on the way.</summary>
 internal sealed record LibvirtRestorePlan(LibvirtConnection Connection, Id16 Uuid, string Xml, IReadOnlyList<NewImage> Images, IReadOnlyList<RestoreFinding> Findings)
 {
+    public required DomainTpmRestore Tpm { get; init; }
+
     public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
 }
 
@@ -36,7 +38,9 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         var rewriter = new DomainRewriter(request, images, context.Entropy);
         var xml = rewriter.Rewrite(document.Root, emulator);
         findings.AddRange(rewriter.Findings);
-        return new LibvirtRestorePlan(connection, rewriter.Uuid, xml, images, findings);
+        var tpm = new DomainTpmRestore(context, connection, request, document.Root);
+        findings.Add(await tpm.CheckAsync(cancellationToken));
+        return new LibvirtRestorePlan(connection, rewriter.Uuid, xml, images, findings) { Tpm = tpm };
     }
 
     private List<NewImage> ChooseImages(RestoreRequest request, DomainDocument document)

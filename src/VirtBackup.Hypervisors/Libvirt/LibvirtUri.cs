@@ -18,15 +18,18 @@ public static class LibvirtUri
         return parsed.Host.Length > 0 ? $"'{uri}' names another host: run an agent there instead" : null;
     }
 
+    /// <summary>The socket that the URI names, or null.</summary>
+    internal static string? SocketOf(string uri) =>
+        new Uri(uri).Query.TrimStart('?').Split('&').Select(part => part.Split('=', 2)).FirstOrDefault(part => part is ["socket", _])?[1] is { } socket ? Uri.UnescapeDataString(socket) : null;
+
     /// <summary>User and group of the socket that the URI names; null when it names none.</summary>
     internal static async Task<(int User, int Group)?> FindSocketOwnerAsync(string uri, ProcessRunner processes, CancellationToken cancellationToken)
     {
-        var socket = new Uri(uri).Query.TrimStart('?').Split('&').Select(part => part.Split('=', 2)).FirstOrDefault(part => part is ["socket", _])?[1];
-        if (socket is null)
+        if (SocketOf(uri) is not { } socket)
         {
             return null;
         }
-        var text = await processes.RequireAsync("stat", ["-c", "%u %g", Uri.UnescapeDataString(socket)], ToolTimeout, cancellationToken);
+        var text = await processes.RequireAsync("stat", ["-c", "%u %g", socket], ToolTimeout, cancellationToken);
         return text.Trim().Split(' ') is [var user, var group]
             && int.TryParse(user, NumberStyles.None, CultureInfo.InvariantCulture, out var uid) && int.TryParse(group, NumberStyles.None, CultureInfo.InvariantCulture, out var gid)
             ? (uid, gid) : throw FaultException.Malformed($"The owner of the socket {socket} cannot be told.");

@@ -1,4 +1,5 @@
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -10,7 +11,7 @@ internal static class OfflineCapture
 {
     public const string Reason = "read in full: the machine is off, and libvirt begins change tracking only in a running one";
 
-    public static async Task<ICapture> BeginAsync(LibvirtContext context, DomainView view, CancellationToken cancellationToken)
+    public static async Task<ICapture> BeginAsync(LibvirtContext context, DomainView view, TpmMemory? tpm, CancellationToken cancellationToken)
     {
         var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
         var folder = Directory.CreateTempSubdirectory("virtbackup-image-").FullName;
@@ -26,7 +27,11 @@ internal static class OfflineCapture
                 disks.Add(await ImageCapturedDisk.OpenAsync(
                     image, layers, summary, told: null, Reason, Path.Combine(folder, $"{disks.Count}.sock"), context.ImageTools, cancellationToken));
             }
-            return new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder);
+            IReadOnlyList<MachineContent> contents = [.. tpm?.Read() ?? []];
+            return new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null), .. tpm?.ListSkipped() ?? []], folder)
+            {
+                Contents = contents,
+            };
         }
         catch
         {

@@ -24,8 +24,13 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
     private readonly HashSet<string> taken = new(StringComparer.Ordinal);
     private readonly HashSet<ImageReplacement> placed = [];
     private readonly Dictionary<string, string> formatsByNode = new(StringComparer.Ordinal);
+    // Whether its emulator is there is judged with the TPM.
+    private readonly string? tpmChannel = TpmDevice.Find(Argv.Parse(document.Arguments))?.Option["chardev"];
     private string? guestAgent;
     private bool hasMonitor;
+
+    /// <summary>Where the TPM's emulator listens instead of where the stored command line says; null: where it does.</summary>
+    public (string Old, string New)? TpmSocket { get; init; }
 
     public RewrittenArgv Rewrite()
     {
@@ -194,7 +199,15 @@ internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request
         {
             if (text.Head == "socket" && !text.IsOn("server"))
             {
-                RequireFile("chardev", path); // another program's socket: a TPM emulator, a device back end
+                if (TpmSocket is { } tpm && Full(path) == tpm.Old)
+                {
+                    text["path"] = tpm.New;
+                    return text.ToString();
+                }
+                if (tpmChannel is null || text["id"] != tpmChannel)
+                {
+                    RequireFile("chardev", path); // another program's socket: a device back end
+                }
                 return value;
             }
             text["path"] = Place(path);

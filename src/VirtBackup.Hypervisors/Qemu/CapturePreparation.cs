@@ -42,10 +42,11 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         try
         {
             IReadOnlyList<MachineContent> contents = [];
-            var directory = ArgvDocument.Read(configuration.Native.Span).WorkingDirectory;
+            var native = ArgvDocument.Read(configuration.Native.Span);
+            var tpm = TpmDevice.MemoryOf(request.Machine, native, request.Log);
             var cut = new CaptureCut(qmp, machine, request, context.Options, context.Time, context.Entropy, folder)
             {
-                AtTheCut = async () => contents = await FirmwareFlash.ReadAsync(all, directory),
+                AtTheCut = async () => contents = [.. await FirmwareFlash.ReadAsync(all, native.WorkingDirectory), .. tpm?.Read() ?? []],
             };
             await cut.PrepareAsync(disks, cancellationToken);
             var limits = await cut.PrepareLimitsAsync(disks, bases, cancellationToken);
@@ -58,7 +59,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
                     TrackingName.For(request.Point, disks[i].Summary), ReachOf(copied[i], limits[i]), context.Options, context.Time, cancellationToken));
             }
             return new QemuCapture(context, machine, request.Point, configuration, consistency, detail, opened,
-                [.. all.Where(disk => !disk.Captured).Select(disk => disk.Summary)])
+                [.. all.Where(disk => !disk.Captured).Select(disk => disk.Summary), .. tpm?.ListSkipped() ?? []])
             {
                 Contents = contents,
             };
@@ -129,7 +130,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         }
         foreach (var disk in disks.Where(disk => Path.IsPathFullyQualified(disk.File)))
         {
-            Images.InPlaceMark.RequireNone(disk.File);
+            Images.InPlaceMark.RequireNone(disk.File, context.Options.StateFolder);
         }
         if (disks.FirstOrDefault(disk => disk.Bitmaps.Any(bitmap => bitmap.Name.Point == request.Point)) is { } taken)
         {

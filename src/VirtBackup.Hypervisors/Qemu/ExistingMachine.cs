@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -17,7 +18,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         }
     }
 
-    /// <summary>The same when the agent starts, if the machine is off. What cannot be undone is left to whoever uses it next.</summary>
+    /// <summary>The same when the agent starts, if the machine is off, and removes new images that were not complete. What cannot be undone is left to whoever uses it next.</summary>
     public static async Task RecoverAsync(QemuDriverContext context, QemuMachine machine, CancellationToken cancellationToken)
     {
         try
@@ -25,6 +26,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
             if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
                 Recover(seen);
+                ReplacementJournal.RemoveUnfinished([.. ImagesOf(seen), .. seen.Tpm is { } tpm ? TpmStateFolder.PathsIn(tpm.StateFolder) : []]);
             }
         }
         catch (FaultException)
@@ -33,8 +35,9 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         }
     }
 
-    private static void Recover(ArgvDocument document) =>
-        ReplacementJournal.Recover(document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory)));
+    private static void Recover(ArgvDocument document) => ReplacementJournal.Recover(ImagesOf(document));
+
+    private static IEnumerable<string> ImagesOf(ArgvDocument document) => document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory));
 
     public async Task CheckAsync(IReadOnlyList<ImageReplacement> images, List<RestoreFinding> findings, CancellationToken cancellationToken)
     {
@@ -59,22 +62,14 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         var places = PlacesOf(plan.Images);
         if (request.Placement == RestorePlacement.Replace)
         {
-            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, token => FinishAsync(plan, token), cancellationToken,
-                [.. plan.Flash.Select(flash => (flash.File.NewFile, flash.Bytes))]);
+            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, token => FinishAsync(plan, token), cancellationToken, plan.Contents);
         }
         var existing = new List<ExistingPlace>();
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
             existing.Add(await FindTrackingAsync(disk, place, cancellationToken));
         }
-        return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, async token =>
-        {
-            foreach (var flash in plan.Flash)
-            {
-                await FirmwareFlash.WriteAsync(flash.File.NewFile, flash.Bytes, context.Processes, token);
-            }
-            return await FinishAsync(plan, token);
-        }, cancellationToken);
+        return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, token => FinishAsync(plan, token), cancellationToken, plan.Contents);
     }
 
     // At most one bitmap of a disk records, and it began at the point it is named after.

@@ -1,5 +1,4 @@
 using VirtBackup.Core;
-using VirtBackup.Hypervisors.Images;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -39,15 +38,5 @@ internal static class FirmwareFlash
             }
         }
         return contents;
-    }
-
-    /// <summary>Writes one, as a whole or not at all, durably.</summary>
-    public static async Task WriteAsync(string path, ReadOnlyMemory<byte> bytes, ProcessRunner processes, CancellationToken cancellationToken)
-    {
-        var whole = ReplacementJournal.NewPath(path);
-        DurableFile.Write(whole, bytes.Span);
-        await FileOwner.CopyAsync(path, whole, processes, cancellationToken);
-        File.Move(whole, path, overwrite: true);
-        DurableFolder.Flush(Path.GetDirectoryName(path)!);
     }
 }

@@ -12,7 +12,8 @@ internal static class MachineDescriber
     {
         var process = await QemuProcess.ReadAsync(qmp.ReadPeer(), qmp.SocketPath, cancellationToken);
         var (arguments, named) = await LaterDisks.NameAsync(qmp, process.Arguments, disks, cancellationToken);
-        var native = new ArgvDocument(process.Executable, process.WorkingDirectory, arguments, named, machine.QmpSocket, machine.GuestAgentSocket);
+        var native = new ArgvDocument(process.Executable, process.WorkingDirectory, arguments, named, machine.QmpSocket, machine.GuestAgentSocket,
+            TpmDevice.Find(Argv.Parse(arguments))?.FindEmulator(process.WorkingDirectory) is { } tpm ? new ArgvTpm(tpm.StateFolder, tpm.Arguments) : null);
         var memory = await qmp.ExecuteAsync("query-memory-size-summary", null, cancellationToken);
         var cpus = await qmp.ExecuteAsync("query-cpus-fast", null, cancellationToken);
         var version = (await qmp.ExecuteAsync("query-version", null, cancellationToken)).Field("qemu");

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -26,7 +27,13 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         };
         File.WriteAllBytes(files.Record, JsonSerializer.SerializeToUtf8Bytes(record, Indented));
         var script = new StringBuilder("#!/bin/sh\n# Starts the restored machine in the foreground.\n");
-        script.Append("cd ").Append(Quote(plan.WorkingDirectory)).Append(" || exit 1\nexec ").Append(Quote(plan.Executable));
+        script.Append("cd ").Append(Quote(plan.WorkingDirectory)).Append(" || exit 1\n");
+        if (plan.Tpm is { Command: { } emulator } tpm)
+        {
+            script.Append("# The machine's TPM: its emulator ends with the machine.\ngrep -qF ").Append(Quote(" " + tpm.Socket.New)).Append(" /proc/net/unix || ")
+                .Append(TpmEmulator.Program).Append(' ').AppendJoin(' ', emulator.Select(Quote)).Append(" || exit 1\n");
+        }
+        script.Append("exec ").Append(Quote(plan.Executable));
         foreach (var argument in plan.Launch.Arguments)
         {
             script.Append(argument.StartsWith('-') ? " \\\n  " : " ").Append(Quote(argument));
@@ -52,6 +59,7 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
     /// <exception cref="FaultException">It ended at once, or its monitor does not answer; the message holds what it said last. No process is left.</exception>
     public async Task<int> StartAsync(CancellationToken cancellationToken)
     {
+        var served = plan.Tpm is { } tpm && ListeningProcess.IsListening(tpm.Socket.New);
         using var process = ProcessRunner.Start("setsid", ["sh", "-c", "exec \"$0\" </dev/null >>\"$1\" 2>&1", files.Script, files.Log], redirect: false);
         try
         {
@@ -66,7 +74,29 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
                 process.Kill(entireProcessTree: true);
                 await process.WaitForExitAsync(CancellationToken.None);
             }
+            if (!served)
+            {
+                await EndEmulatorAsync();
+            }
             throw;
+        }
+    }
+
+    // It detaches itself when it starts, and waits for a machine that never came.
+    private async Task EndEmulatorAsync()
+    {
+        if (plan.Tpm is { } tpm && TpmEmulator.FindBySocket(tpm.Socket.New) is { } emulator)
+        {
+            try
+            {
+                using var process = Process.GetProcessById(emulator.Pid);
+                process.Kill();
+                await process.WaitForExitAsync(CancellationToken.None);
+            }
+            catch (Exception failure) when (failure is ArgumentException or InvalidOperationException or System.ComponentModel.Win32Exception)
+            {
+                // It has ended itself with the machine's connection.
+            }
         }
     }
 
@@ -147,6 +177,10 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         if (pid is { } id)
         {
             details["pid"] = id.ToString(CultureInfo.InvariantCulture);
+        }
+        if (plan.Tpm is { } tpm)
+        {
+            details["tpm state"] = tpm.Folder;
         }
         foreach (var image in plan.Images)
         {

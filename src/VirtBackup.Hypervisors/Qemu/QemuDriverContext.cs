@@ -8,7 +8,7 @@ namespace VirtBackup.Hypervisors.Qemu;
 /// <summary>What the parts of the driver share: settings, clock, randomness, and the two operations every part needs.</summary>
 internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time, IEntropy Entropy, ProcessRunner Processes)
 {
-    public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, Time = Time };
+    public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, StateFolder = Options.StateFolder, Time = Time };
 
     /// <summary>Opens the monitor and makes sure that it belongs to the machine.</summary>
     public async Task<QmpClient> OpenAsync(QemuMachine machine, CancellationToken cancellationToken)

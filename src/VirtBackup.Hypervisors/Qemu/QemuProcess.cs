@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using VirtBackup.Core;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -62,10 +63,11 @@ internal sealed record ArgvDisk(string Id, string Name, string File, string Form
 
 /// <summary>
 /// The native document <c>qemu-argv</c>: everything needed to start the machine again, verbatim but for disks that were
-/// plugged in later (<see cref="LaterDisks"/>), and which disk is behind which file name. JSON.
+/// plugged in later (<see cref="LaterDisks"/>), which disk is behind which file name, and what serves its TPM. JSON.
 /// </summary>
 internal sealed record ArgvDocument(
-    string Executable, string WorkingDirectory, IReadOnlyList<string> Arguments, IReadOnlyList<ArgvDisk> Disks, string QmpSocket, string? GuestAgentSocket)
+    string Executable, string WorkingDirectory, IReadOnlyList<string> Arguments, IReadOnlyList<ArgvDisk> Disks, string QmpSocket, string? GuestAgentSocket,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ArgvTpm? Tpm = null)
 {
     public const string Kind = "qemu-argv";
     private static readonly JsonSerializerOptions Options = new(JsonSerializerDefaults.Web) { RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true };
@@ -79,7 +81,7 @@ internal sealed record ArgvDocument(
         {
             var document = JsonSerializer.Deserialize<ArgvDocument>(bytes, Options);
             if (document is not null && document.Executable.Length > 0 && document.Arguments.All(argument => argument is not null && !argument.Contains('\0'))
-                && document.Disks.All(disk => disk is not null) && Path.IsPathFullyQualified(document.WorkingDirectory))
+                && document.Disks.All(disk => disk is not null) && (document.Tpm is null || Path.IsPathFullyQualified(document.Tpm.StateFolder)) && Path.IsPathFullyQualified(document.WorkingDirectory))
             {
                 return document;
             }

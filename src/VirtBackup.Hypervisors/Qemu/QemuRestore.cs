@@ -38,6 +38,7 @@ internal sealed class QemuRestore : IRestore
         {
             DurableFile.Write(flash.File.NewFile, flash.Bytes.Span);
         }
+        plan.Tpm?.Write();
         var launcher = new MachineLauncher(context, plan, request);
         launcher.WriteRecord();
         images.Flush();

@@ -10,6 +10,12 @@ internal sealed record RestorePlan(
     ArgvDocument Document, string Executable, string WorkingDirectory, IReadOnlyList<ImageReplacement> Images, IReadOnlyList<FlashReplacement> Flash,
     RewrittenArgv Launch, IReadOnlyList<RestoreFinding> Findings)
 {
+    /// <summary>The machine's TPM, whose state is made anew; null: none is in the recovery point.</summary>
+    public TpmPlacement? Tpm { get; init; }
+
+    /// <summary>What is written beside the disks of a machine that exists.</summary>
+    public IReadOnlyList<ContentFile> Contents => [.. Flash.Select(flash => new ContentFile(flash.File.NewFile, flash.Bytes, IsSecret: false)), .. Tpm?.Files ?? []];
+
     public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
 }
 
@@ -36,6 +42,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         var names = new ImageFileNames();
         var images = CheckDisks(request, document, names, findings);
         var flash = CheckFlash(request, document, names, findings);
+        var tpm = request.Contents.FirstOrDefault(content => content.Kind == MachineContentKind.Tpm) is { } state ? TpmPlacement.Plan(request, document, state, findings) : null;
         if (request.Placement == RestorePlacement.NewFolder)
         {
             findings.AddRange(RestoreFolder.Check(request, isMachine: true));
@@ -52,9 +59,9 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         // Where single disks go back in place of old ones, nothing is started.
         var launch = request.DisksOnly
             ? new RewrittenArgv(document.Arguments, request.Machine, document.QmpSocket, document.GuestAgentSocket, [])
-            : new ArgvRewriter(document, request, [.. images, .. flash.Select(file => file.File)], context.Entropy).Rewrite();
+            : new ArgvRewriter(document, request, [.. images, .. flash.Select(file => file.File)], context.Entropy) { TpmSocket = tpm?.Socket }.Rewrite();
         findings.AddRange(launch.Findings);
-        return new RestorePlan(document, executable ?? document.Executable, directory, images, flash, launch, findings);
+        return new RestorePlan(document, executable ?? document.Executable, directory, images, flash, launch, findings) { Tpm = tpm };
     }
 
     private static List<ImageReplacement> CheckDisks(RestoreRequest request, ArgvDocument document, ImageFileNames names, List<RestoreFinding> findings)
@@ -89,9 +96,9 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
     private static List<FlashReplacement> CheckFlash(RestoreRequest request, ArgvDocument document, ImageFileNames names, List<RestoreFinding> findings)
     {
         var flash = new List<FlashReplacement>();
-        foreach (var content in request.Contents)
+        foreach (var content in request.Contents.Where(content => content.Kind == MachineContentKind.Nvram))
         {
-            if (content.Kind != MachineContentKind.Nvram || document.Disks.FirstOrDefault(candidate => candidate.Id == content.Id.ToString()) is not { } stored)
+            if (document.Disks.FirstOrDefault(candidate => candidate.Id == content.Id.ToString()) is not { } stored)
             {
                 findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, $"The stored {content.Kind} {content.Name} cannot be recreated: the configuration does not know it."));
                 continue;
@@ -151,9 +158,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
             findings.Add(new RestoreFinding("program", FindingSeverity.Fits, $"{stored} is there."));
             return stored;
         }
-        var name = Path.GetFileName(stored);
-        var other = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries)
-            .Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+        var other = ProgramPath.Find(Path.GetFileName(stored));
         findings.Add(other is null
             ? Blocks("program", $"{stored} is not installed on this host. Install it, or restore on another host.")
             : new RestoreFinding("program", FindingSeverity.Adapts, $"{other} takes the place of {stored}."));

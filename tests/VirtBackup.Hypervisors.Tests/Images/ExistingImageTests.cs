@@ -70,14 +70,10 @@ public sealed class ExistingImageTests : IDisposable
     }
 
     [Fact]
-    public async Task An_image_in_use_of_another_length_or_gone_blocks_a_restore_in_place()
+    public async Task An_image_in_use_or_gone_blocks_a_restore_in_place()
     {
         await CreateAsync();
         Assert.DoesNotContain(await Driver.CheckRestoreAsync(Request(RestorePlacement.InPlace), default), IsBlocking);
-        var longer = Request(RestorePlacement.InPlace);
-        longer = longer with { Disks = [longer.Disks[0] with { LengthBytes = Length + 512 }] };
-        Assert.Contains(await Driver.CheckRestoreAsync(longer, default), finding => IsBlocking(finding) && finding.Message.Contains($"{Length}", StringComparison.Ordinal));
-
         await using (await Driver.BeginRestoreAsync(Request(RestorePlacement.InPlace), default))
         {
             foreach (var placement in new[] { RestorePlacement.InPlace, RestorePlacement.Replace })
@@ -147,6 +143,131 @@ public sealed class ExistingImageTests : IDisposable
         Assert.Equal(["a.raw", "b.qcow2"], Names());
         ReplacementJournal.Recover(images);
         Assert.Equal(["a.raw", "b.qcow2"], Names());
+    }
+
+    [Fact]
+    public async Task A_replacement_whose_machine_may_have_run_is_finished_and_one_that_was_not_complete_is_removed()
+    {
+        await CreateAsync();
+        string[] images = [_raw.Path, _qcow2.Path];
+        foreach (var image in images)
+        {
+            await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
+        }
+        var journal = new ReplacementJournal(images);
+        journal.Swap();
+        journal.NoteStart(".kept");
+        await File.WriteAllTextAsync(_raw.Path, "written by the guest");
+        await Driver.ReleaseGuestsAsync(default);
+        Assert.Equal("written by the guest", await File.ReadAllTextAsync(_raw.Path));
+        Assert.Equal(["a.raw", "a.raw.kept", "b.qcow2", "b.qcow2.kept"], Names());
+
+        await File.WriteAllTextAsync(ReplacementJournal.NewPath(_raw.Path) + ".partial", "half");
+        await Driver.ReleaseGuestsAsync(default);
+        Assert.Equal(["a.raw", "a.raw.kept", "b.qcow2", "b.qcow2.kept"], Names());
+    }
+
+    [Theory]
+    [InlineData(1 << 20)]
+    [InlineData(-(1 << 20))]
+    public async Task Images_that_were_grown_or_shrunk_since_get_their_length_back(int by)
+    {
+        await CreateAsync();
+        await Proc.CheckAsync("qemu-img", ["bitmap", "--add", "-f", "qcow2", _qcow2.Path, "virtbackup-x"]);
+        await Proc.CheckAsync("qemu-img", ["bitmap", "--add", "-f", "qcow2", _qcow2.Path, "of another tool"]);
+        var expected = await File.ReadAllBytesAsync(_raw.Path);
+        using (var raw = File.OpenHandle(_raw.Path, access: FileAccess.ReadWrite)) RandomAccess.SetLength(raw, Length + by);
+        await Proc.CheckAsync("qemu-img", ["resize", "-q", "--shrink", "-f", "qcow2", _qcow2.Path, $"{(4 << 20) + by}"]);
+        var findings = await Driver.CheckRestoreAsync(Request(RestorePlacement.InPlace), default);
+        Assert.DoesNotContain(findings, IsBlocking);
+        Assert.Equal(2, findings.Count(finding => finding.Item == "disk" && finding.Message.Contains(by > 0 ? "shrunk" : "grown", StringComparison.Ordinal)));
+        Assert.Equal(Length + by, new FileInfo(_raw.Path).Length);
+
+        await using (var restore = await Driver.BeginRestoreAsync(Request(RestorePlacement.InPlace), default))
+        {
+            // Cutting off is a write, too.
+            Assert.True(File.Exists(InPlaceMark.PathOf(_raw.Path)));
+            var disk = (IExistingDisk)restore.Disks[0];
+            var read = new byte[Length];
+            await disk.ReadAsync(0, read, default);
+            var kept = by > 0 ? Length : Length + by;
+            Assert.Equal(expected[..kept], read[..kept]);
+            Assert.All(read[kept..], value => Assert.Equal(0, value));
+            await disk.WriteAsync(kept, expected.AsMemory(kept), default);
+            await restore.CompleteAsync(default);
+        }
+        Assert.Equal(expected, await File.ReadAllBytesAsync(_raw.Path));
+        var info = await Proc.CheckAsync("qemu-img", ["info", "--output=json", _qcow2.Path]);
+        Assert.Contains($"\"virtual-size\": {4 << 20}", info, StringComparison.Ordinal);
+        // What was cut off is a change that ours did not record.
+        Assert.DoesNotContain("virtbackup-x", info, StringComparison.Ordinal);
+        Assert.Contains("of another tool", info, StringComparison.Ordinal);
+        Assert.False(File.Exists(InPlaceMark.PathOf(_raw.Path)));
+    }
+
+    [Fact]
+    public async Task A_device_is_restored_in_place_with_its_mark_elsewhere_unless_the_host_uses_it()
+    {
+        Assert.SkipUnless(Environment.UserName == "root", "loop devices are for root alone");
+        var file = _folder.File("device");
+        await File.WriteAllBytesAsync(file, new byte[4 << 20]);
+        var device = (await Proc.CheckAsync("losetup", ["--find", "--show", file])).Trim();
+        try
+        {
+            var image = new MachineImage("dev", device, "raw");
+            var driver = new ImageHypervisor([new ImageMachine(Machine, "still", [image])], new ImageTools { StateFolder = _folder.File("state") }, TimeProvider.System);
+            var request = Request(RestorePlacement.InPlace) with { Disks = [new RestoreDisk(image.IdFor(Machine), "dev", 4 << 20, "raw", 4 << 20)] };
+            Assert.DoesNotContain(await driver.CheckRestoreAsync(request, default), IsBlocking);
+            var longer = request with { Disks = [request.Disks[0] with { LengthBytes = 5 << 20 }] };
+            Assert.Contains(await driver.CheckRestoreAsync(longer, default), finding => IsBlocking(finding) && finding.Message.Contains("lvresize", StringComparison.Ordinal));
+            await using (var broken = await driver.BeginRestoreAsync(request, default))
+            {
+                await broken.Disks[0].WriteAsync(0, new byte[] { 1 }, default);
+            }
+            var capture = new CaptureRequest(Machine, Point, null, new HashSet<string>());
+            Assert.Contains("half restored", (await Assert.ThrowsAsync<FaultException>(async () => await driver.BeginCaptureAsync(capture, default))).Message, StringComparison.Ordinal);
+            Assert.Single(Directory.EnumerateFiles(_folder.File("state")));
+            await using (var restore = await driver.BeginRestoreAsync(request, default))
+            {
+                await restore.Disks[0].WriteAsync(1000, new byte[] { 5, 6 }, default);
+                await restore.CompleteAsync(default);
+            }
+            Assert.Empty(Directory.EnumerateFiles(_folder.File("state")));
+            await using (await driver.BeginCaptureAsync(capture, default))
+            {
+            }
+            var written = await File.ReadAllBytesAsync(file);
+            Assert.Equal([1, 5, 6], new[] { written[0], written[1000], written[1001] });
+
+            await Proc.CheckAsync("mke2fs", ["-q", "-F", device]);
+            var mounted = Directory.CreateDirectory(_folder.File("m")).FullName;
+            await Proc.CheckAsync("mount", [device, mounted]);
+            try
+            {
+                Assert.Contains(await driver.CheckRestoreAsync(request, default), finding => IsBlocking(finding) && finding.Message.Contains("mounted", StringComparison.Ordinal));
+            }
+            finally
+            {
+                await Proc.CheckAsync("umount", [mounted]);
+            }
+        }
+        finally
+        {
+            await Proc.RunAsync("losetup", ["--detach", device]);
+        }
+    }
+
+    [Fact]
+    public async Task A_format_other_than_the_configured_one_is_told_or_refused()
+    {
+        await CreateAsync();
+        var request = Request(RestorePlacement.Replace);
+        var stored = request with { Disks = [request.Disks[0] with { Format = "qcow2" }, request.Disks[1]] };
+        var findings = await Driver.CheckRestoreAsync(stored, default);
+        Assert.DoesNotContain(findings, IsBlocking);
+        Assert.Contains(findings, finding => finding is { Item: "disk format", Severity: FindingSeverity.Adapts });
+        var chosen = stored with { Disks = [stored.Disks[0] with { IsFormatChosen = true }, request.Disks[1]] };
+        Assert.Contains("agent.yaml", Assert.Single(await Driver.CheckRestoreAsync(chosen, default), IsBlocking).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -55,9 +55,9 @@ internal sealed class LibvirtLab : IAsyncDisposable
         }
     }
 
-    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null)
+    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, string extraDevices = "")
     {
-        var lab = await DefineAsync(dataFormat, extraDisks);
+        var lab = await DefineAsync(dataFormat, extraDisks, extraDevices);
         try
         {
             await lab.Domain.BootAsync();
@@ -180,6 +180,14 @@ internal sealed class LibvirtLab : IAsyncDisposable
         using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(2));
         await using var agent = await LabGuestAgent.ConnectAsync(agentPath, limit.Token);
         return await agent.ReadFileAsync(path, limit.Token);
+    }
+
+    /// <summary>What a restored guest's TPM remembers.</summary>
+    public static async Task<ulong> ReadTpmAsync(string agentPath)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(2));
+        await using var agent = await LabGuestAgent.ConnectAsync(agentPath, limit.Token);
+        return LabTpm.ValueIn((await agent.ShellAsync(LabTpm.ReadLine, limit.Token)).EnsureSuccess());
     }
 
     public async Task<string[]> CheckpointsAsync() =>

@@ -1,5 +1,6 @@
 using System.Text;
 using VirtBackup.Core;
+using VirtBackup.Testing.Lab;
 
 namespace VirtBackup.Hypervisors.Tests.Libvirt;
 
@@ -9,7 +10,8 @@ public class LibvirtRestoreTests
     [Fact]
     public async Task A_machine_that_was_undefined_is_restored_and_boots_with_its_files()
     {
-        await using var lab = await LibvirtLab.BootAsync();
+        await using var lab = await LibvirtLab.BootAsync(extraDevices: "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>");
+        (await lab.Domain.ExecAsync(LabTpm.WriteLine(0x1122334455667788, isNew: true))).EnsureSuccess();
         (await lab.Domain.ExecAsync("echo marker > /root/marker && echo data > /data/marker && sync")).EnsureSuccess();
         var point = LibvirtLab.NewPoint();
         await using var capture = await lab.Driver.BeginCaptureAsync(lab.Request(point), default);
@@ -17,20 +19,25 @@ public class LibvirtRestoreTests
         await capture.CommitAsync(default);
         var folder = lab.Libvirt.File("restored");
 
+        (await lab.Domain.ExecAsync(LabTpm.WriteLine(99, isNew: false))).EnsureSuccess();
+        Assert.Equal(MachineContentKind.Tpm, Assert.Single(capture.Contents).Kind);
+
         // While the original is there, only a copy may come.
-        var keep = lab.RestoreRequest(capture, point, folder, "lab") with { KeepIdentity = true };
+        var keep = lab.RestoreRequest(capture, point, folder, "lab") with { KeepIdentity = true, Contents = capture.Contents };
         var refused = await Assert.ThrowsAsync<FaultException>(async () => await lab.Driver.BeginRestoreAsync(keep, default));
         Assert.Contains("already has a machine called lab", refused.Message, StringComparison.Ordinal);
         Assert.False(Directory.Exists(folder));
         var blocked = await lab.Driver.CheckRestoreAsync(keep with { Name = "another" }, default);
         Assert.Contains(blocked, finding => finding is { Item: "identity", Severity: FindingSeverity.Blocks });
 
-        var copy = await lab.RestoreAsync(lab.RestoreRequest(capture, point, lab.Libvirt.File("copy"), "copy"));
+        var copy = await lab.RestoreAsync(lab.RestoreRequest(capture, point, lab.Libvirt.File("copy"), "copy") with { Contents = capture.Contents });
         Assert.True(copy.Running);
         Assert.NotEqual(lab.Machine, copy.Id);
         var both = await lab.Driver.ListMachinesAsync(default);
         Assert.Equal(["copy", "lab"], both.Where(machine => machine.Running).Select(machine => machine.Name).Order());
         Assert.Equal("marker\n", Encoding.UTF8.GetString(await LibvirtLab.ReadFileAsync(lab.Libvirt.File("copy/lab.qga"), "/root/marker")));
+        Assert.Equal(0x1122334455667788UL, await LibvirtLab.ReadTpmAsync(lab.Libvirt.File("copy/lab.qga")));
+        Assert.Equal(99UL, LabTpm.ValueIn((await lab.Domain.ExecAsync(LabTpm.ReadLine)).EnsureSuccess()));
         await lab.Libvirt.VirshAsync("destroy", "copy");
 
         await lab.Libvirt.VirshAsync("destroy", "lab");
@@ -42,6 +49,7 @@ public class LibvirtRestoreTests
         Assert.All(disks, disk => Assert.StartsWith(keep.Folder, disk.GetProperty("path").GetString(), StringComparison.Ordinal));
         Assert.Equal(keep.Configuration.Neutral.GetProperty("networkCards").GetRawText(), restored.Description.Value.GetProperty("networkCards").GetRawText());
         Assert.Equal("data\n", Encoding.UTF8.GetString(await LibvirtLab.ReadFileAsync(Path.Combine(folder, "lab.qga"), "/data/marker")));
+        Assert.Equal(0x1122334455667788UL, await LibvirtLab.ReadTpmAsync(Path.Combine(folder, "lab.qga")));
     }
 
     [Fact]

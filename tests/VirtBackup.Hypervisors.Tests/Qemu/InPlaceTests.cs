@@ -72,23 +72,24 @@ public sealed class InPlaceTests
     }
 
     [Fact]
-    public async Task The_firmwares_variables_travel_with_the_configuration()
+    public async Task The_small_memories_of_firmware_and_tpm_travel_with_the_configuration()
     {
         using var folder = new LabDirectory();
         var variables = folder.File("vars.fd");
         var bytes = new byte[128 << 10];
         new Random(4).NextBytes(bytes);
         await File.WriteAllBytesAsync(variables, bytes);
-        await using var lab = await StartAsync(
-            "-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/seabios/bios-256k.bin", "-drive", $"if=pflash,unit=1,format=raw,file={variables}");
+        await using var tpm = await LabTpm.StartAsync();
+        await using var lab = await StartAsync([.. tpm.Arguments,
+            "-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/seabios/bios-256k.bin", "-drive", $"if=pflash,unit=1,format=raw,file={variables}"]);
         // No guest boots from such variables, so that nobody answers a thaw.
         lab.Options = lab.Options with { GuestStartTimeout = TimeSpan.FromSeconds(1) };
         var point = CaptureLab.NewPoint();
         RestoreRequest request;
         await using (var capture = await lab.Driver.BeginCaptureAsync(lab.Request(point), default))
         {
-            var content = Assert.Single(capture.Contents);
-            Assert.Equal(MachineContentKind.Nvram, content.Kind);
+            Assert.Equal([MachineContentKind.Nvram, MachineContentKind.Tpm], capture.Contents.Select(content => content.Kind));
+            var content = capture.Contents[0];
             Assert.Equal(bytes, content.Bytes.ToArray());
             Assert.Equal(2, capture.Disks.Count);
             request = lab.RestoreRequest(capture, point, lab.Scratch.File("new"), "new") with { Start = true, Contents = capture.Contents };
@@ -108,6 +109,43 @@ public sealed class InPlaceTests
         {
             await Proc.RunAsync("kill", ["-KILL", machine.Details["pid"]]);
         }
+        await RestoreInPlaceAsync(lab, tpm, request, variables, bytes);
+    }
+
+    // What does not differ on disks is not written; the small memories are, and marked until they are whole.
+    private static async Task RestoreInPlaceAsync(CaptureLab lab, LabTpm tpm, RestoreRequest request, string variables, byte[] expected)
+    {
+        request = request with { Folder = "", Name = lab.Vm.Name, Placement = RestorePlacement.InPlace, KeepIdentity = true, Start = false };
+        var state = Hypervisors.Tpm.TpmState.Read(request.Contents[1].Bytes).Files[0].Bytes.ToArray();
+        var runs = await lab.Driver.CheckRestoreAsync(request, default);
+        Assert.Contains(runs, finding => finding is { Severity: FindingSeverity.Blocks, Item: "tpm" } && finding.Message.Contains("still runs", StringComparison.Ordinal));
+        await lab.Vm.QuitAsync();
+        await tpm.WaitForEndAsync();
+        await File.WriteAllBytesAsync(tpm.StatePath, [1]);
+        File.Delete(variables);
+        Directory.CreateDirectory(variables);
+        var mark = Hypervisors.Images.InPlaceMark.PathOf(lab.Vm.Disks[0].Path);
+        await using (var failing = await lab.Driver.BeginRestoreAsync(request, default))
+        {
+            await Assert.ThrowsAsync<FaultException>(async () => await failing.CompleteAsync(default));
+        }
+        Assert.True(File.Exists(mark));
+        Directory.Delete(variables);
+        await using (var restore = await lab.Driver.BeginRestoreAsync(request, default))
+        {
+            await restore.CompleteAsync(default);
+        }
+        Assert.False(File.Exists(mark));
+        Assert.Equal(expected, await File.ReadAllBytesAsync(variables));
+        Assert.Equal(state, await File.ReadAllBytesAsync(tpm.StatePath));
+
+        await File.WriteAllBytesAsync(tpm.StatePath, [1]);
+        await using (var replace = await lab.Driver.BeginRestoreAsync(request with { Placement = RestorePlacement.Replace }, default))
+        {
+            await replace.CompleteAsync(default);
+        }
+        Assert.Equal(state, await File.ReadAllBytesAsync(tpm.StatePath));
+        if (!OperatingSystem.IsWindows()) Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(tpm.StatePath));
     }
 
     private static Task<CaptureLab> StartAsync(params string[] more) => CaptureLab.StartAsync(new LabVmOptions

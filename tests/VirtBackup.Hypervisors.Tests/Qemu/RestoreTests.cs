@@ -8,7 +8,9 @@ public sealed class RestoreTests
     [Fact]
     public async Task A_restored_machine_boots_with_its_data_beside_the_original_and_then_in_its_place()
     {
-        await using var lab = await CaptureLab.BootAsync();
+        await using var tpm = await LabTpm.StartAsync();
+        await using var lab = await CaptureLab.BootAsync(new LabVmOptions { ExtraArguments = tpm.Arguments });
+        (await lab.Vm.ExecAsync(LabTpm.WriteLine(0x1122334455667788, isNew: true))).EnsureSuccess();
         await lab.Vm.ExecAsync("echo marker-42 > /data/marker; echo root-43 > /root/marker; sync");
         var point = CaptureLab.NewPoint();
         var (capture, reference) = await lab.CutWithReferenceAsync(lab.Request(point));
@@ -17,11 +19,17 @@ public sealed class RestoreTests
         {
             await lab.ReadAsync(capture);
             lab.AssertContent(reference);
-            request = lab.RestoreRequest(capture, point, lab.Scratch.File("beside"), "copy");
+            Assert.Equal(MachineContentKind.Tpm, Assert.Single(capture.Contents).Kind);
+            Assert.Empty(capture.SkippedDisks);
+            request = lab.RestoreRequest(capture, point, lab.Scratch.File("beside"), "copy") with { Contents = capture.Contents };
             await capture.CommitAsync(default);
         }
 
-        Assert.DoesNotContain(await lab.Driver.CheckRestoreAsync(request, default), finding => finding.Severity == FindingSeverity.Blocks);
+        (await lab.Vm.ExecAsync(LabTpm.WriteLine(99, isNew: false))).EnsureSuccess();
+
+        var check = await lab.Driver.CheckRestoreAsync(request with { Contents = [.. request.Contents.Select(content => content with { Bytes = default })] }, default);
+        Assert.DoesNotContain(check, finding => finding.Severity == FindingSeverity.Blocks);
+        Assert.Equal(FindingSeverity.Fits, Assert.Single(check, finding => finding.Item == "tpm").Severity);
         var beside = await lab.RestoreAsync(request);
         try
         {
@@ -32,6 +40,10 @@ public sealed class RestoreTests
             Assert.Equal("copy", (await monitor.ExecuteAsync("query-name")).GetProperty("name").GetString());
             Assert.Equal("marker-42\nroot-43\n", await ShellAsync(beside, "cat /data/marker /root/marker"));
             Assert.NotEqual((await lab.Vm.ExecAsync("cat /sys/class/net/*/address")).EnsureSuccess(), await ShellAsync(beside, "cat /sys/class/net/*/address"));
+            // The copy has the TPM of the cut, in a folder that nobody else may enter, and the original has its own.
+            Assert.Equal(0x1122334455667788UL, LabTpm.ValueIn(await ShellAsync(beside, LabTpm.ReadLine)));
+            Assert.Equal(99UL, LabTpm.ValueIn((await lab.Vm.ExecAsync(LabTpm.ReadLine)).EnsureSuccess()));
+            RequirePrivate(beside.Details["tpm state"]);
             // The copy is writable, and the original goes on by itself.
             Assert.Equal("", await ShellAsync(beside, "echo copied > /data/marker && sync"));
             Assert.Equal("marker-42\n", (await lab.Vm.ExecAsync("cat /data/marker")).EnsureSuccess());
@@ -55,6 +67,7 @@ public sealed class RestoreTests
         {
             Assert.Equal(lab.Machine.Uuid, instead.Id);
             Assert.Equal("marker-42\n", await ShellAsync(instead, "cat /data/marker"));
+            Assert.Equal(0x1122334455667788UL, LabTpm.ValueIn(await ShellAsync(instead, LabTpm.ReadLine)));
             Assert.Equal(addresses, await ShellAsync(instead, "cat /sys/class/net/*/address"));
             Assert.Equal("rw", (await ShellAsync(instead, "grep ' /data ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1")).Trim());
 
@@ -62,10 +75,21 @@ public sealed class RestoreTests
             lab.Machine = lab.Machine with { QmpSocket = instead.Details["qmp socket"], GuestAgentSocket = instead.Details["guest agent socket"] };
             await using var again = await lab.Driver.BeginCaptureAsync(lab.Request(CaptureLab.NewPoint()), default);
             Assert.Equal(CaptureConsistency.Filesystem, again.Consistency);
+            Assert.Single(again.Contents);
         }
         finally
         {
             await KillAsync(instead);
+        }
+    }
+
+    private static void RequirePrivate(string folder)
+    {
+        string[] paths = [folder, .. Directory.EnumerateFiles(folder, "*.permall")];
+        Assert.Equal(2, paths.Length);
+        foreach (var path in paths)
+        {
+            if (!OperatingSystem.IsWindows()) Assert.Equal((UnixFileMode)0, File.GetUnixFileMode(path) & (UnixFileMode)0b111_111);
         }
     }
 

@@ -1,16 +1,20 @@
+using VirtBackup.Hypervisors.Tpm;
+
 namespace VirtBackup.Hypervisors.Qemu.Comparing;
 
 /// <summary>Firmware, Secure Boot and TPM.</summary>
 internal static class FirmwareComparison
 {
-    private const string TpmEmulator = "swtpm";
-
     public static IEnumerable<RestoreFinding> Compare(Comparison comparison)
     {
         var firmware = FirmwareChoice.Of(comparison.Options);
         yield return CompareFirmware(comparison, firmware);
         yield return CompareSecureBoot(comparison, firmware);
-        yield return CompareTpm(comparison);
+        // Where its state is in the point, its placement is spoken of elsewhere.
+        if (comparison.Request.Contents.All(content => content.Kind != MachineContentKind.Tpm))
+        {
+            yield return CompareTpm(comparison);
+        }
     }
 
     private static RestoreFinding CompareFirmware(Comparison comparison, FirmwareChoice firmware)
@@ -61,43 +65,34 @@ internal static class FirmwareComparison
     private static RestoreFinding CompareTpm(Comparison comparison)
     {
         const string item = "tpm";
-        var option = comparison.Options.FirstOrDefault(option => option is { Name: "tpmdev", Value: not null });
-        if (option.Value is not { } value)
+        if (TpmDevice.Find(comparison.Options) is not { } device)
         {
             return Found(item, FindingSeverity.Fits, "The machine has no TPM.");
         }
-        var text = OptionText.Parse(value);
-        var kind = text["type"] ?? text.Head;
-        if (kind == "passthrough")
+        if (device.Kind == "passthrough")
         {
-            var device = text["path"] ?? "/dev/tpm0";
-            return Path.Exists(device)
-                ? Found(item, FindingSeverity.Adapts, $"The machine uses the TPM of its host: {device} of this one has other keys, and what was sealed to the old one stays closed.")
-                : Found(item, FindingSeverity.Blocks, $"The machine uses the TPM of its host, and this one has no {device}. Restore on a host with a TPM.");
+            var path = device.Option["path"] ?? "/dev/tpm0";
+            return Path.Exists(path)
+                ? Found(item, FindingSeverity.Adapts, $"The machine uses the TPM of its host: {path} of this one has other keys, and what was sealed to the old one stays closed.")
+                : Found(item, FindingSeverity.Blocks, $"The machine uses the TPM of its host, and this one has no {path}. Restore on a host with a TPM.");
         }
-        if (kind != "emulator" || SocketOf(comparison, text["chardev"]) is not { } socket)
+        if (device.Socket is not { } socket)
         {
-            return Found(item, FindingSeverity.Unknown, $"The machine's TPM ({value}) is of a kind that cannot be judged.");
+            return Found(item, FindingSeverity.Unknown, $"The machine's TPM {device.Name} ({device.Kind}) is of a kind that cannot be judged.");
         }
+        const string emulator = TpmEmulator.Program;
         if (Path.Exists(comparison.FullPath(socket)))
         {
-            return Found(item, FindingSeverity.Adapts, $"The TPM emulator at {socket} is used as it is: keys that the machine sealed to its own are there only if its state is.");
+            return Found(item, FindingSeverity.Adapts, $"The recovery point does not hold the TPM's state. The emulator at {socket} is used as it is: keys that the machine sealed to its own are there only if its state is.");
         }
-        return FindProgram(TpmEmulator) is { } emulator
-            ? Found(item, FindingSeverity.Blocks, $"The machine has an emulated TPM, and nothing listens at {socket}. Start {emulator} there with the machine's TPM state: {TpmEmulator} socket --tpm2 --tpmstate dir=STATE --ctrl type=unixio,path={socket} --daemon.")
-            : Found(item, FindingSeverity.Blocks, $"The machine has an emulated TPM, and {TpmEmulator} is not installed on this host. Install {TpmEmulator}, and start it at {socket} with the machine's TPM state.");
+        return ProgramPath.Find(emulator) is { } program
+            ? Found(item, FindingSeverity.Blocks, $"The recovery point does not hold the state of the machine's emulated TPM, and nothing listens at {socket}. Start {program} there with the machine's TPM state: {emulator} socket --tpm2 --tpmstate dir=STATE --ctrl type=unixio,path={socket} --daemon.")
+            : Found(item, FindingSeverity.Blocks, $"The machine has an emulated TPM, whose state the recovery point does not hold, and {emulator} is not installed on this host. Install {emulator}, and start it at {socket} with the machine's TPM state.");
     }
-
-    private static string? SocketOf(Comparison comparison, string? id) => comparison.Options
-        .Where(option => option is { Name: "chardev", Value: not null }).Select(option => OptionText.Parse(option.Value!))
-        .FirstOrDefault(text => id is not null && text["id"] == id)?["path"];
 
     // "-bios qboot.rom" is looked for where QEMU has its own files.
     private static bool IsNamedByProgram(string code) =>
         !code.Contains('/', StringComparison.Ordinal) && (File.Exists($"/usr/share/qemu/{code}") || File.Exists($"/usr/share/seabios/{code}"));
-
-    private static string? FindProgram(string name) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries).Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
 
     private static RestoreFinding Found(string item, FindingSeverity severity, string message) => new(item, severity, message);
 }
