@@ -16,9 +16,14 @@ internal enum Fault
 /// <summary>The choices of one trial, from the seed and the trial's number alone.</summary>
 /// <param name="IsLibvirt">The machine that libvirt manages; otherwise the one reached over QMP.</param>
 /// <param name="IsRestore">The fault hits a restore; otherwise a backup.</param>
-/// <param name="Delay">Between the order and the fault.</param>
-internal sealed record FaultPlan(bool IsLibvirt, bool IsRestore, Fault Fault, TimeSpan Delay, int Seed)
+/// <param name="IsStanding">A machine that is off, whose disks are restored onto, or replaced; otherwise one that runs.</param>
+/// <param name="InPlace">Of a standing one: what differs is written into its disks; otherwise new ones take their places.</param>
+/// <param name="Delay">Between the order, or what is seen of it, and the fault.</param>
+internal sealed record FaultPlan(bool IsLibvirt, bool IsRestore, bool IsStanding, bool InPlace, Fault Fault, TimeSpan Delay, int Seed)
 {
+    private const int StandingDelayMsMax = 600;
+
+
     /// <summary>Settling, cutting and half of the reading; then the rest, the commit and what follows.</summary>
     private const int DelayMsMax = 4000;
 
@@ -27,12 +32,16 @@ internal sealed record FaultPlan(bool IsLibvirt, bool IsRestore, Fault Fault, Ti
     public static FaultPlan Of(ProofOptions options, int trial)
     {
         var random = options.RandomOf(trial, 0);
-        // In turn, so that few trials have met both.
-        var isLibvirt = trial % 2 == 1;
+        // In turn, so that few trials have met all; which guest comes first, the seed decides.
+        if (trial % 3 == 1)
+        {
+            return new FaultPlan(false, true, true, random.Next(3) > 0, OfRestores[random.Next(4) / 3], TimeSpan.FromMilliseconds(StandingDelayMsMax * Math.Pow(random.NextDouble(), 2)), random.Next());
+        }
+        var isLibvirt = trial % 3 == 0 == (options.Seed % 2 == 1);
         var isRestore = random.Next(5) == 0;
         var faults = isRestore ? OfRestores : [.. Enum.GetValues<Fault>().Where(fault => isLibvirt || fault != Fault.LibvirtdKilled)];
-        return new FaultPlan(isLibvirt, isRestore, faults[random.Next(faults.Length)], TimeSpan.FromMilliseconds(DelayMsMax * Math.Pow(random.NextDouble(), 1.5)), random.Next());
+        return new FaultPlan(isLibvirt, isRestore, false, false, faults[random.Next(faults.Length)], TimeSpan.FromMilliseconds(DelayMsMax * Math.Pow(random.NextDouble(), 1.5)), random.Next());
     }
 
-    public override string ToString() => $"{(IsLibvirt ? "libvirt" : "qmp")}, {Fault} {Delay.TotalMilliseconds:0} ms after a {(IsRestore ? "restore" : "backup")} was ordered";
+    public override string ToString() => IsStanding ? $"standing, {Fault} {Delay.TotalMilliseconds:0} ms into {(InPlace ? "a restore in place" : "a replacement")}" : $"{(IsLibvirt ? "libvirt" : "qmp")}, {Fault} {Delay.TotalMilliseconds:0} ms after a {(IsRestore ? "restore" : "backup")} was ordered";
 }

@@ -6,7 +6,7 @@ using VirtBackup.Testing.Proofs;
 namespace VirtBackup.Proofs.CaptureFaults;
 
 /// <summary>Two guests, one under each driver, an agent, a controller, and a hand that breaks one of them at a time.</summary>
-internal sealed class FaultRun(Installation installation, InstalledAgent agent, IReadOnlyList<FaultyMachine> machines, IReadOnlyList<SmallFolder> fleeces, ProofOptions options)
+internal sealed class FaultRun(Installation installation, InstalledAgent agent, IReadOnlyList<FaultyMachine> machines, IReadOnlyList<SmallFolder> fleeces, StandingMachine standing, ProofOptions options)
 {
     // A few seconds of reading for what a guest writes in a trial.
     private const string Rate = "6MiB";
@@ -35,8 +35,10 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
         {
             await agent.Service.StopAsync();
             await fleeces.MountAsync(FleeceMebibytes, agent.FleeceFolder, installation.File("scratch"));
+            var standing = new StandingMachine(installation, agent, options);
+            await standing.AddAsync();
             await agent.Service.StartAsync();
-            var run = new FaultRun(installation, agent, [new QmpMachine(vm), new LibvirtMachine(domain)], fleeces.Mounted, options);
+            var run = new FaultRun(installation, agent, [new QmpMachine(vm), new LibvirtMachine(domain)], fleeces.Mounted, standing, options);
             begun(run);
             await run.BeginAsync();
             foreach (var trial in trials)
@@ -65,11 +67,17 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
             await machine.BeginAsync();
             await BackUpExactlyAsync(machine);
         }
+        await standing.BeginAsync();
     }
 
     private async Task TryAsync(int trial, FaultPlan plan)
     {
         Console.WriteLine($"trial {trial}: {plan}");
+        if (plan.IsStanding)
+        {
+            Count(plan, await standing.TryAsync(plan));
+            return;
+        }
         var machine = machines[plan.IsLibvirt ? 1 : 0];
         (await machine.ExecAsync("dd if=/dev/urandom of=/data/x bs=256k count=40 conv=notrunc,fsync 2>/dev/null")).EnsureSuccess();
         var folder = plan.IsRestore ? installation.File($"broken-{trial}") : null;
@@ -194,9 +202,9 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
 
     private void Count(FaultPlan plan, string end)
     {
-        var fault = $"{plan.Fault}{(plan.IsLibvirt ? "/libvirt" : "/qmp")}";
+        var fault = $"{plan.Fault}{(plan.IsStanding ? "/standing" : plan.IsLibvirt ? "/libvirt" : "/qmp")}";
         _faults[fault] = _faults.GetValueOrDefault(fault) + 1;
-        var hit = $"{(plan.IsRestore ? "restore" : "backup")} {end}";
+        var hit = $"{(plan is { IsStanding: true } ? plan.InPlace ? "restore in place" : "replacement" : plan.IsRestore ? "restore" : "backup")} {end}";
         _ends[hit] = _ends.GetValueOrDefault(hit) + 1;
     }
 

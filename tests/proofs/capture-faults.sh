@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Kills the agent, the controller, QEMU, libvirtd or the guest agent, fills the folder for temporary copies, or cuts the
 # connection to the frozen disks, at any moment of backups and restores of two real guests, one reached over QMP and one through
-# libvirt. It proves that the guest lives, is thawed and has seen no error, that nothing is left behind, and that the next backup
+# libvirt; every third time it kills the agent or the controller while the disks of a machine that is off are restored in place or
+# replaced. It proves that the guest lives, is thawed and has seen no error, that nothing is left behind, and that the next backup
 # holds exactly what the machine's disks hold.
 #
 # usage: tests/proofs/capture-faults.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides what breaks, and when; chance without it, and printed
 #   --trials N        how many faults; without it what fits into 35 minutes, at most 500
 #   --start-trial I   number of the first: trial I of a seed is the same in every run, up to the clocks of real programs
-#   --short           2 faults
+#   --short           2 faults, one of them of the machine that is off
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # Needs root: the folder for temporary copies is a small file system in memory.
 # The last line is 'capture-faults: PASS ...' or 'capture-faults: FAIL ...'.
