@@ -37,7 +37,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         if (request.Placement == RestorePlacement.InPlace && LastSeen.Read(context.Options.StateFolder, request.Machine) is { } seen)
         {
             // The disks are where the machine has them now, and it is started as it was started last.
-            document = seen;
+            document = seen with { Tpm = seen.Tpm ?? document.Tpm };
         }
         var names = new ImageFileNames();
         var images = CheckDisks(request, document, names, findings);

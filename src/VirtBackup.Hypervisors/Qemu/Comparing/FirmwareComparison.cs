@@ -10,8 +10,8 @@ internal static class FirmwareComparison
         var firmware = FirmwareChoice.Of(comparison.Options);
         yield return CompareFirmware(comparison, firmware);
         yield return CompareSecureBoot(comparison, firmware);
-        // Where its state is in the point, its placement is spoken of elsewhere.
-        if (comparison.Request.Contents.All(content => content.Kind != MachineContentKind.Tpm))
+        // Where its state is made anew, its placement is spoken of elsewhere.
+        if (comparison.Document.Tpm is null || comparison.Request.Contents.All(content => content.Kind != MachineContentKind.Tpm))
         {
             yield return CompareTpm(comparison);
         }
