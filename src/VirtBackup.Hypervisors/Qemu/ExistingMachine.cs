@@ -59,7 +59,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         var places = PlacesOf(plan.Images);
         if (request.Placement == RestorePlacement.Replace)
         {
-            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, token => FinishAsync(plan, token), cancellationToken,
+            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, (journal, token) => FinishAsync(plan, journal, token), cancellationToken,
                 [.. plan.Flash.Select(flash => (flash.File.NewFile, flash.Bytes))]);
         }
         var existing = new List<ExistingPlace>();
@@ -73,7 +73,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
             {
                 await FirmwareFlash.WriteAsync(flash.File.NewFile, flash.Bytes, context.Processes, token);
             }
-            return await FinishAsync(plan, token);
+            return await FinishAsync(plan, null, token);
         }, cancellationToken);
     }
 
@@ -100,12 +100,16 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         };
     }
 
-    private async Task<RestoredMachine> FinishAsync(RestorePlan plan, CancellationToken cancellationToken)
+    private async Task<RestoredMachine> FinishAsync(RestorePlan plan, ReplacementJournal? journal, CancellationToken cancellationToken)
     {
         var launcher = new MachineLauncher(context, plan, request);
         if (!request.DisksOnly && (request.Start || request.Placement == RestorePlacement.Replace))
         {
             launcher.WriteRecord();
+        }
+        if (request.Start)
+        {
+            journal?.Settle();
         }
         int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
         return await new RestoredDescription(context, plan, request)

@@ -135,7 +135,7 @@ public sealed class ExistingImageTests : IDisposable
         {
             await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
         }
-        var journal = new ReplacementJournal(images);
+        var journal = new ReplacementJournal(images, ".replaced");
         journal.Swap();
         Assert.Equal("new", await File.ReadAllTextAsync(_qcow2.Path));
 
@@ -147,6 +147,19 @@ public sealed class ExistingImageTests : IDisposable
         Assert.Equal(["a.raw", "b.qcow2"], Names());
         ReplacementJournal.Recover(images);
         Assert.Equal(["a.raw", "b.qcow2"], Names());
+
+        // Once the new machine may have been started, what it runs on stays, and so does what was there before.
+        string[] more = [.. images, _folder.File("c.raw")];
+        foreach (var settled in new[] { false, true })
+        {
+            foreach (var image in more) await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
+            var again = new ReplacementJournal(more, ".replaced", "<definition/>");
+            again.Swap();
+            if (settled) again.Settle();
+            Assert.Equal("<definition/>", ReplacementJournal.Find(more)!.Definition);
+            ReplacementJournal.Recover(more);
+            Assert.Equal(settled ? ["a.raw", "a.raw.replaced", "b.qcow2", "b.qcow2.replaced", "c.raw"] : ["a.raw", "b.qcow2"], Names());
+        }
     }
 
     [Fact]
