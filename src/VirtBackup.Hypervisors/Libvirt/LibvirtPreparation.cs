@@ -29,7 +29,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         RequireCapturable(view);
         if (!view.Active)
         {
-            return await OfflineCapture.BeginAsync(context, view, cancellationToken);
+            return await OfflineCapture.BeginAsync(context, view, request.Log, cancellationToken);
         }
         await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
@@ -46,6 +46,8 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         try
         {
             var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
+            // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
+            var contents = await FirmwareVariables.ReadAsync(view.Document, request.Log, cancellationToken);
             watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
             foreach (var disk in captured)
             {
@@ -54,7 +56,10 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch.Lost, context, cancellationToken));
             }
             return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
-                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch);
+                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch)
+            {
+                Contents = contents,
+            };
         }
         catch
         {
