@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -7,13 +8,22 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// Puts the state of a domain's TPM where libvirt finds it when it starts the machine. libvirt then makes no state of its own, and
 /// gives the files to the emulator's user.
 /// </summary>
-/// <param name="root">The stored domain.</param>
-internal sealed class DomainTpmRestore(LibvirtContext context, LibvirtConnection connection, RestoreRequest request, System.Xml.Linq.XElement root)
+/// <param name="root">The machine's definition after the restore.</param>
+/// <param name="machine">Its UUID after the restore.</param>
+internal sealed class DomainTpmRestore(LibvirtContext context, LibvirtConnection connection, RestoreRequest request, System.Xml.Linq.XElement root, Id16 machine)
 {
     private const UnixFileMode Passable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
     private static readonly TimeSpan ToolTimeout = TimeSpan.FromSeconds(30);
     private readonly DomainTpm? _tpm = DomainTpm.Find(request.Machine, root);
+    private string? _folder;
     private string? _made;
+
+    /// <summary>libvirt's folder for TPMs of the machine, when there is a state to put there.</summary>
+    public string? Place => Content is not null && _folder is not null ? Path.GetDirectoryName(_folder) : null;
+
+    /// <summary>The files of the state, in the place of those of a machine that is off.</summary>
+    public IEnumerable<ContentFile> Files => Content is { } content && _folder is { } folder
+        ? TpmState.Read(content.Bytes).Files.Select(file => new ContentFile(Path.Combine(folder, file.Name), file.Bytes, IsSecret: true)) : [];
 
     private MachineContent? Content => request.Contents.FirstOrDefault(content => content.Kind == MachineContentKind.Tpm);
 
@@ -36,25 +46,23 @@ internal sealed class DomainTpmRestore(LibvirtContext context, LibvirtConnection
         {
             return Found(FindingSeverity.Adapts, "The TPM's contents are not in the recovery point: secrets that are sealed to it (disk encryption) need their recovery keys.");
         }
-        if (await _tpm.FindFolderAsync(context, connection, request.Machine, cancellationToken) is not { } folder)
+        if ((_folder = await _tpm.FindFolderAsync(context, connection, machine, cancellationToken)) is null)
         {
             return Found(FindingSeverity.Blocks, $"It cannot be told where the libvirt behind {connection.Uri} keeps the state of TPMs. Run the agent as root or as the session's user.");
         }
         return _tpm.Secret is { } secret
             ? Found(FindingSeverity.Adapts, $"The TPM's state is in the recovery point, encrypted with libvirt's secret {secret}: this libvirt must have that secret when the machine starts.")
-            : Found(FindingSeverity.Fits, $"The TPM's state is in the recovery point and is restored below {Path.GetDirectoryName(Path.GetDirectoryName(folder))}.");
+            : Found(FindingSeverity.Fits, $"The TPM's state is in the recovery point and is restored to {_folder}.");
     }
 
-    /// <summary>Writes the state of the machine that will have this UUID, if there is one. Before the machine is started.</summary>
-    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: another state lies there, or it cannot be written.</exception>
-    public async Task WriteAsync(Id16 machine, CancellationToken cancellationToken)
+    /// <summary>Writes the state of a new machine, if there is one. After the check, before the machine is started.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: it cannot be written.</exception>
+    public async Task WriteAsync(CancellationToken cancellationToken)
     {
-        if (_tpm is not { IsEmulated: true } || Content is not { } content || OperatingSystem.IsWindows())
+        if (Content is not { } content || _folder is not { } folder || OperatingSystem.IsWindows())
         {
             return;
         }
-        var folder = await _tpm.FindFolderAsync(context, connection, machine, cancellationToken)
-            ?? throw new FaultException(FaultReason.FailedPrecondition, $"It cannot be told where the libvirt behind {connection.Uri} keeps the state of TPMs. Run the agent as root or as the session's user.");
         var place = Path.GetDirectoryName(folder)!;
         try
         {

@@ -9,7 +9,7 @@ namespace VirtBackup.Hypervisors.Libvirt;
 internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
 {
     private TpmMemory? tpm;
-    private IReadOnlyList<MachineContent> contents = [];
+    private IReadOnlyList<MachineContent> tpmState = [];
 
     public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
     {
@@ -34,7 +34,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         tpm = DomainTpm.Find(request.Machine, view.Document.Root) is { } device ? await device.ReadMemoryAsync(context, connection, view.Active, request.Log, cancellationToken) : null;
         if (!view.Active)
         {
-            return await OfflineCapture.BeginAsync(context, view, tpm, cancellationToken);
+            return await OfflineCapture.BeginAsync(context, view, tpm, request.Log, cancellationToken);
         }
         await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
@@ -51,6 +51,8 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         try
         {
             var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
+            // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
+            var contents = await FirmwareVariables.ReadAsync(view.Document, request.Log, cancellationToken);
             watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
             foreach (var disk in captured)
             {
@@ -61,7 +63,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
             return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
                 [.. view.Summaries.Where(disk => disk.SkipReason is not null), .. tpm?.ListSkipped() ?? []], folder, watch)
             {
-                Contents = contents,
+                Contents = [.. contents, .. tpmState],
             };
         }
         catch
@@ -93,7 +95,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 }
                 await StartJobAsync(view, captured, choices, folder);
             }
-            contents = [.. tpm?.Read() ?? []];
+            tpmState = [.. tpm?.Read() ?? []];
         }
         finally
         {

@@ -62,14 +62,14 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         var places = PlacesOf(plan.Images);
         if (request.Placement == RestorePlacement.Replace)
         {
-            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, token => FinishAsync(plan, token), cancellationToken, plan.Contents);
+            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, (journal, token) => FinishAsync(plan, journal, token), cancellationToken, plan.Contents);
         }
         var existing = new List<ExistingPlace>();
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
             existing.Add(await FindTrackingAsync(disk, place, cancellationToken));
         }
-        return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, token => FinishAsync(plan, token), cancellationToken, plan.Contents);
+        return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, token => FinishAsync(plan, null, token), cancellationToken, plan.Contents);
     }
 
     // At most one bitmap of a disk records, and it began at the point it is named after.
@@ -95,12 +95,16 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         };
     }
 
-    private async Task<RestoredMachine> FinishAsync(RestorePlan plan, CancellationToken cancellationToken)
+    private async Task<RestoredMachine> FinishAsync(RestorePlan plan, ReplacementJournal? journal, CancellationToken cancellationToken)
     {
         var launcher = new MachineLauncher(context, plan, request);
         if (!request.DisksOnly && (request.Start || request.Placement == RestorePlacement.Replace))
         {
             launcher.WriteRecord();
+        }
+        if (request.Start)
+        {
+            journal?.Settle();
         }
         int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
         return await new RestoredDescription(context, plan, request)

@@ -131,7 +131,7 @@ public sealed class ExistingImageTests : IDisposable
         {
             await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
         }
-        var journal = new ReplacementJournal(images);
+        var journal = new ReplacementJournal(images, ".replaced");
         journal.Swap();
         Assert.Equal("new", await File.ReadAllTextAsync(_qcow2.Path));
 
@@ -143,6 +143,19 @@ public sealed class ExistingImageTests : IDisposable
         Assert.Equal(["a.raw", "b.qcow2"], Names());
         ReplacementJournal.Recover(images);
         Assert.Equal(["a.raw", "b.qcow2"], Names());
+
+        // Once the new machine may have been started, what it runs on stays, and so does what was there before.
+        string[] more = [.. images, _folder.File("c.raw")];
+        foreach (var settled in new[] { false, true })
+        {
+            foreach (var image in more) await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
+            var again = new ReplacementJournal(more, ".replaced", "<definition/>");
+            again.Swap();
+            if (settled) again.Settle();
+            Assert.Equal("<definition/>", ReplacementJournal.Find(more)!.Definition);
+            ReplacementJournal.Recover(more);
+            Assert.Equal(settled ? ["a.raw", "a.raw.replaced", "b.qcow2", "b.qcow2.replaced", "c.raw"] : ["a.raw", "b.qcow2"], Names());
+        }
     }
 
     [Fact]
@@ -154,9 +167,9 @@ public sealed class ExistingImageTests : IDisposable
         {
             await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
         }
-        var journal = new ReplacementJournal(images);
+        var journal = new ReplacementJournal(images, ".kept");
         journal.Swap();
-        journal.NoteStart(".kept");
+        journal.Settle();
         await File.WriteAllTextAsync(_raw.Path, "written by the guest");
         await Driver.ReleaseGuestsAsync(default);
         Assert.Equal("written by the guest", await File.ReadAllTextAsync(_raw.Path));

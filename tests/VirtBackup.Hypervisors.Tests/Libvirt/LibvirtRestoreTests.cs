@@ -46,10 +46,22 @@ public class LibvirtRestoreTests
         Assert.Equal(lab.Machine, restored.Id);
         // Read back from libvirt: the same machine, with its disks elsewhere.
         var disks = restored.Description!.Value.GetProperty("disks").EnumerateArray().ToList();
-        Assert.All(disks, disk => Assert.StartsWith(keep.Folder, disk.GetProperty("path").GetString(), StringComparison.Ordinal));
-        Assert.Equal(keep.Configuration.Neutral.GetProperty("networkCards").GetRawText(), restored.Description.Value.GetProperty("networkCards").GetRawText());
+        Assert.All(disks, disk => Assert.StartsWith(keep.Folder, disk.GetProperty("source").GetProperty("file").GetString(), StringComparison.Ordinal));
+        Assert.Equal(restored.CapturedDescription!.Value.GetProperty("interface").GetRawText(), restored.Description.Value.GetProperty("interface").GetRawText());
         Assert.Equal("data\n", Encoding.UTF8.GetString(await LibvirtLab.ReadFileAsync(Path.Combine(folder, "lab.qga"), "/data/marker")));
         Assert.Equal(0x1122334455667788UL, await LibvirtLab.ReadTpmAsync(Path.Combine(folder, "lab.qga")));
+
+        // In the place of the machine, its TPM's state is replaced, and stays its user's.
+        await lab.Libvirt.VirshAsync("destroy", "lab");
+        var state = lab.Libvirt.File($"c/libvirt/qemu/swtpm/{lab.Domain.Uuid}/tpm2/tpm2-00.permall");
+        var owner = await Proc.CheckAsync("stat", ["-c", "%u %g %a", state]);
+        await File.WriteAllBytesAsync(state, [1]);
+        await using (var restore = await lab.Driver.BeginRestoreAsync(keep with { Folder = "", Placement = RestorePlacement.InPlace, Start = false }, default))
+        {
+            await restore.CompleteAsync(default);
+        }
+        Assert.Equal(Hypervisors.Tpm.TpmState.Read(capture.Contents[0].Bytes).Files[0].Bytes.ToArray(), await File.ReadAllBytesAsync(state));
+        Assert.Equal(owner, await Proc.CheckAsync("stat", ["-c", "%u %g %a", state]));
     }
 
     [Fact]
