@@ -67,7 +67,6 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
             await machine.BeginAsync();
             await BackUpExactlyAsync(machine);
         }
-        await standing.BeginAsync();
     }
 
     private async Task TryAsync(int trial, FaultPlan plan)

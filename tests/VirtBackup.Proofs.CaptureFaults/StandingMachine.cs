@@ -23,8 +23,8 @@ internal sealed class StandingMachine(Installation installation, InstalledAgent 
         agent.Add(Name, Guid.NewGuid(), [.. _images.Select(image => new InstalledImage(image, FormatOf(image), Path.GetFileNameWithoutExtension(image)))]);
     }
 
-    /// <summary>Makes two recovery points of different content.</summary>
-    public async Task BeginAsync()
+    // Two recovery points of different content.
+    private async Task BeginAsync()
     {
         await installation.WaitForMachineAsync(Name);
         await WriteAsync(1, DiskMebibytes);
@@ -36,6 +36,7 @@ internal sealed class StandingMachine(Installation installation, InstalledAgent 
     /// <returns>What became of the restore that was hit.</returns>
     public async Task<string> TryAsync(FaultPlan plan)
     {
+        if (_points.Count == 0) await BeginAsync();
         var random = new Random(plan.Seed);
         await WriteAsync(plan.Seed, 2 + random.Next(DiskMebibytes - 2));
         var before = await HashAsync();

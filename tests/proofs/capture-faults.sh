@@ -9,7 +9,7 @@
 #   --seed N          decides what breaks, and when; chance without it, and printed
 #   --trials N        how many faults; without it what fits into 35 minutes, at most 500
 #   --start-trial I   number of the first: trial I of a seed is the same in every run, up to the clocks of real programs
-#   --short           2 faults, one of them of the machine that is off
+#   --short           2 faults at most
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # Needs root: the folder for temporary copies is a small file system in memory.
 # The last line is 'capture-faults: PASS ...' or 'capture-faults: FAIL ...'.
