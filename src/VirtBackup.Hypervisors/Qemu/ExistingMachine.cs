@@ -13,7 +13,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
     {
         if (request.Configuration.NativeKind == ArgvDocument.Kind)
         {
-            Recover(ArgvDocument.Read(request.Configuration.Native.Span));
+            ReplacementJournal.Recover(ImagesOf(ArgvDocument.Read(request.Configuration.Native.Span)));
         }
     }
 
@@ -24,17 +24,16 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         {
             if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
-                Recover(seen);
+                ReplacementJournal.CleanUp([.. ImagesOf(seen)]);
             }
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             // Told by the next restore.
         }
     }
 
-    private static void Recover(ArgvDocument document) =>
-        ReplacementJournal.Recover(document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory)));
+    private static IEnumerable<string> ImagesOf(ArgvDocument document) => document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory));
 
     public async Task CheckAsync(IReadOnlyList<ImageReplacement> images, List<RestoreFinding> findings, CancellationToken cancellationToken)
     {
