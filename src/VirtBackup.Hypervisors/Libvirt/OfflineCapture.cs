@@ -10,7 +10,8 @@ internal static class OfflineCapture
 {
     public const string Reason = "read in full: the machine is off, and libvirt begins change tracking only in a running one";
 
-    public static async Task<ICapture> BeginAsync(LibvirtContext context, DomainView view, Action<string> log, CancellationToken cancellationToken)
+    public static async Task<ICapture> BeginAsync(
+        LibvirtContext context, LibvirtConnection connection, DomainView view, Action<string> log, CancellationToken cancellationToken)
     {
         var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
         var folder = Directory.CreateTempSubdirectory("virtbackup-image-").FullName;
@@ -28,7 +29,7 @@ internal static class OfflineCapture
             }
             return new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder)
             {
-                Contents = await FirmwareVariables.ReadAsync(view.Document, log, cancellationToken),
+                Contents = await FirmwareVariables.ReadAsync(connection, view.Document, log, cancellationToken),
             };
         }
         catch
