@@ -187,7 +187,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         {
             await BrokenReplacement.CleanUpAsync(connection, machine, cancellationToken);
         }
-        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
+        catch (Exception failure) when (failure is FaultException { Reason: not FaultReason.HypervisorUnavailable } or IOException or UnauthorizedAccessException)
         {
             // Whoever uses the machine next is told.
         }
