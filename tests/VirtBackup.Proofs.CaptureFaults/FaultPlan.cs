@@ -13,21 +13,32 @@ internal enum Fault
     LinkCut,
 }
 
+/// <summary>Where a restore goes.</summary>
+internal enum Onto
+{
+    Folder,
+    InPlace,
+    Replace,
+}
+
 /// <summary>The choices of one trial, from the seed and the trial's number alone.</summary>
 /// <param name="IsLibvirt">The machine that libvirt manages; otherwise the one reached over QMP.</param>
 /// <param name="IsRestore">The fault hits a restore; otherwise a backup.</param>
 /// <param name="IsStanding">A machine that is off, whose disks are restored onto, or replaced; otherwise one that runs.</param>
-/// <param name="InPlace">Of a standing one: what differs is written into its disks; otherwise new ones take their places.</param>
 /// <param name="Delay">Between the order, or what is seen of it, and the fault.</param>
-internal sealed record FaultPlan(bool IsLibvirt, bool IsRestore, bool IsStanding, bool InPlace, Fault Fault, TimeSpan Delay, int Seed)
+internal sealed record FaultPlan(bool IsLibvirt, bool IsRestore, bool IsStanding, Fault Fault, TimeSpan Delay, int Seed)
 {
     private const int StandingDelayMsMax = 600;
-
 
     /// <summary>Settling, cutting and half of the reading; then the rest, the commit and what follows.</summary>
     private const int DelayMsMax = 4000;
 
     private static readonly Fault[] OfRestores = [Fault.AgentKilled, Fault.ControllerKilled];
+
+    /// <summary>Of a machine that is off; the daemon has to be told of a replacement.</summary>
+    private static readonly Fault[] OfStillMachines = [Fault.AgentKilled, Fault.AgentKilled, Fault.ControllerKilled, Fault.LibvirtdKilled];
+
+    public Onto Onto { get; private init; }
 
     public static FaultPlan Of(ProofOptions options, int trial)
     {
@@ -36,13 +47,21 @@ internal sealed record FaultPlan(bool IsLibvirt, bool IsRestore, bool IsStanding
         var turn = (int)(((options.Seed % 3) + (ulong)trial) % 3);
         if (options.Sabotage is null ? turn == 2 : options.Sabotage == Sabotages.LoseMark)
         {
-            return new FaultPlan(false, true, true, random.Next(3) > 0, OfRestores[random.Next(4) / 3], TimeSpan.FromMilliseconds(StandingDelayMsMax * Math.Pow(random.NextDouble(), 2)), random.Next());
+            return new FaultPlan(false, true, true, OfRestores[random.Next(4) / 3], TimeSpan.FromMilliseconds(StandingDelayMsMax * Math.Pow(random.NextDouble(), 2)), random.Next())
+            {
+                Onto = random.Next(3) > 0 ? Onto.InPlace : Onto.Replace,
+            };
         }
         var isLibvirt = turn == 1;
         var isRestore = random.Next(5) == 0;
         var faults = isRestore ? OfRestores : [.. Enum.GetValues<Fault>().Where(fault => isLibvirt || fault != Fault.LibvirtdKilled)];
-        return new FaultPlan(isLibvirt, isRestore, false, false, faults[random.Next(faults.Length)], TimeSpan.FromMilliseconds(DelayMsMax * Math.Pow(random.NextDouble(), 1.5)), random.Next());
+        var plan = new FaultPlan(isLibvirt, isRestore, false, faults[random.Next(faults.Length)], TimeSpan.FromMilliseconds(DelayMsMax * Math.Pow(random.NextDouble(), 1.5)), random.Next());
+        // Most restores under libvirt are onto a machine that is there: it has the most to lose.
+        return !isLibvirt || !isRestore || random.Next(4) == 0 ? plan
+            : plan with { Onto = random.Next(3) == 0 ? Onto.InPlace : Onto.Replace, Fault = OfStillMachines[random.Next(OfStillMachines.Length)] };
     }
 
-    public override string ToString() => IsStanding ? $"standing, {Fault} {Delay.TotalMilliseconds:0} ms into {(InPlace ? "a restore in place" : "a replacement")}" : $"{(IsLibvirt ? "libvirt" : "qmp")}, {Fault} {Delay.TotalMilliseconds:0} ms after a {(IsRestore ? "restore" : "backup")} was ordered";
+    public override string ToString() =>
+        IsStanding ? $"standing, {Fault} {Delay.TotalMilliseconds:0} ms into a restore ({Onto})" :
+        $"{(IsLibvirt ? "libvirt" : "qmp")}, {Fault} {Delay.TotalMilliseconds:0} ms after a {(IsRestore ? "restore" : "backup")}{(Onto == Onto.Folder ? "" : $" ({Onto})")} was ordered";
 }

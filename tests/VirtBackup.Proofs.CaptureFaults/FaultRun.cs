@@ -6,7 +6,7 @@ using VirtBackup.Testing.Proofs;
 namespace VirtBackup.Proofs.CaptureFaults;
 
 /// <summary>Two guests, one under each driver, an agent, a controller, and a hand that breaks one of them at a time.</summary>
-internal sealed class FaultRun(Installation installation, InstalledAgent agent, IReadOnlyList<FaultyMachine> machines, IReadOnlyList<SmallFolder> fleeces, StandingMachine standing, ProofOptions options)
+internal sealed class FaultRun(Installation installation, InstalledAgent agent, IReadOnlyList<FaultyMachine> machines, StillMachine still, StandingMachine standing, IReadOnlyList<SmallFolder> fleeces, ProofOptions options)
 {
     // A few seconds of reading for what a guest writes in a trial.
     private const string Rate = "6MiB";
@@ -38,7 +38,7 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
             var standing = new StandingMachine(installation, agent, options);
             await standing.AddAsync();
             await agent.Service.StartAsync();
-            var run = new FaultRun(installation, agent, [new QmpMachine(vm), new LibvirtMachine(domain)], fleeces.Mounted, standing, options);
+            var run = new FaultRun(installation, agent, [new QmpMachine(vm), new LibvirtMachine(domain)], new StillMachine(installation, agent, libvirt), standing, fleeces.Mounted, options);
             begun(run);
             await run.BeginAsync();
             foreach (var trial in trials)
@@ -78,6 +78,13 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
             return;
         }
         var machine = machines[plan.IsLibvirt ? 1 : 0];
+        if (plan.Onto != Onto.Folder)
+        {
+            Count(plan, await still.TryAsync(plan, () => BreakAsync(plan.Fault, machine), () => MendAsync(plan.Fault, machine)));
+            await PlantAsync(machine);
+            await machine.RequireUnharmedAsync();
+            return;
+        }
         (await machine.ExecAsync("dd if=/dev/urandom of=/data/x bs=256k count=40 conv=notrunc,fsync 2>/dev/null")).EnsureSuccess();
         var folder = plan.IsRestore ? installation.File($"broken-{trial}") : null;
         var madeAfter = DateTimeOffset.UtcNow.AddMilliseconds(-1);
@@ -203,7 +210,7 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
     {
         var fault = $"{plan.Fault}{(plan.IsStanding ? "/standing" : plan.IsLibvirt ? "/libvirt" : "/qmp")}";
         _faults[fault] = _faults.GetValueOrDefault(fault) + 1;
-        var hit = $"{(plan is { IsStanding: true } ? plan.InPlace ? "restore in place" : "replacement" : plan.IsRestore ? "restore" : "backup")} {end}";
+        var hit = $"{(plan.IsRestore ? "restore" : "backup")} {end}";
         _ends[hit] = _ends.GetValueOrDefault(hit) + 1;
     }
 

@@ -7,18 +7,18 @@ namespace VirtBackup.Proofs.CaptureFaults;
 /// <summary>A machine that is off, whose disks are restored in place or replaced while the agent or the controller is killed.</summary>
 internal sealed class StandingMachine(Installation installation, InstalledAgent agent, ProofOptions options)
 {
-    public const string Name = "still";
+    public const string Name = "standing";
     private const int DiskMebibytes = 18;
     private static readonly TimeSpan BeginLimit = TimeSpan.FromSeconds(20);
     private readonly Dictionary<string, string[]> _points = [];
-    private readonly string[] _images = [installation.File("still/a.raw"), installation.File("still/b.qcow2")];
+    private readonly string[] _images = [installation.File("standing/a.raw"), installation.File("standing/b.qcow2")];
 
     private static LabDiskFormat FormatOf(string image) => image.EndsWith(".raw", StringComparison.Ordinal) ? LabDiskFormat.Raw : LabDiskFormat.Qcow2;
 
     /// <summary>Before the agent is started.</summary>
     public async Task AddAsync()
     {
-        Directory.CreateDirectory(installation.File("still"));
+        Directory.CreateDirectory(installation.File("standing"));
         foreach (var image in _images) await LabDisk.CreateAsync(image, FormatOf(image), DiskMebibytes << 20);
         agent.Add(Name, Guid.NewGuid(), [.. _images.Select(image => new InstalledImage(image, FormatOf(image), Path.GetFileNameWithoutExtension(image)))]);
     }
@@ -41,10 +41,10 @@ internal sealed class StandingMachine(Installation installation, InstalledAgent 
         await WriteAsync(plan.Seed, 2 + random.Next(DiskMebibytes - 2));
         var before = await HashAsync();
         var (point, wanted) = _points.ElementAt(random.Next(_points.Count));
-        string[] order = ["restore", "run", point, plan.InPlace ? "--in-place" : "--replace", "--no-start"];
+        string[] order = ["restore", "run", point, plan.Onto == Onto.InPlace ? "--in-place" : "--replace", "--no-start"];
         var madeAfter = DateTimeOffset.UtcNow.AddMilliseconds(-1);
         var ordered = installation.RunAsync([.. order, "--detach"]);
-        if (random.Next(3) > 0) await WaitForBeginAsync(plan.InPlace, ordered);
+        if (random.Next(3) > 0) await WaitForBeginAsync(plan.Onto, ordered);
         await Task.Delay(plan.Delay);
         if (plan.Fault == Fault.ControllerKilled) await installation.Controller.KillAsync();
         else await agent.Service.KillAsync();
@@ -70,13 +70,13 @@ internal sealed class StandingMachine(Installation installation, InstalledAgent 
 
         (await installation.RunAsync(order)).EnsureSuccess();
         if (!(await HashAsync()).SequenceEqual(wanted) || Names().Count != _images.Length) throw new RefutedException($"The machine was restored once more, but is not what point {point} holds: {string.Join(' ', Names())}");
-        return end;
+        return $"{plan.Onto} {end}";
     }
 
-    private async Task WaitForBeginAsync(bool inPlace, Task ordered)
+    private async Task WaitForBeginAsync(Onto onto, Task ordered)
     {
         using var limit = new CancellationTokenSource(BeginLimit);
-        while (!Names().Exists(name => inPlace ? name.EndsWith("-restoring", StringComparison.Ordinal) : name.Contains(".virtbackup-", StringComparison.Ordinal)))
+        while (!Names().Exists(name => onto == Onto.InPlace ? name.EndsWith("-restoring", StringComparison.Ordinal) : name.Contains(".virtbackup-", StringComparison.Ordinal)))
         {
             // A restore that was over sooner is none that can be hit; it is judged all the same.
             if (limit.IsCancellationRequested && ordered.IsCompleted) return;
@@ -122,5 +122,5 @@ internal sealed class StandingMachine(Installation installation, InstalledAgent 
 
     private async Task<string[]> HashAsync() => await Task.WhenAll(_images.Select(image => DiskContent.HashAsync(image, FormatOf(image))));
 
-    private List<string> Names() => [.. Directory.EnumerateFiles(installation.File("still")).Select(path => Path.GetFileName(path))];
+    private List<string> Names() => [.. Directory.EnumerateFiles(installation.File("standing")).Select(path => Path.GetFileName(path))];
 }

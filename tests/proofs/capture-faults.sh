@@ -2,8 +2,9 @@
 # Kills the agent, the controller, QEMU, libvirtd or the guest agent, fills the folder for temporary copies, or cuts the
 # connection to the frozen disks, at any moment of backups and restores of two real guests, one reached over QMP and one through
 # libvirt; every third time it kills the agent or the controller while the disks of a machine that is off are restored in place or
-# replaced. It proves that the guest lives, is thawed and has seen no error, that nothing is left behind, and that the next backup
-# holds exactly what the machine's disks hold.
+# replaced, and sometimes those of a machine of libvirt that is off: they must be what they were or what the point holds, or be
+# known to be half restored. It proves that the guest lives, is thawed and has seen no error, that nothing is left behind, and
+# that the next backup holds exactly what the machine's disks hold.
 #
 # usage: tests/proofs/capture-faults.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides what breaks, and when; chance without it, and printed

@@ -71,25 +71,22 @@ internal sealed class ReplacementJournal
         return null;
     }
 
-    /// <summary>Removes new images of a replacement that was killed before they were complete. Not while one is under way.</summary>
-    public static void RemoveUnfinished(IEnumerable<string> images)
-    {
-        try
-        {
-            foreach (var image in images.Where(image => Directory.Exists(Path.GetDirectoryName(image))))
-            {
-                File.Delete(NewPath(image));
-                File.Delete(ImageWriter.UnfinishedPath(NewPath(image)));
-            }
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
-        {
-            // The next replacement overwrites them.
-        }
-    }
-
     /// <summary>Undoes, or finishes, a replacement of these images that broke off, of a machine that is off. Does nothing when there is none.</summary>
     public static void Recover(IEnumerable<string> images) => Find(images)?.Recover();
+
+    /// <summary>
+    /// Brings these images in order when the agent starts, and nothing can be at work on them: <see cref="Recover(IEnumerable{string})"/>, and new images
+    /// that a killed run did not complete go.
+    /// </summary>
+    public static void CleanUp(IReadOnlyList<string> images)
+    {
+        Recover(images);
+        foreach (var path in images.Select(NewPath))
+        {
+            File.Delete(path);
+            File.Delete(ImageWriter.UnfinishedPath(path));
+        }
+    }
 
     /// <summary>Puts the new images into the places of the old ones. On failure the old ones are in their places.</summary>
     public void Swap()

@@ -17,6 +17,7 @@ internal sealed record NewImage(string Target, string Path, string Format);
 internal sealed class DomainRewriter(
     RestoreRequest request, string name, IReadOnlyList<NewImage> images, string? variables, IEntropy entropy, List<RestoreFinding> findings)
 {
+    private const string NotStored = "The firmware's variables are not in the recovery point: boot entries and Secure Boot keys are those of the template.";
     private readonly Dictionary<string, string> moved = new(StringComparer.Ordinal);
 
     public Id16 Uuid { get; } = request.KeepIdentity ? request.Machine : NewUuid(entropy);
@@ -172,6 +173,10 @@ internal sealed class DomainRewriter(
         }
         if (FirmwareVariables.PathOf(root) is not { } path)
         {
+            if (FirmwareVariables.AreChosen(root))
+            {
+                findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, NotStored));
+            }
             return;
         }
         if (request.KeepIdentity && File.Exists(path))
@@ -183,7 +188,7 @@ internal sealed class DomainRewriter(
         {
             FirmwareVariables.SetPath(root, Path.Combine(request.Folder, FirmwareVariables.FileName));
         }
-        findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, "The firmware's variables are not in the recovery point: boot entries and Secure Boot keys are those of the template."));
+        findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, NotStored));
     }
 
     // A guest that knows generations must learn that it was set back in time.

@@ -12,12 +12,19 @@ internal sealed record ExistingDomain(DomainView View, IReadOnlyList<CheckpointR
 {
     public string Name => View.Document.Name;
 
-    public static Task<ExistingDomain> ReadAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken) => connection.QueryAsync(libvirt =>
+    /// <summary>Where its firmware keeps variables, or null.</summary>
+    public string? Variables { get; private init; }
+
+    public static async Task<ExistingDomain> ReadAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
     {
-        using var domain = Domains.Find(libvirt, machine);
-        return new ExistingDomain(Domains.Read(domain, new HashSet<string>()), Domains.ReadCheckpoints(domain, measured: false), Domains.ListOtherCheckpoints(domain),
-            LibvirtValues.Require(LibvirtCalls.CountSnapshots(domain, 0)));
-    }, cancellationToken);
+        var existing = await connection.QueryAsync(libvirt =>
+        {
+            using var domain = Domains.Find(libvirt, machine);
+            return new ExistingDomain(Domains.Read(domain, new HashSet<string>()), Domains.ReadCheckpoints(domain, measured: false), Domains.ListOtherCheckpoints(domain),
+                LibvirtValues.Require(LibvirtCalls.CountSnapshots(domain, 0)));
+        }, cancellationToken);
+        return existing with { Variables = await FirmwareVariables.FindAsync(connection, existing.View.Document.Root, cancellationToken) };
+    }
 
     public DomainDisk? FindDisk(Id16 id) => View.Document.Disks.FirstOrDefault(disk => DomainDocument.DiskId(View.Document.Uuid, disk.Target) == id);
 
@@ -44,10 +51,10 @@ internal sealed record ExistingDomain(DomainView View, IReadOnlyList<CheckpointR
         {
             yield return new RestoreFinding("checkpoint", FindingSeverity.Adapts, $"Another tool tracks changes of {Name} ({string.Join(", ", Others)}); the new images do not have its bitmaps, so that its next backup must be a full one.");
         }
-        if (Name != request.Name)
-        {
-            yield return new RestoreFinding("name", FindingSeverity.Adapts, $"The machine was called {request.Name} and is called {Name} now: it keeps that name.");
-        }
+        var macs = replaces && !request.DisksOnly ? "; its MAC addresses are those of the recovery point." : ", and its MAC addresses.";
+        yield return Name == request.Name
+            ? new RestoreFinding("name", FindingSeverity.Fits, $"The machine {Name} keeps its name and its UUID{macs}")
+            : new RestoreFinding("name", FindingSeverity.Adapts, $"The machine was called {request.Name} and is called {Name} now: it keeps that name and its UUID{macs}");
         foreach (var disk in View.Document.Disks.Where(disk => !request.DisksOnly && disk.SkipReason is null && request.Disks.All(restored => restored.Id != DomainDocument.DiskId(View.Document.Uuid, disk.Target))))
         {
             yield return new RestoreFinding("disk", FindingSeverity.Adapts, replaces

@@ -53,7 +53,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
                 await StartAsync(journal);
             }
         }
-        catch (Exception failure) when (failure is FaultException or OperationCanceledException && !journal.IsLeft)
+        catch (Exception failure) when (!journal.IsLeft)
         {
             await DefineFormerAsync(journal, failure);
             throw;

@@ -1,5 +1,8 @@
+using System.Text.Json;
+using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Libvirt.Native;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -7,7 +10,7 @@ namespace VirtBackup.Hypervisors.Libvirt;
 internal sealed record RestoredVariables(string Path, ReadOnlyMemory<byte> Bytes);
 
 /// <summary>The firmware's variables (UEFI), which libvirt keeps in the file that the domain's <c>nvram</c> names.</summary>
-internal static class FirmwareVariables
+internal static partial class FirmwareVariables
 {
     /// <summary>The file's name in a folder of the machine's own.</summary>
     public const string FileName = "nvram.fd";
@@ -18,7 +21,33 @@ internal static class FirmwareVariables
     /// <summary>No target of a disk has such a name.</summary>
     public static Id16 IdOf(Id16 machine) => DomainDocument.DiskId(machine, "nvram:");
 
-    /// <summary>The file; null: the machine has none, or <see cref="ProblemOf"/> says what it has instead.</summary>
+    /// <summary>libvirt chooses the firmware, and where its variables lie, anew at every start; a definition need not name them.</summary>
+    public static bool AreChosen(XElement root) => root.Element("os") is { } os && os.Text("firmware") == "efi" && os.Element(Element) is null;
+
+    /// <summary>The file, also where libvirt chooses it; null as of <see cref="PathOf"/>, or libvirt does not tell.</summary>
+    public static async Task<string?> FindAsync(LibvirtConnection connection, XElement root, CancellationToken cancellationToken)
+    {
+        if (!AreChosen(root))
+        {
+            return PathOf(root);
+        }
+        // Without its devices: what they need on the host would be made, and they have no say in this.
+        var bare = new XElement(root);
+        bare.Element("devices")?.Elements().Where(device => device.Name != "emulator").Remove();
+        try
+        {
+            var line = await connection.QueryAsync(
+                libvirt => LibvirtValues.TakeText(LibvirtCalls.WriteNative(libvirt, "qemu-argv", bare.ToString(SaveOptions.DisableFormatting), 0)), cancellationToken);
+            using var node = JsonDocument.Parse(VariablesNode().Match(line) is { Success: true } found ? found.Groups[1].Value : "{}");
+            return node.RootElement.TryGetProperty("filename", out var path) && path.ValueKind == JsonValueKind.String ? path.GetString() : null;
+        }
+        catch (Exception failure) when (failure is JsonException or FaultException { Reason: not FaultReason.HypervisorUnavailable })
+        {
+            return null;
+        }
+    }
+
+    /// <summary>The file that a definition names; null: the machine has none, or <see cref="ProblemOf"/> says what it has instead.</summary>
     public static string? PathOf(XElement root) =>
         root.Element("os")?.Element(Element) is { } variables && ProblemOf(root) is null ? variables.Element("source")?.Text("file") ?? Named(variables) : null;
 
@@ -37,14 +66,18 @@ internal static class FirmwareVariables
     /// </summary>
     /// <param name="log">Told why there is nothing to store.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the file cannot be read.</exception>
-    public static async Task<IReadOnlyList<MachineContent>> ReadAsync(DomainDocument document, Action<string> log, CancellationToken cancellationToken)
+    public static async Task<IReadOnlyList<MachineContent>> ReadAsync(LibvirtConnection connection, DomainDocument document, Action<string> log, CancellationToken cancellationToken)
     {
         if (ProblemOf(document.Root) is { } problem)
         {
             log($"The firmware's variables are not stored: {problem}.");
         }
-        if (PathOf(document.Root) is not { } path)
+        if (await FindAsync(connection, document.Root, cancellationToken) is not { } path)
         {
+            if (AreChosen(document.Root))
+            {
+                log("The firmware's variables are not stored: libvirt does not tell where they lie.");
+            }
             return [];
         }
         try
@@ -80,7 +113,11 @@ internal static class FirmwareVariables
     /// <summary>Lets a definition name the file.</summary>
     public static void SetPath(XElement root, string path)
     {
-        var variables = root.Element("os")?.Element(Element) ?? throw FaultException.Malformed("The stored domain has no firmware variables.");
+        var os = root.Element("os") ?? throw FaultException.Malformed("The stored domain does not say how it starts.");
+        if (os.Element(Element) is not { } variables)
+        {
+            os.Add(variables = new XElement(Element));
+        }
         variables.Attribute("type")?.Remove();
         variables.Value = path;
         if (variables.Text("template") is { } template && !File.Exists(template))
@@ -103,4 +140,8 @@ internal static class FirmwareVariables
         }
         return bytes;
     }
+
+    // QEMU's node of the second flash device, as libvirt has named it since it describes nodes in JSON; quoted for a shell.
+    [GeneratedRegex("""'(\{[^']*"node-name":"libvirt-pflash1-storage"[^']*\})'""")]
+    private static partial Regex VariablesNode();
 }

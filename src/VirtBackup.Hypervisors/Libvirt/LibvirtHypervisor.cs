@@ -72,6 +72,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
 
     public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
     {
+        OrphanedServers.End(context.Options.QemuNbd);
         foreach (var machine in ScratchFolder.FindMachines(context.Options.FleeceFolder))
         {
             try
@@ -86,7 +87,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         }
         foreach (var connection in connections)
         {
-            await SettleReplacementsAsync(connection, cancellationToken);
+            await CleanUpReplacementsAsync(connection, cancellationToken);
         }
     }
 
@@ -162,7 +163,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         return await new LibvirtRestorePlanner(context, connection ?? connections[0], existing, request).PlanAsync(cancellationToken);
     }
 
-    private async Task SettleReplacementsAsync(LibvirtConnection connection, CancellationToken cancellationToken)
+    private async Task CleanUpReplacementsAsync(LibvirtConnection connection, CancellationToken cancellationToken)
     {
         try
         {
@@ -170,7 +171,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
             {
                 if (IsServed(name))
                 {
-                    await TrySettleAsync(connection, uuid, cancellationToken);
+                    await TryCleanUpAsync(connection, uuid, cancellationToken);
                 }
             }
         }
@@ -180,13 +181,13 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         }
     }
 
-    private static async Task TrySettleAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
+    private static async Task TryCleanUpAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
     {
         try
         {
-            await BrokenReplacement.SettleAsync(connection, machine, [], cancellationToken);
+            await BrokenReplacement.CleanUpAsync(connection, machine, cancellationToken);
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException { Reason: not FaultReason.HypervisorUnavailable } or IOException or UnauthorizedAccessException)
         {
             // Whoever uses the machine next is told.
         }

@@ -34,7 +34,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         tpm = DomainTpm.Find(request.Machine, view.Document.Root) is { } device ? await device.ReadMemoryAsync(context, connection, view.Active, request.Log, cancellationToken) : null;
         if (!view.Active)
         {
-            return await OfflineCapture.BeginAsync(context, view, tpm, request.Log, cancellationToken);
+            return await OfflineCapture.BeginAsync(context, connection, view, tpm, request.Log, cancellationToken);
         }
         await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
@@ -52,7 +52,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
             // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
-            var contents = await FirmwareVariables.ReadAsync(view.Document, request.Log, cancellationToken);
+            var contents = await FirmwareVariables.ReadAsync(connection, view.Document, request.Log, cancellationToken);
             watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
             foreach (var disk in captured)
             {

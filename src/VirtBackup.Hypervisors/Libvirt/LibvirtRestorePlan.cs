@@ -2,6 +2,7 @@ using System.Text;
 using System.Xml.Linq;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -66,6 +67,10 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         var rewriter = new DomainRewriter(request, name, images, variables?.Path, context.Entropy, findings);
         var (before, after) = KeepsDefinition
             ? (existing!.View.Document.Root, rewriter.Keep(existing.View.Document.Root)) : (document.Root, await RewriteAsync(rewriter, document, cancellationToken));
+        if (KeepsDefinition && !request.DisksOnly)
+        {
+            await CompareKeptAsync(after, cancellationToken);
+        }
         var xml = KeepsDefinition && XNode.DeepEquals(before, after) ? null : after.ToString(SaveOptions.DisableFormatting);
         return new LibvirtRestorePlan(connection, existing, rewriter.Uuid, name, xml, images, variables, findings) { Tpm = await PlanTpmAsync(after, rewriter.Uuid, cancellationToken) };
     }
@@ -79,6 +84,17 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         var tpm = new DomainTpmRestore(context, connection, request, root, machine);
         findings.Add(await tpm.CheckAsync(cancellationToken));
         return tpm;
+    }
+
+    // The machine has this hardware already: what is missing matters when it is started.
+    private async Task CompareKeptAsync(XElement root, CancellationToken cancellationToken)
+    {
+        var found = new List<RestoreFinding>();
+        var comparison = new DomainComparison(connection, request, found);
+        await comparison.CheckMachineTypeAsync(root, cancellationToken);
+        await new DomainNetworks(connection, found).CheckAsync(root.Element("devices")!, cancellationToken);
+        await comparison.CompareAsync(root, cancellationToken);
+        findings.AddRange(found.Select(finding => finding.Severity == FindingSeverity.Blocks && !request.Start ? finding with { Severity = FindingSeverity.Adapts } : finding));
     }
 
     private async Task<XElement> RewriteAsync(DomainRewriter rewriter, DomainDocument document, CancellationToken cancellationToken)
@@ -117,8 +133,16 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         if (request.Placement == RestorePlacement.Replace)
         {
             findings.AddRange(await ReplacingRestore.CheckAsync(request, places, context.ImageTools, cancellationToken));
+        }
+        foreach (var folder in places.Select(place => Path.GetDirectoryName(place.Path)!).Distinct(StringComparer.Ordinal).Where(Directory.Exists))
+        {
+            findings.AddRange(StorageComparison.Compare(request, TargetStorage.Of(folder)));
+        }
+        if (request.Placement == RestorePlacement.Replace)
+        {
             return;
         }
+        findings.Add(new RestoreFinding("space", FindingSeverity.Unknown, "What differs is written into the images; a sparse one may grow by as much."));
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
             findings.Add(await InPlaceRestore.CheckAsync(disk, place, context.ImageTools, cancellationToken)
@@ -132,7 +156,17 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         {
             return;
         }
-        var pools = await connection.QueryAsync(StoragePools.List, cancellationToken);
+        List<StoragePool> pools;
+        try
+        {
+            pools = await connection.QueryAsync(StoragePools.List, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason != FaultReason.HypervisorUnavailable)
+        {
+            // The daemon of pools may be another one, which does not run or denies the agent.
+            findings.Add(new RestoreFinding("storage pool", FindingSeverity.Unknown, $"Whether images lie in a storage pool cannot be told. {fault.Message}"));
+            return;
+        }
         findings.AddRange(images.Select(image => Path.GetDirectoryName(image.Path)!).Distinct(StringComparer.Ordinal)
             .Select(folder => StoragePools.Judge(folder, pools)).OfType<RestoreFinding>());
     }
@@ -145,7 +179,7 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         {
             var place = content.Id != FirmwareVariables.IdOf(request.Machine) ? null
                 : InFolder ? Path.Combine(request.Folder, FirmwareVariables.FileName)
-                : FirmwareVariables.PathOf(existing!.View.Document.Root) ?? (KeepsDefinition ? null : FirmwareVariables.PathOf(document.Root));
+                : existing!.Variables ?? (KeepsDefinition ? null : FirmwareVariables.PathOf(document.Root));
             if (place is null)
             {
                 findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, $"The stored {content.Kind} {content.Name} is not recreated: the machine's definition has no file for it."));

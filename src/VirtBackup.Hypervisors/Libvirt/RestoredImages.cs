@@ -48,6 +48,10 @@ internal sealed class RestoredImages(RestoreRequest request, DomainDocument stor
                 findings.Add(Blocks("disk", $"Disk {disk.Name} of {existing.Name} cannot be written now: {reason}. Restore it into a folder (--disk {disk.Name} --folder), or choose other disks."));
                 return null;
             case { Path: { } path } current:
+                if (!replaces)
+                {
+                    findings.Add(new RestoreFinding("disk format", FindingSeverity.Fits, $"Disk {disk.Name} stays {current.Format}."));
+                }
                 return new NewImage(current.Target, path, replaces ? disk.Format : current.Format);
             case null when replaces && !request.DisksOnly && known.Path is { } former:
                 if (Path.Exists(former))

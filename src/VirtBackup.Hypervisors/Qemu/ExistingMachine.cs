@@ -14,7 +14,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
     {
         if (request.Configuration.NativeKind == ArgvDocument.Kind)
         {
-            Recover(ArgvDocument.Read(request.Configuration.Native.Span));
+            ReplacementJournal.Recover(ImagesOf(ArgvDocument.Read(request.Configuration.Native.Span)));
         }
     }
 
@@ -25,17 +25,14 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         {
             if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
-                Recover(seen);
-                ReplacementJournal.RemoveUnfinished([.. ImagesOf(seen), .. seen.Tpm is { } tpm ? TpmStateFolder.PathsIn(tpm.StateFolder) : []]);
+                ReplacementJournal.CleanUp([.. ImagesOf(seen), .. seen.Tpm is { } tpm && Directory.Exists(tpm.StateFolder) ? TpmStateFolder.PathsIn(tpm.StateFolder) : []]);
             }
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             // Told by the next restore.
         }
     }
-
-    private static void Recover(ArgvDocument document) => ReplacementJournal.Recover(ImagesOf(document));
 
     private static IEnumerable<string> ImagesOf(ArgvDocument document) => document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory));
 

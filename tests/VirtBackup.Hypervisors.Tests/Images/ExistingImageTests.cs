@@ -154,6 +154,8 @@ public sealed class ExistingImageTests : IDisposable
             if (settled) again.Settle();
             Assert.Equal("<definition/>", ReplacementJournal.Find(more)!.Definition);
             ReplacementJournal.Recover(more);
+            await File.WriteAllTextAsync(ImageWriter.UnfinishedPath(ReplacementJournal.NewPath(more[0])), "half");
+            ReplacementJournal.CleanUp(more);
             Assert.Equal(settled ? ["a.raw", "a.raw.replaced", "b.qcow2", "b.qcow2.replaced", "c.raw"] : ["a.raw", "b.qcow2"], Names());
         }
     }
@@ -281,6 +283,29 @@ public sealed class ExistingImageTests : IDisposable
         Assert.Contains(findings, finding => finding is { Item: "disk format", Severity: FindingSeverity.Adapts });
         var chosen = stored with { Disks = [stored.Disks[0] with { IsFormatChosen = true }, request.Disks[1]] };
         Assert.Contains("agent.yaml", Assert.Single(await Driver.CheckRestoreAsync(chosen, default), IsBlocking).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_image_server_that_has_lost_its_agent_is_ended()
+    {
+        await CreateAsync();
+        Directory.CreateDirectory(_folder.File("virtbackup-lock-x"));
+        string SocketOf(MachineImage image) => _folder.File($"virtbackup-lock-x/{image.Name}.sock");
+        async Task<string[]> FindAsync(MachineImage image) => (await Proc.RunAsync("pgrep", ["-f", $"^qemu-nbd --socket {SocketOf(image)}"])).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        async Task WaitAsync(MachineImage image, bool running)
+        {
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+            while (await FindAsync(image) is var found && found.Length > 0 != running) await Task.Delay(20, limit.Token);
+        }
+
+        // One whose parent ends at once, and one whose parent lives: nobody connects to either.
+        await Proc.CheckAsync("sh", ["-c", $"(exec qemu-nbd --socket {SocketOf(_raw)} --format raw {_raw.Path}) >/dev/null 2>&1 &"]);
+        await Proc.CheckAsync("sh", ["-c", $"setsid sh -c '(exec qemu-nbd --socket {SocketOf(_qcow2)} --format qcow2 {_qcow2.Path}) & wait' >/dev/null 2>&1 &"]);
+        await WaitAsync(_raw, running: true);
+        await WaitAsync(_qcow2, running: true);
+        OrphanedServers.End("qemu-nbd");
+        await WaitAsync(_raw, running: false);
+        await Proc.CheckAsync("kill", await FindAsync(_qcow2));
     }
 
     [Fact]

@@ -127,6 +127,11 @@ public class ExistingDomainTests
         var (replacing, inPlace) = (request with { Placement = RestorePlacement.Replace }, request with { Placement = RestorePlacement.InPlace });
         Assert.DoesNotContain(await lab.Driver.CheckRestoreAsync(replacing, default), finding => finding.Severity == FindingSeverity.Blocks);
         Assert.Empty(await BlocksAsync(lab, inPlace));
+        // Nothing that a plan has to speak of is passed over.
+        foreach (var asked in new[] { replacing, inPlace, request with { Folder = lab.Libvirt.File("copy"), Name = "copy" } })
+        {
+            Assert.DoesNotContain(RestorePlanItems.Complete(await lab.Driver.CheckRestoreAsync(asked, default)), finding => finding.Item == "other items");
+        }
 
         // Half restored: neither backed up nor forgotten, until a restore has finished.
         await using (var restore = await lab.Driver.BeginRestoreAsync(inPlace, default))
@@ -165,12 +170,26 @@ public class ExistingDomainTests
     public async Task Firmware_variables_buses_networks_and_pools_go_with_a_copy()
     {
         await using var lab = await LibvirtLab.DefineAsync();
-        var (variables, bytes) = (lab.Libvirt.File("vars.fd"), new byte[128 << 10]);
+        var (template, bytes) = (lab.Libvirt.File("template.fd"), new byte[128 << 10]);
         new Random(4).NextBytes(bytes);
-        await File.WriteAllBytesAsync(variables, bytes);
-        await lab.Libvirt.GiveAsync(variables);
+        await File.WriteAllBytesAsync(template, bytes);
+        Directory.CreateDirectory(lab.Libvirt.File("c/qemu/firmware"));
+        await File.WriteAllTextAsync(lab.Libvirt.File("c/qemu/firmware/50-lab.json"), JsonSerializer.Serialize(new Dictionary<string, object>
+        {
+            ["description"] = "no guest boots from it", ["interface-types"] = new[] { "uefi" }, ["features"] = Array.Empty<string>(), ["tags"] = Array.Empty<string>(),
+            ["mapping"] = new Dictionary<string, object>
+            {
+                ["device"] = "flash", ["executable"] = new { filename = "/usr/share/seabios/bios-256k.bin", format = "raw" }, ["nvram-template"] = new { filename = template, format = "raw" },
+            },
+            ["targets"] = new[] { new { architecture = "x86_64", machines = new[] { "pc-q35-*" } } },
+        }));
+        // libvirt chooses the firmware and the place of its variables, and makes them at the first start.
         var xml = await lab.Libvirt.VirshAsync("dumpxml", "lab", "--inactive");
-        await lab.Domain.DefineAsync(xml.Replace("</os>", $"<loader readonly='yes' type='pflash'>/usr/share/seabios/bios-256k.bin</loader><nvram>{variables}</nvram></os>", StringComparison.Ordinal));
+        await lab.Domain.DefineAsync(xml.Replace("<os>", "<os firmware='efi'>", StringComparison.Ordinal));
+        Assert.Empty((await CaptureAsync(lab)).Contents);
+        await lab.Libvirt.VirshAsync("start", "lab", "--paused");
+        await lab.Libvirt.VirshAsync("destroy", "lab");
+        var variables = lab.Libvirt.File("c/libvirt/qemu/nvram/lab_VARS.fd");
         var request = await CaptureAsync(lab);
         Assert.Equal(bytes, Assert.Single(request.Contents).Bytes.ToArray());
 

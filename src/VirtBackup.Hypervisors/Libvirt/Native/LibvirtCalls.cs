@@ -50,6 +50,9 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virConnectCompareHypervisorCPU", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int CompareCpu(ConnectionHandle connection, string? emulator, string? architecture, string? machine, string? type, string cpu, uint flags);
 
+    [LibraryImport(Library, EntryPoint = "virConnectDomainXMLToNative", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial nint WriteNative(ConnectionHandle connection, string format, string xml, uint flags);
+
     [LibraryImport(Library, EntryPoint = "virConnectListAllDomains")]
     public static partial int ListDomains(ConnectionHandle connection, out nint domains, uint flags);
 
