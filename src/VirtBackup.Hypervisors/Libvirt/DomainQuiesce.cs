@@ -17,7 +17,7 @@ internal sealed class DomainQuiesce
     private readonly Id16 machine;
     private readonly TimeProvider time;
     private int frozen;
-    private long frozenAt;
+    private long askedAt, frozenAt;
 
     private DomainQuiesce(LibvirtConnection connection, Id16 machine, TimeProvider time)
     {
@@ -29,6 +29,9 @@ internal sealed class DomainQuiesce
     public CaptureConsistency Consistency { get; private set; } = CaptureConsistency.Crash;
 
     public string Detail { get; private set; } = "";
+
+    /// <summary>From the guest's word that it is frozen to its word that it is not; null: it did not freeze, or gave none.</summary>
+    public TimeSpan? Frozen { get; private set; }
 
     /// <summary>Never throws for the agent's sake: without it, the capture is crash-consistent and says why.</summary>
     public static async Task<DomainQuiesce> BeginAsync(
@@ -101,6 +104,7 @@ internal sealed class DomainQuiesce
         try
         {
             var thawed = await connection.StartAsync(libvirt => Thaw(libvirt, machine), CancellationToken.None).WaitAsync(ThawTimeout, time, CancellationToken.None);
+            Frozen = time.GetElapsedTime(frozenAt);
             if (thawed == 0)
             {
                 Consistency = CaptureConsistency.Crash;
@@ -108,7 +112,7 @@ internal sealed class DomainQuiesce
             }
             else
             {
-                Detail = $"{frozen} file systems were frozen for {time.GetElapsedTime(frozenAt).TotalMilliseconds:0} ms.";
+                Detail = $"{frozen} file systems were frozen for {Frozen.Value.TotalMilliseconds:0} ms; freezing them had taken {time.GetElapsedTime(askedAt, frozenAt).TotalMilliseconds:0} ms.";
             }
             folder.Unmark();
         }
@@ -122,11 +126,12 @@ internal sealed class DomainQuiesce
     private async Task FreezeAsync(TimeSpan timeout, ScratchFolder folder, CancellationToken cancellationToken)
     {
         folder.Mark();
-        frozenAt = time.GetTimestamp();
+        askedAt = time.GetTimestamp();
         var freezing = connection.StartAsync(libvirt => Freeze(libvirt, machine), cancellationToken);
         try
         {
             frozen = await freezing.WaitAsync(timeout, time, cancellationToken);
+            frozenAt = time.GetTimestamp();
             Consistency = frozen > 0 ? CaptureConsistency.Filesystem : CaptureConsistency.Crash;
             Detail = "Crash-consistent: the guest agent found no file system to freeze.";
             if (frozen == 0)

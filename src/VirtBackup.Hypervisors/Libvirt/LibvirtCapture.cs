@@ -1,11 +1,12 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Qemu;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
 /// <summary>A frozen view of a running machine: a backup job of libvirt in pull mode, and a checkpoint of the point to be.</summary>
 internal sealed class LibvirtCapture(
     LibvirtContext context, LibvirtConnection connection, Id16 machine, Id16 point, MachineConfiguration configuration, DomainQuiesce quiesce,
-    IReadOnlyList<PulledDisk> disks, IReadOnlyList<DiskSummary> skipped, ScratchFolder folder, ScratchWatch watch) : ICapture
+    IReadOnlyList<ExportedDisk> disks, IReadOnlyList<DiskSummary> skipped, ScratchFolder folder, ScratchWatch watch) : ICapture
 {
     private readonly SemaphoreSlim turn = new(1);
     private Outcome? wanted;
@@ -23,6 +24,8 @@ internal sealed class LibvirtCapture(
     public CaptureConsistency Consistency => quiesce.Consistency;
 
     public string ConsistencyDetail => quiesce.Detail;
+
+    public TimeSpan? Frozen => quiesce.Frozen;
 
     public IReadOnlyList<ICapturedDisk> Disks => disks;
 

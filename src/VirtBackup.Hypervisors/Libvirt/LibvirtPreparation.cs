@@ -1,12 +1,15 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Qemu;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
 /// <summary>Decides what a capture does, refuses what would not be safe, and begins it. Leaves nothing behind on failure.</summary>
 internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
 {
+    private const uint ReuseImages = 1;
+
     public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
@@ -40,18 +43,25 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         var basis = FindBasis(checkpoints);
         var captured = view.Disks.Where(disk => disk.Captured).ToList();
         var choices = captured.ToDictionary(disk => disk.Target, disk => Choose(view, basis, disk), StringComparer.Ordinal);
-        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, await FindOwnerAsync(view.Document, cancellationToken), context.Processes, cancellationToken);
+        var owner = await FindOwnerAsync(view.Document, cancellationToken);
+        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, owner, context.Processes, cancellationToken);
         ScratchWatch? watch = null;
-        var opened = new List<PulledDisk>();
+        var opened = new List<ExportedDisk>();
         try
         {
+            await folder.MakeImagesAsync(context.Options, captured, owner, context.Processes, cancellationToken);
             var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
             watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
+            var troubles = new ExportTroubles(folder.Socket, ". The guest is unharmed; run the backup again.", "the machine stopped, or somebody ended the backup job")
+            {
+                FindReason = () => watch.Lost,
+            };
             foreach (var disk in captured)
             {
                 var (changedOnly, reason) = choices[disk.Target];
                 var token = disk.KeepsBitmaps && view.Persistent ? CheckpointRecord.NameOf(request.Point) : "";
-                opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch.Lost, context, cancellationToken));
+                opened.Add(await ExportedDisk.OpenAsync(disk.Target, disk.Summary, changedOnly ? BackupDocument.BitmapOf(disk.Target) : null, reason, token, ReadReach.Everything,
+                    context.Options.RequestsInFlight, troubles, context.Time, cancellationToken));
             }
             return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
                 [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch);
@@ -66,6 +76,8 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
     private async Task<DomainQuiesce> CutAsync(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
     {
+        // All that can be done before is: the guest stands still for what libvirt needs, and nothing else.
+        var job = WriteJob(view, captured, choices, folder);
         // Disposed without having been disarmed when the thaw was not confirmed.
         await using var lease = request.Quiesce && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
@@ -74,7 +86,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             try
             {
-                await StartJobAsync(view, captured, choices, folder);
+                await StartJobAsync(job);
             }
             catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
             {
@@ -83,7 +95,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 {
                     choices[target] = (false, $"read in full: its change tracking cannot be used ({fault.InnerException.Message})");
                 }
-                await StartJobAsync(view, captured, choices, folder);
+                await StartJobAsync(WriteJob(view, captured, choices, folder));
             }
         }
         finally
@@ -97,24 +109,25 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         return quiesce;
     }
 
-    // Not cancellable: a job that began unnoticed would outlive the run.
-    private Task<bool> StartJobAsync(
+    private (string Backup, string? Checkpoint) WriteJob(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder)
     {
         var backup = BackupDocument.Write(view.Disks, choices.ToDictionary(choice => choice.Key, choice => choice.Value.ChangedOnly, StringComparer.Ordinal),
             request.Base, folder.Socket, folder.ScratchOf);
         var tracked = captured.Where(disk => disk.KeepsBitmaps && view.Persistent)
             .Select(disk => new CheckpointedDisk(disk.Target, disk.LengthBytes, disk.Layers)).ToList();
-        var checkpoint = tracked.Count > 0 ? CheckpointRecord.Write(request.Point, view.Document.Disks, tracked) : null;
-        return connection.ChangeAsync(libvirt =>
-        {
-            using var domain = Domains.Find(libvirt, request.Machine);
-            LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, backup, checkpoint, 0));
-            return true;
-        }, CancellationToken.None);
+        return (backup, tracked.Count > 0 ? CheckpointRecord.Write(request.Point, view.Document.Disks, tracked) : null);
     }
 
-    private async Task UndoAsync(List<PulledDisk> opened, ScratchWatch? watch, ScratchFolder folder)
+    // Not cancellable: a job that began unnoticed would outlive the run.
+    private Task<bool> StartJobAsync((string Backup, string? Checkpoint) job) => connection.ChangeAsync(libvirt =>
+    {
+        using var domain = Domains.Find(libvirt, request.Machine);
+        LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, job.Backup, job.Checkpoint, ReuseImages));
+        return true;
+    }, CancellationToken.None);
+
+    private async Task UndoAsync(List<ExportedDisk> opened, ScratchWatch? watch, ScratchFolder folder)
     {
         if (watch is not null)
         {
