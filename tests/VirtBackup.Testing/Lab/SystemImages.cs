@@ -11,6 +11,12 @@ public sealed record ImageFile(string Name, string Source);
 public static class SystemImages
 {
     private const long FileBytesMax = 32L << 20;
+    private const int BlockBytes = 4096;
+    private const int InodeBytes = 256;
+    private const long LengthUnit = 1 << 20;
+
+    /// <summary>For the journal, the groups' tables and the days that follow.</summary>
+    private const long SpareBytes = 24L << 20;
     private const int FreshHeadBytesMin = 64, FreshHeadBytesMore = 400;
 
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(10);
@@ -54,16 +60,21 @@ public static class SystemImages
         return bytes >= contentBytes / 2 ? files : throw new LabException($"/usr has only {bytes >> 20} MiB of files that can be used; {contentBytes >> 21} MiB are needed.");
     }
 
-    /// <summary>An ext4 image of a tree.</summary>
-    /// <param name="bytes">Its length.</param>
-    public static async Task<string> MakeAsync(string tree, string image, long bytes, int bytesPerInode, Random random, CancellationToken cancellationToken)
+    /// <summary>An ext4 image of a tree. Its length is a multiple of 1 MiB.</summary>
+    /// <param name="usualBytes">The image's length, unless the tree has so many small files that it needs more.</param>
+    /// <param name="usualBytesPerInode">Likewise.</param>
+    public static async Task<string> MakeAsync(string tree, string image, long usualBytes, int usualBytesPerInode, Random random, CancellationToken cancellationToken)
     {
+        var entries = new DirectoryInfo(tree).EnumerateFileSystemInfos("*", SearchOption.AllDirectories).ToArray();
+        var inodes = Math.Max(usualBytes / usualBytesPerInode, entries.Length * 5L / 4 + 256);
+        var blocks = entries.Sum(static entry => entry is FileInfo file ? (file.Length + BlockBytes - 1) / BlockBytes : 1);
+        var bytes = Math.Max(usualBytes, blocks * BlockBytes * 3 / 2 + inodes * InodeBytes + SpareBytes);
         await using (var file = new FileStream(image, FileMode.CreateNew, FileAccess.Write))
         {
-            file.SetLength(bytes);
+            file.SetLength((bytes + LengthUnit - 1) / LengthUnit * LengthUnit);
         }
         await Proc.CheckAsync(
-            "mke2fs", ["-q", "-F", "-t", "ext4", "-i", $"{bytesPerInode}", "-U", NewUuid(random), "-E", $"hash_seed={NewUuid(random)}", "-d", tree, image], Limit, cancellationToken);
+            "mke2fs", ["-q", "-F", "-t", "ext4", "-b", $"{BlockBytes}", "-I", $"{InodeBytes}", "-N", $"{inodes}", "-U", NewUuid(random), "-E", $"hash_seed={NewUuid(random)}", "-d", tree, image], Limit, cancellationToken);
         return image;
     }
 
