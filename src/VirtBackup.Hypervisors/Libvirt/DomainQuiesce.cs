@@ -16,15 +16,20 @@ internal sealed class DomainQuiesce
     private readonly LibvirtConnection connection;
     private readonly Id16 machine;
     private readonly TimeProvider time;
+    private readonly FrozenCut cut;
     private int frozen;
     private long askedAt, frozenAt;
 
-    private DomainQuiesce(LibvirtConnection connection, Id16 machine, TimeProvider time)
+    private DomainQuiesce(LibvirtConnection connection, Id16 machine, FrozenCut cut, TimeProvider time)
     {
         this.connection = connection;
         this.machine = machine;
+        this.cut = cut;
         this.time = time;
     }
+
+    /// <summary>Whether the cut is made behind the freeze: <see cref="FrozenCut.Made"/> tells. Otherwise it is still to be made.</summary>
+    public bool IsCutting => frozen > 0;
 
     public CaptureConsistency Consistency { get; private set; } = CaptureConsistency.Crash;
 
@@ -35,10 +40,10 @@ internal sealed class DomainQuiesce
 
     /// <summary>Never throws for the agent's sake: without it, the capture is crash-consistent and says why.</summary>
     public static async Task<DomainQuiesce> BeginAsync(
-        LibvirtConnection connection, DomainView view, CaptureRequest request, ScratchFolder folder, TimeProvider time, CancellationToken cancellationToken)
+        LibvirtConnection connection, DomainView view, CaptureRequest request, FrozenCut cut, ScratchFolder folder, TimeProvider time, CancellationToken cancellationToken)
     {
         RefuseHooks(request);
-        var quiesce = new DomainQuiesce(connection, view.Document.Uuid, time);
+        var quiesce = new DomainQuiesce(connection, view.Document.Uuid, cut, time);
         var channel = view.Document.Root.Element("devices")?.Elements("channel").FirstOrDefault(channel => channel.Text("target", "name") == AgentChannel);
         quiesce.Detail = !view.Running ? "The machine was not running."
             : !request.Quiesce ? "Crash-consistent, as asked for."
@@ -103,8 +108,10 @@ internal sealed class DomainQuiesce
         }
         try
         {
-            var thawed = await connection.StartAsync(libvirt => Thaw(libvirt, machine), CancellationToken.None).WaitAsync(ThawTimeout, time, CancellationToken.None);
-            Frozen = time.GetElapsedTime(frozenAt);
+            var isBehind = cut.Made.IsCompletedSuccessfully;
+            var thawed = await (isBehind ? cut.Thawed : connection.StartAsync(libvirt => Thaw(libvirt, machine), CancellationToken.None))
+                .WaitAsync(ThawTimeout, time, CancellationToken.None);
+            Frozen = isBehind ? cut.FrozenFor : time.GetElapsedTime(frozenAt);
             if (thawed == 0)
             {
                 Consistency = CaptureConsistency.Crash;
@@ -127,10 +134,10 @@ internal sealed class DomainQuiesce
     {
         folder.Mark();
         askedAt = time.GetTimestamp();
-        var freezing = connection.StartAsync(libvirt => Freeze(libvirt, machine), cancellationToken);
+        var freezing = cut.FreezeAsync(cancellationToken);
         try
         {
-            frozen = await freezing.WaitAsync(timeout, time, cancellationToken);
+            frozen = await WaitAsync(freezing, timeout, cancellationToken);
             frozenAt = time.GetTimestamp();
             Consistency = frozen > 0 ? CaptureConsistency.Filesystem : CaptureConsistency.Crash;
             Detail = "Crash-consistent: the guest agent found no file system to freeze.";
@@ -154,6 +161,18 @@ internal sealed class DomainQuiesce
         {
             _ = ThawLateAsync(freezing, folder);
             throw;
+        }
+    }
+
+    private async Task<int> WaitAsync(Task<int> freezing, TimeSpan timeout, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await freezing.WaitAsync(timeout, time, cancellationToken);
+        }
+        catch (Exception failure) when (failure is TimeoutException or OperationCanceledException && !cut.TryGiveUp())
+        {
+            return await freezing; // it has come just now
         }
     }
 
@@ -181,12 +200,6 @@ internal sealed class DomainQuiesce
                 await Task.Delay(LatePause, time, CancellationToken.None);
             }
         }
-    }
-
-    private static int Freeze(ConnectionHandle libvirt, Id16 machine)
-    {
-        using var domain = Domains.Find(libvirt, machine);
-        return LibvirtValues.Require(LibvirtCalls.Freeze(domain, 0, 0, 0));
     }
 
     private static int Thaw(ConnectionHandle libvirt, Id16 machine)

@@ -81,12 +81,13 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         // Disposed without having been disarmed when the thaw was not confirmed.
         await using var lease = request.Quiesce && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
-        var quiesce = await DomainQuiesce.BeginAsync(connection, view, request, folder, context.Time, cancellationToken);
+        var cut = new FrozenCut(connection, request.Machine, domain => Begin(domain, job), context.Time);
+        var quiesce = await DomainQuiesce.BeginAsync(connection, view, request, cut, folder, context.Time, cancellationToken);
         try
         {
             try
             {
-                await StartJobAsync(job);
+                await (quiesce.IsCutting ? connection.AwaitChangeAsync(cut.Made, CancellationToken.None) : StartJobAsync(job));
             }
             catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
             {
@@ -123,9 +124,12 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
     private Task<bool> StartJobAsync((string Backup, string? Checkpoint) job) => connection.ChangeAsync(libvirt =>
     {
         using var domain = Domains.Find(libvirt, request.Machine);
-        LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, job.Backup, job.Checkpoint, ReuseImages));
+        Begin(domain, job);
         return true;
     }, CancellationToken.None);
+
+    private static void Begin(DomainHandle domain, (string Backup, string? Checkpoint) job) =>
+        LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, job.Backup, job.Checkpoint, ReuseImages));
 
     private async Task UndoAsync(List<ExportedDisk> opened, ScratchWatch? watch, ScratchFolder folder)
     {
