@@ -36,7 +36,7 @@ internal sealed class ComparisonProof(string? image) : IProof
         try
         {
             var making = DiskStates.MakeAsync(
-                image, folder, options.RandomOf(0, 0), options.Short ? 80L << 20 : DataBytesMin * 108 / 100, options.Short ? 12L << 20 : ChangeBytesMin * 115 / 100, cancellationToken);
+                image, folder, options.RandomOf(0, 0), options.Short ? 56L << 20 : DataBytesMin * 108 / 100, options.Short ? 12L << 20 : ChangeBytesMin * 115 / 100, cancellationToken);
             await using var guest = await ComparedGuest.BootAsync();
             await using var own = new OwnTool(guest, folder);
             var peer = new PeerTool(guest, folder);

@@ -43,14 +43,15 @@ internal sealed record DiskStates(string Before, string After, string Forward, s
     private static async Task InstallAsync(string before, string after, string folder, Random random, long contentBytes, long changeBytes, CancellationToken cancellationToken)
     {
         var tree = Path.Combine(folder, "tree");
-        var files = await SystemImages.InstallAsync(tree, random, contentBytes * Parts[0] / 100, cancellationToken);
+        var fileBytesMax = Math.Min(32L << 20, changeBytes / 8);
+        var files = await SystemImages.InstallAsync(tree, random, contentBytes * Parts[0] / 100, cancellationToken, fileBytesMax: fileBytesMax);
         await WriteLogsAsync(Path.Combine(tree, "logs"), contentBytes * Parts[1] / 100, random, cancellationToken);
         await WriteMediaAsync(Path.Combine(tree, "media"), contentBytes * Parts[2] / 100, random, cancellationToken);
         await SystemImages.MakeAsync(tree, before, contentBytes * 2, 16384, random, cancellationToken);
         var more = Path.Combine(folder, "more");
         await SystemImages.ChangeAsync(before, after, tree, Take(files, tree, changeBytes * 40 / 100, random), async _ =>
         {
-            await SystemImages.InstallAsync(Path.Combine(more, "package"), random, changeBytes * 25 / 100, cancellationToken, files);
+            await SystemImages.InstallAsync(Path.Combine(more, "package"), random, changeBytes * 25 / 100, cancellationToken, files, fileBytesMax);
             await WriteLogsAsync(Path.Combine(more, "logs"), changeBytes * 25 / 100, random, cancellationToken);
             await WriteMediaAsync(Path.Combine(more, "media"), changeBytes * 10 / 100, random, cancellationToken);
             return [.. Directory.EnumerateFiles(more, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(static (path, i) => new ImageFile($"new-{i}", path))];

@@ -11,7 +11,7 @@ internal sealed record Bounds(double Full, double Incremental, double Restore, d
     public static Bounds Claimed { get; } = new(1.0, 0.7, 0.7, 0.7, 1.0, 0);
 
     /// <summary>For a disk so small that what does not depend on its size is most of the time, and on a busy machine.</summary>
-    public static Bounds Loose { get; } = new(4, 4, 4, 0.95, 3, 3);
+    public static Bounds Loose { get; } = new(5, 5, 5, 0.95, 3, 6);
 
     public const double QmpFreezeMsMax = 60;
 }

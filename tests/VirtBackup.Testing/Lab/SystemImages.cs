@@ -24,8 +24,9 @@ public static class SystemImages
     /// <summary>Copies folders of this system into a tree until there is enough.</summary>
     /// <param name="random">Decides which come first.</param>
     /// <param name="without">Paths in the tree that are left out.</param>
+    /// <param name="fileBytesMax">Longer files are left out.</param>
     /// <returns>The files' paths in the tree.</returns>
-    public static async Task<List<string>> InstallAsync(string tree, Random random, long contentBytes, CancellationToken cancellationToken, IEnumerable<string>? without = null)
+    public static async Task<List<string>> InstallAsync(string tree, Random random, long contentBytes, CancellationToken cancellationToken, IEnumerable<string>? without = null, long fileBytesMax = FileBytesMax)
     {
         ArgumentNullException.ThrowIfNull(random);
         var folders = new[] { "/usr/bin", "/usr/lib", "/usr/share", "/usr/include" }.Where(Directory.Exists)
@@ -44,7 +45,7 @@ public static class SystemImages
                     return files;
                 }
                 var name = file.FullName[1..];
-                if (file.Length is 0 or > FileBytesMax || !name.All(static letter => char.IsAsciiLetterOrDigit(letter) || "/._-+".Contains(letter, StringComparison.Ordinal)) || !seen.Add(name))
+                if (file.Length == 0 || file.Length > fileBytesMax || !name.All(static letter => char.IsAsciiLetterOrDigit(letter) || "/._-+".Contains(letter, StringComparison.Ordinal)) || !seen.Add(name))
                 {
                     continue;
                 }
