@@ -5,10 +5,12 @@ using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.Comparison;
 
-/// <summary>VirtBackup as it ships: a controller and an agent, both with their defaults. A repository of its own for each turn, so that nothing is known already.</summary>
+/// <summary>VirtBackup as it ships: a controller and an agent, both with their defaults. A repository of its own for each turn, so that nothing is known already; the one thing in it is a small image's backup.</summary>
 internal sealed class OwnTool(ComparedGuest guest, string folder) : ITool, IAsyncDisposable
 {
     public const string CheckpointPrefix = "virtbackup-";
+    private const string Small = "small";
+    private const int SmallBytes = 2 << 20;
     private Installation? _installation;
     private InstalledAgent? _agent;
     private string _point = "";
@@ -24,8 +26,18 @@ internal sealed class OwnTool(ComparedGuest guest, string folder) : ITool, IAsyn
     {
         var repository = Path.Combine(folder, "repository");
         Directory.CreateDirectory(repository);
-        (_installation, _agent) = await Installation.StartAsync((installation, agent) => agent.Add(guest.Libvirt, installation.File("f-libvirt")), repository);
+        var small = Path.Combine(folder, "small.raw");
+        await File.WriteAllBytesAsync(small, System.Security.Cryptography.RandomNumberGenerator.GetBytes(SmallBytes));
+        (_installation, _agent) = await Installation.StartAsync(
+            (installation, agent) =>
+            {
+                agent.Add(guest.Libvirt, installation.File("f-libvirt"));
+                agent.Add(Small, Guid.NewGuid(), new InstalledImage(small, LabDiskFormat.Raw, "disk"));
+            }, repository);
         await Site.WaitForMachineAsync(guest.Name);
+        await Site.WaitForMachineAsync(Small);
+        // Services have made a backup before, unless it is their first day.
+        await Site.BackUpAsync(Small);
     }
 
     public async Task BackUpFullyAsync() => await BackUpAsync("--full");

@@ -3,7 +3,8 @@
 # restores both; all restored disks are compared with what the guest's disk held. Proves, by medians, that a full backup takes at
 # most as long, an incremental one and a restore at most 0.7 times as long, that 0.7 times as much is stored, and that the guest
 # is frozen no longer: from its agent's answer to the freeze to its answer to the thaw; over QMP, at most 60 ms. What does not depend
-# on the disk's size (small disks, nothing changed) is measured apart and printed as 'fixed-'.
+# on the disk's size (small disks, nothing changed) is measured apart and printed as 'fixed-'. VirtBackup's services are started anew
+# for each turn, with an empty repository, and have made one backup of 2 MiB before they are measured.
 #
 # usage: tests/proofs/compare-virtnbdbackup.sh [--seed N] [--trials N] [--start-trial I] [--short] [--image FILE] [--work DIR] [--sabotage NAME|list]
 #   --seed N          decides what is on the disk and what changes; chance without it, and printed
