@@ -6,7 +6,7 @@ using VirtBackup.Testing.Proofs;
 namespace VirtBackup.Proofs.CaptureFaults;
 
 /// <summary>Two guests, one under each driver, an agent, a controller, and a hand that breaks one of them at a time.</summary>
-internal sealed class FaultRun(Installation installation, InstalledAgent agent, IReadOnlyList<FaultyMachine> machines, IReadOnlyList<SmallFolder> fleeces, ProofOptions options)
+internal sealed class FaultRun(Installation installation, InstalledAgent agent, IReadOnlyList<FaultyMachine> machines, StillMachine still, IReadOnlyList<SmallFolder> fleeces, ProofOptions options)
 {
     // A few seconds of reading for what a guest writes in a trial.
     private const string Rate = "6MiB";
@@ -36,7 +36,7 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
             await agent.Service.StopAsync();
             await fleeces.MountAsync(FleeceMebibytes, agent.FleeceFolder, installation.File("scratch"));
             await agent.Service.StartAsync();
-            var run = new FaultRun(installation, agent, [new QmpMachine(vm), new LibvirtMachine(domain)], fleeces.Mounted, options);
+            var run = new FaultRun(installation, agent, [new QmpMachine(vm), new LibvirtMachine(domain)], new StillMachine(installation, agent, libvirt), fleeces.Mounted, options);
             begun(run);
             await run.BeginAsync();
             foreach (var trial in trials)
@@ -71,6 +71,13 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
     {
         Console.WriteLine($"trial {trial}: {plan}");
         var machine = machines[plan.IsLibvirt ? 1 : 0];
+        if (plan.Onto != Onto.Folder)
+        {
+            Count(plan, await still.TryAsync(plan, () => BreakAsync(plan.Fault, machine), () => MendAsync(plan.Fault, machine)));
+            await PlantAsync(machine);
+            await machine.RequireUnharmedAsync();
+            return;
+        }
         (await machine.ExecAsync("dd if=/dev/urandom of=/data/x bs=256k count=40 conv=notrunc,fsync 2>/dev/null")).EnsureSuccess();
         var folder = plan.IsRestore ? installation.File($"broken-{trial}") : null;
         var madeAfter = DateTimeOffset.UtcNow.AddMilliseconds(-1);

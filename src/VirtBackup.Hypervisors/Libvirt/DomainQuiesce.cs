@@ -1,3 +1,4 @@
+using System.Xml.Linq;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Libvirt.Native;
 
@@ -44,7 +45,7 @@ internal sealed class DomainQuiesce
     {
         RefuseHooks(request);
         var quiesce = new DomainQuiesce(connection, view.Document.Uuid, cut, time);
-        var channel = view.Document.Root.Element("devices")?.Elements("channel").FirstOrDefault(channel => channel.Text("target", "name") == AgentChannel);
+        var channel = FindChannel(view.Document.Root);
         quiesce.Detail = !view.Running ? "The machine was not running."
             : !request.Quiesce ? "Crash-consistent, as asked for."
             : channel is null ? "Crash-consistent: the machine has no channel for a guest agent."
@@ -71,6 +72,10 @@ internal sealed class DomainQuiesce
         }
         request.Log($"{why}: the backup is at most file-system consistent.");
     }
+
+    /// <summary>The channel to the guest agent, or null.</summary>
+    public static XElement? FindChannel(XElement root) =>
+        root.Element("devices")?.Elements("channel").FirstOrDefault(channel => channel.Text("target", "name") == AgentChannel);
 
     /// <summary>Ends a freeze that a killed run left. A guest that does not answer was restarted, or is not frozen.</summary>
     public static async Task ThawLeftoverAsync(LibvirtConnection connection, Id16 machine, TimeProvider time, CancellationToken cancellationToken)

@@ -29,6 +29,8 @@ internal sealed class LibvirtCapture(
 
     public IReadOnlyList<ICapturedDisk> Disks => disks;
 
+    public IReadOnlyList<MachineContent> Contents { get; init; } = [];
+
     public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
 
     public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Committed, cancellationToken);

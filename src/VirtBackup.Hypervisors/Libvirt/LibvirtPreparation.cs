@@ -32,7 +32,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         RequireCapturable(view);
         if (!view.Active)
         {
-            return await OfflineCapture.BeginAsync(context, view, cancellationToken);
+            return await OfflineCapture.BeginAsync(context, connection, view, request.Log, cancellationToken);
         }
         await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
@@ -51,6 +51,8 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             await folder.MakeImagesAsync(context.Options, captured, owner, context.Processes, cancellationToken);
             var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
+            // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
+            var contents = await FirmwareVariables.ReadAsync(connection, view.Document, request.Log, cancellationToken);
             watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
             var troubles = new ExportTroubles(folder.Socket, ". The guest is unharmed; run the backup again.", "the machine stopped, or somebody ended the backup job")
             {
@@ -64,7 +66,10 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                     context.Options.RequestsInFlight, troubles, context.Time, cancellationToken));
             }
             return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
-                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch);
+                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch)
+            {
+                Contents = contents,
+            };
         }
         catch
         {

@@ -10,7 +10,8 @@ internal static class OfflineCapture
 {
     public const string Reason = "read in full: the machine is off, and libvirt begins change tracking only in a running one";
 
-    public static async Task<ICapture> BeginAsync(LibvirtContext context, DomainView view, CancellationToken cancellationToken)
+    public static async Task<ICapture> BeginAsync(
+        LibvirtContext context, LibvirtConnection connection, DomainView view, Action<string> log, CancellationToken cancellationToken)
     {
         var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
         var folder = Directory.CreateTempSubdirectory("virtbackup-image-").FullName;
@@ -26,7 +27,10 @@ internal static class OfflineCapture
                 disks.Add(await ImageCapturedDisk.OpenAsync(
                     image, layers, summary, told: null, Reason, Path.Combine(folder, $"{disks.Count}.sock"), context.ImageTools, cancellationToken));
             }
-            return new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder);
+            return new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder)
+            {
+                Contents = await FirmwareVariables.ReadAsync(connection, view.Document, log, cancellationToken),
+            };
         }
         catch
         {
