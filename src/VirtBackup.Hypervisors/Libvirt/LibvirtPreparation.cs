@@ -7,69 +7,76 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// <summary>Decides what a capture does, refuses what would not be safe, and begins it. Leaves nothing behind on failure.</summary>
 internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
 {
+    private ScratchWatch? watch;
+
     public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
-        var basis = FindBasis(checkpoints);
+        if (!view.Active)
+        {
+            return await new OfflinePreparation(context, connection, request).PlanAsync(view, checkpoints, cancellationToken);
+        }
+        var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var plans = new List<DiskPlan>();
         foreach (var disk in view.Disks)
         {
-            var (changedOnly, reason) = view.Active ? Choose(view, basis, disk) : (false, OfflineCapture.Reason);
+            var (changedOnly, reason) = Choose(view, basis, disk);
             var read = !disk.Captured ? 0 : changedOnly ? Math.Min(basis!.Tracked[disk.Target] ?? disk.LengthBytes, disk.LengthBytes) : Math.Max(disk.AllocatedBytes, 0);
-            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk, view.Active) ?? reason));
+            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk, active: true) ?? reason));
         }
         plans.AddRange(view.Summaries.Skip(view.Disks.Count).Select(disk => new DiskPlan(disk, false, 0, $"not captured: {disk.SkipReason}")));
-        var fleece = view.Active ? view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes) : 0;
-        return new CapturePlan(plans, fleece, FreeSpace.Of(context.Options.FleeceFolder));
+        return new CapturePlan(plans, view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes), FreeSpace.Of(context.Options.FleeceFolder));
     }
 
     public async Task<ICapture> BeginAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
         RequireCapturable(view);
-        if (!view.Active)
-        {
-            return await OfflineCapture.BeginAsync(context, view, cancellationToken);
-        }
-        await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
         {
             throw new FaultException(FaultReason.AlreadyExists, $"The machine {view.Document.Name} already has a checkpoint of the point {request.Point}.");
         }
+        if (!view.Active)
+        {
+            return await new OfflinePreparation(context, connection, request).BeginAsync(view, checkpoints, cancellationToken);
+        }
+        await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         RequireSpace();
-        var basis = FindBasis(checkpoints);
+        var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var captured = view.Disks.Where(disk => disk.Captured).ToList();
         var choices = captured.ToDictionary(disk => disk.Target, disk => Choose(view, basis, disk), StringComparer.Ordinal);
         var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, await FindOwnerAsync(view.Document, cancellationToken), context.Processes, cancellationToken);
-        ScratchWatch? watch = null;
         var opened = new List<PulledDisk>();
         try
         {
-            var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
-            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
+            var (consistency, detail) = await CutAsync(view, captured, choices, folder, cancellationToken);
             foreach (var disk in captured)
             {
                 var (changedOnly, reason) = choices[disk.Target];
                 var token = disk.KeepsBitmaps && view.Persistent ? CheckpointRecord.NameOf(request.Point) : "";
-                opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch.Lost, context, cancellationToken));
+                opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch!.Lost, context, cancellationToken));
             }
-            return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
-                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch);
+            return new LibvirtCapture(context, connection, request, opened, folder, watch!)
+            {
+                Configuration = LibvirtDescriber.Describe(view), Consistency = consistency, ConsistencyDetail = detail,
+                SkippedDisks = [.. view.Summaries.Where(disk => disk.SkipReason is not null)],
+            };
         }
         catch
         {
-            await UndoAsync(opened, watch, folder);
+            await UndoAsync(opened, folder);
             throw;
         }
     }
 
-    private async Task<DomainQuiesce> CutAsync(
+    private async Task<(CaptureConsistency Consistency, string Detail)> CutAsync(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
     {
-        // Disposed without having been disarmed when the thaw was not confirmed.
-        await using var lease = request.Quiesce && context.Options.Guard is { } guard
+        // Disposed last, and without having been disarmed when the guest could not be let go on.
+        await using var lease = view.Running && request.Quiesce && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
-        var quiesce = await DomainQuiesce.BeginAsync(connection, view, request, folder, context.Time, cancellationToken);
+        await using var quiesce = await Quiesce.BeginAsync(
+            request, view.Running, DomainAgent.Connector(connection, view, context.Time), folder.Marks, lease, context.Time, cancellationToken);
         try
         {
             try
@@ -85,16 +92,18 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 }
                 await StartJobAsync(view, captured, choices, folder);
             }
+            // Before the hook behind the thaw, which may take its time: the guest writes from here on.
+            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
         }
         finally
         {
-            await quiesce.ThawAsync(folder);
+            await quiesce.ThawAsync();
         }
-        if (lease is not null && !folder.IsFrozen && !await lease.DisarmAsync())
+        if (lease is not null && !folder.Marks.Any && !await lease.DisarmAsync())
         {
             quiesce.DenyHeld();
         }
-        return quiesce;
+        return (quiesce.Consistency, quiesce.Detail);
     }
 
     // Not cancellable: a job that began unnoticed would outlive the run.
@@ -114,7 +123,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         }, CancellationToken.None);
     }
 
-    private async Task UndoAsync(List<PulledDisk> opened, ScratchWatch? watch, ScratchFolder folder)
+    private async Task UndoAsync(List<PulledDisk> opened, ScratchFolder folder)
     {
         if (watch is not null)
         {
@@ -133,21 +142,18 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             // The first failure tells more; what is left, the next settlement removes.
         }
-        if (!folder.IsFrozen)
+        if (!folder.Marks.Any)
         {
             folder.TryDelete();
         }
     }
-
-    private CheckpointRecord? FindBasis(List<CheckpointRecord> checkpoints) =>
-        request.Base is { } basis ? checkpoints.Find(checkpoint => checkpoint.Point == basis) : checkpoints is [.., var newest] ? newest : null;
 
     private (bool ChangedOnly, string Reason) Choose(DomainView view, CheckpointRecord? basis, LibvirtDisk disk) => view.Persistent
         ? TrackingChoice.Choose(basis, request.Base, disk)
         : (false, "read in full: the machine is transient, and libvirt keeps its checkpoints only while it runs");
 
     /// <summary>Why the whole machine cannot be captured because of this disk, or null.</summary>
-    private static string? RefusalOf(LibvirtDisk disk, bool active) => !disk.Captured ? null
+    internal static string? RefusalOf(LibvirtDisk disk, bool active) => !disk.Captured ? null
         : disk.Problem is not null ? disk.Problem
         : active && disk.Source.IoThread
         ? $"Disk {disk.Target} uses an I/O thread. With such a disk, a backup client that disconnects can end the whole machine (seen with QEMU 7.2); remove 'iothread' from its driver or controller."
