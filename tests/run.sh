@@ -26,7 +26,7 @@ passed=0
 failed=0
 failures=()
 summary=()
-running=
+running=()
 scratch=
 
 say() { printf '%s\n' "$*"; }
@@ -50,9 +50,10 @@ finish() {
 }
 
 stop_running() {
+  local leader
   # The programs of a test share the process group of its time limit, so none of them outlives it.
-  if [ -n "$running" ]; then kill -KILL -- "-$running" 2> /dev/null || true; fi
-  running=
+  for leader in "${running[@]}"; do kill -KILL -- "-$leader" 2> /dev/null || true; done
+  running=()
 }
 
 # shellcheck disable=SC2317 # the trap calls it
@@ -128,14 +129,19 @@ set_up() {
   say "   done in $((SECONDS - started)) s"
 }
 
-# limited LOG COMMAND...: runs a command in a process group of its own under the time limit; its exit code is in $code.
-limited() {
+# begin LOG COMMAND...: starts a command in a process group of its own, $!, under the time limit.
+begin() {
   local log=$1
   shift
-  code=0
   TMPDIR=$scratch timeout --signal=TERM --kill-after=15 "$limit" "$@" < /dev/null > "$log" 2>&1 &
-  running=$!
-  wait "$running" || code=$?
+  running+=($!)
+}
+
+# limited LOG COMMAND...: runs a command likewise, alone; its exit code is in $code.
+limited() {
+  code=0
+  begin "$@"
+  wait "$!" || code=$?
   stop_running
 }
 
@@ -165,22 +171,11 @@ unsuccessful_tests() {
     sed "s/&quot;/\"/g; s/&apos;/'/g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g"
 }
 
-run_project() {
-  local name=$1 started=$SECONDS program report log=$logs/$1.log result good bad test code
+# judge_project NAME STARTED: counts what a test program that ended with $code has reported.
+judge_project() {
+  local name=$1 started=$2 report log=$logs/$1.log result= good=0 bad=0 test
   report=$logs/$name.xml
-  rm -f "$report"
-  : > "$log"
   say "== $name"
-  program=$(find "tests/$name/bin/$configuration" -maxdepth 2 -type f -name "$name" -perm -u+x -print -quit 2> /dev/null || true)
-  if [ -z "$program" ]; then
-    fail "$name" 'it is not built' "$log"
-    summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" 0 1 0)")
-    return
-  fi
-  limited "$log" "$program" -xml "$report" -noColor -noLogo
-  good=0
-  bad=0
-  result=
   if [ -f "$report" ]; then result=$(counts "$report"); fi
   if timed_out; then
     fail "$name" "it was still running after $limit s and was killed" "$log"
@@ -208,6 +203,38 @@ run_project() {
   fi
   summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" "$good" "$bad" "$((SECONDS - started))")")
   say "   $good passed, $bad failed, $((SECONDS - started)) s"
+}
+
+# run_projects NAME...: two at a time, as most of them wait for guests and programs half of their time; the longest first.
+run_projects() {
+  local -A names=() starts=()
+  local name program
+  for name in $(printf '%s\n' "$@" | awk '{ print /Hypervisors|EndToEnd/ ? 0 : 1, $0 }' | sort -s -n -k 1,1 | cut -d ' ' -f 2); do
+    rm -f "$logs/$name.xml"
+    : > "$logs/$name.log"
+    program=$(find "tests/$name/bin/$configuration" -maxdepth 2 -type f -name "$name" -perm -u+x -print -quit 2> /dev/null || true)
+    if [ -z "$program" ]; then
+      say "== $name"
+      fail "$name" 'it is not built' "$logs/$name.log"
+      summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" 0 1 0)")
+      continue
+    fi
+    if [ "${#names[@]}" -ge 2 ]; then await_project; fi
+    begin "$logs/$name.log" "$program" -xml "$logs/$name.xml" -noColor -noLogo
+    names[$!]=$name
+    starts[$!]=$SECONDS
+  done
+  while [ "${#names[@]}" -gt 0 ]; do await_project; done
+}
+
+# await_project: judges the first of run_projects' programs that ends.
+await_project() {
+  local ended= code=0
+  wait -n -p ended "${!names[@]}" || code=$?
+  kill -KILL -- "-$ended" 2> /dev/null || true
+  judge_project "${names[$ended]}" "${starts[$ended]}"
+  unset "names[$ended]" "starts[$ended]"
+  running=("${!names[@]}")
 }
 
 last_line() { awk 'NF { line = $0 } END { print line }' "$1"; }
@@ -280,7 +307,7 @@ scratch=$(mktemp -d /tmp/vbtest.XXXXXX)
 # The libvirtd of tests runs without privileges, and has its folders below.
 chmod 711 "$scratch"
 mapfile -t selected < <(test_projects)
-for project in "${selected[@]}"; do run_project "$project"; done
+run_projects "${selected[@]}"
 mapfile -t selected < <(proofs)
 for proof in "${selected[@]}"; do run_proof "$proof"; done
 if finish; then exit 0; else exit 1; fi

@@ -11,6 +11,11 @@ namespace VirtBackup.Proofs.StoredSize;
 internal static class InstalledMachines
 {
     private const long FileBytesMax = 32L << 20;
+    private const int BlockBytes = 4096;
+    private const int InodeBytes = 256;
+
+    /// <summary>For the journal, the groups' tables and the days that follow.</summary>
+    private const long SpareBytes = 24L << 20;
 
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(10);
 
@@ -90,14 +95,20 @@ internal static class InstalledMachines
         await Task.Yield();
     }
 
-    private static async Task<string> MakeAsync(string tree, string image, long bytes, int bytesPerInode, Random random, CancellationToken cancellationToken)
+    /// <param name="usualBytes">The image's length, unless the tree has so many small files that it needs more.</param>
+    /// <param name="usualBytesPerInode">Likewise.</param>
+    private static async Task<string> MakeAsync(string tree, string image, long usualBytes, int usualBytesPerInode, Random random, CancellationToken cancellationToken)
     {
+        var entries = new DirectoryInfo(tree).EnumerateFileSystemInfos("*", SearchOption.AllDirectories).ToArray();
+        var inodes = Math.Max(usualBytes / usualBytesPerInode, entries.Length * 5L / 4 + 256);
+        var blocks = entries.Sum(static entry => entry is FileInfo file ? (file.Length + BlockBytes - 1) / BlockBytes : 1);
+        var bytes = Math.Max(usualBytes, blocks * BlockBytes * 3 / 2 + inodes * InodeBytes + SpareBytes);
         await using (var file = new FileStream(image, FileMode.CreateNew, FileAccess.Write))
         {
-            file.SetLength(bytes);
+            file.SetLength(bytes / BlockBytes * BlockBytes);
         }
         await Proc.CheckAsync(
-            "mke2fs", ["-q", "-F", "-t", "ext4", "-i", $"{bytesPerInode}", "-U", NewUuid(random), "-E", $"hash_seed={NewUuid(random)}", "-d", tree, image], Limit, cancellationToken);
+            "mke2fs", ["-q", "-F", "-t", "ext4", "-b", $"{BlockBytes}", "-I", $"{InodeBytes}", "-N", $"{inodes}", "-U", NewUuid(random), "-E", $"hash_seed={NewUuid(random)}", "-d", tree, image], Limit, cancellationToken);
         return image;
     }
 

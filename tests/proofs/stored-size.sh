@@ -6,7 +6,7 @@
 #   --seed N          decides what is on the disks and what changes; chance without it, and printed
 #   --trials N        how many trials (default 1: 1.2 GiB of this system's files in ext4 images)
 #   --start-trial I   number of the first: trial I of a seed is the same in every run on the same system
-#   --short           64 MiB of files, and only the default way of cutting
+#   --short           64 MiB of files, and only the default way of cutting; at most 15 % more, as where few chunks are cut is chance
 #   --image FILE      a raw disk image in place of those made here, only read: the first is a machine, of which a second day
 #                     and a clone are made; each further one is a machine of its own
 #   --work DIR        where images and restic's repository go (default $TMPDIR, else /tmp)
