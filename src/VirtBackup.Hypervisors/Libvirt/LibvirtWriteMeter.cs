@@ -48,7 +48,9 @@ internal sealed class LibvirtWriteMeter : IGuestWriteMeter
                 .Select(disk => $"/machine/peripheral/{disk.Text("alias", "name")}").ToList();
             bool IsWatched(string path) => paths.Exists(device => path == device || path.StartsWith(device + "/", StringComparison.Ordinal));
             var account = await WriteAccount.OpenAsync((command, arguments, token) => AskAsync(connection, machine, command, arguments, token), IsWatched, cancellationToken);
-            return new LibvirtWriteMeter(connection, machine, targets, account, account.HasHistogram ? null : GuestWrites.TakenHistograms);
+            return account.Devices == targets.Count
+                ? new LibvirtWriteMeter(connection, machine, targets, account, account.HasHistogram ? null : GuestWrites.TakenHistograms)
+                : new LibvirtWriteMeter(connection, machine, targets, null, "QEMU does not call its devices as libvirt does");
         }
         catch (FaultException fault)
         {

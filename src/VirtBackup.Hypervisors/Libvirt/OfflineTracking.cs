@@ -100,8 +100,16 @@ internal sealed class OfflineTracking(LibvirtContext context, LibvirtConnection 
         {
             return tracked;
         }
-        // Told first: bitmaps of a run that breaks off here are found by their checkpoint.
-        await connection.ChangeAsync(libvirt => Define(libvirt, view, keeping, point), cancellationToken);
+        try
+        {
+            // Told first: bitmaps of a run that breaks off here are found by their checkpoint.
+            await connection.ChangeAsync(libvirt => Define(libvirt, view, keeping, point), cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason is FaultReason.FailedPrecondition or FaultReason.Unsupported)
+        {
+            log($"Changes of this machine cannot be tracked while it is off, so that the next backup reads all: {fault.Message}");
+            return tracked;
+        }
         foreach (var disk in keeping)
         {
             if (await RunAsync(["--add", "--enable"], disk, CheckpointRecord.NameOf(point), cancellationToken) is { } problem)

@@ -25,6 +25,9 @@ internal sealed class WriteAccount
     /// <summary>Whether <see cref="ReadAsync"/> tells how many operations took how long.</summary>
     public bool HasHistogram { get; }
 
+    /// <summary>How many devices it counts.</summary>
+    public int Devices => devices.Count;
+
     /// <param name="watched">Which devices count, by their path in QEMU's object tree.</param>
     public static async Task<WriteAccount> OpenAsync(MonitorCommand monitor, Func<string, bool> watched, CancellationToken cancellationToken)
     {

@@ -1,5 +1,8 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Libvirt;
+using VirtBackup.Hypervisors.Libvirt.Native;
 using VirtBackup.Hypervisors.Tests.Libvirt;
 using VirtBackup.Testing.Lab;
 using VirtBackup.Testing.Platforms;
@@ -76,6 +79,7 @@ internal sealed class StillLibvirtMachine : ServerMachine
     private readonly List<LinkedCalls> links = [];
     private readonly LabLibvirt libvirt;
     private readonly LabDomain domain;
+    private readonly LibvirtConnection monitor;
     private readonly string folder;
     private int files;
 
@@ -83,6 +87,7 @@ internal sealed class StillLibvirtMachine : ServerMachine
     {
         this.libvirt = libvirt;
         domain = new LabDomain(libvirt, Name, Guid.NewGuid());
+        monitor = new LibvirtConnection(libvirt.Uri, Options, TimeProvider.System, new WaitingThreads());
         folder = Directory.CreateDirectory(libvirt.File($"m{Interlocked.Increment(ref count)}")).FullName;
     }
 
@@ -150,8 +155,8 @@ internal sealed class StillLibvirtMachine : ServerMachine
         var source = PathOf($"data-{files++}");
         await File.WriteAllBytesAsync(source, data);
         var command = $"write -s {source} {offset} {data.Length}";
-        var said = IsOff ? await Proc.CheckAsync("qemu-io", ["-f", "qcow2", "-c", command, disks[disk]])
-            : await libvirt.VirshAsync("qemu-monitor-command", Name, "--hmp", $"qemu-io -d ua-{disk} \"{command}\"");
+        var said = IsOff ? await Proc.CheckAsync("qemu-io", ["-f", "qcow2", "-c", command, disks[disk]]) : await AskMonitorAsync("human-monitor-command",
+            new JsonObject { ["command-line"] = $"qemu-io -d ua-{disk} \"{command}\"" });
         Assert.DoesNotContain("rror", said, StringComparison.Ordinal);
         File.Delete(source);
     }
@@ -218,7 +223,7 @@ internal sealed class StillLibvirtMachine : ServerMachine
 
     public override async Task<string> DescribeForeignAsync()
     {
-        var nodes = System.Text.Json.JsonDocument.Parse(await libvirt.VirshAsync("qemu-monitor-command", Name, """{"execute":"query-named-block-nodes","arguments":{"flat":true}}""")).RootElement;
+        var nodes = JsonDocument.Parse(await AskMonitorAsync("query-named-block-nodes", new JsonObject { ["flat"] = true })).RootElement;
         var bitmaps = from node in nodes.GetProperty("return").EnumerateArray()
                       where node.TryGetProperty("dirty-bitmaps", out _)
                       from bitmap in node.GetProperty("dirty-bitmaps").EnumerateArray()
@@ -246,6 +251,7 @@ internal sealed class StillLibvirtMachine : ServerMachine
         {
             await driver.DisposeAsync();
         }
+        await monitor.DisposeAsync();
         await libvirt.TryVirshAsync("destroy", Name);
         foreach (var name in (await libvirt.VirshAsync("list", "--all", "--name")).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
         {
@@ -254,12 +260,20 @@ internal sealed class StillLibvirtMachine : ServerMachine
         Directory.Delete(folder, recursive: true);
     }
 
+    private LibvirtOptions Options => new([libvirt.Uri], libvirt.File("f")) { FleeceFreeBytesMin = 1 << 20, Include = new HashSet<string> { Name } };
+
     private LibvirtHypervisor Connect(IBlockingCalls calls)
     {
-        var options = new LibvirtOptions([libvirt.Uri], libvirt.File("f")) { FleeceFreeBytesMin = 1 << 20, Include = new HashSet<string> { Name } };
-        drivers.Add(new LibvirtHypervisor(options, TimeProvider.System, SystemEntropy.Instance, calls));
+        drivers.Add(new LibvirtHypervisor(Options, TimeProvider.System, SystemEntropy.Instance, calls));
         return drivers[^1];
     }
+
+    private Task<string> AskMonitorAsync(string command, JsonObject arguments) => monitor.QueryAsync(connection =>
+    {
+        using var found = Domains.Find(connection, Id);
+        LibvirtValues.Require(LibvirtQemuCalls.AskMonitor(found, new JsonObject { ["execute"] = command, ["arguments"] = arguments }.ToJsonString(), out var reply, 0));
+        return LibvirtValues.TakeText(reply);
+    }, default);
 
     private static string DiskXml(string target, string path) =>
         LabLibvirt.DiskXml(target, path, LabDiskFormat.Qcow2, extra: $"<alias name='ua-{target}'/>", driver: "cache='writethrough'").Replace("bus='virtio'", "bus='scsi'", StringComparison.Ordinal);
