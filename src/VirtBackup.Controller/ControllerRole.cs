@@ -114,7 +114,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
-            _signals, alerts, _clock, time);
+            new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;

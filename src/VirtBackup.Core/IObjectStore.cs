@@ -36,6 +36,9 @@ public interface IObjectStore
     /// <summary>Removes the object; true when it was there.</summary>
     ValueTask<bool> DeleteAsync(string key, CancellationToken cancellationToken);
 
+    /// <summary>Where the objects are, for people.</summary>
+    string Location => "the repository";
+
     /// <summary>Bytes that can still be written, or null when the store has no such limit.</summary>
     ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken);
 }

@@ -18,6 +18,9 @@ public static class Limits
     /// <summary>No pack is longer: the target, one record, and the footer.</summary>
     public const int PackBytesMax = 128 << 20;
 
+    /// <summary>Packs leave so many bytes of a store free: to forget, lock and collect takes little space, but some.</summary>
+    public const int StoreReserveBytes = 16 << 20;
+
     /// <summary>Records in one pack.</summary>
     public const int PackRecordsMax = 1 << 18;
 

@@ -118,6 +118,8 @@ public sealed class LocalFolderStore : IObjectStore, IDisposable
         }
     }
 
+    public string Location => $"the repository {_folder.Root}";
+
     public ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();

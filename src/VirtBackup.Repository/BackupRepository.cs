@@ -314,6 +314,15 @@ public sealed class BackupRepository : IAsyncDisposable
         return await Collector.RunAsync(run, cancellationToken);
     }
 
+    /// <summary>When the collector last came to its end, and what the last recount said.</summary>
+    public ValueTask<CollectionState> GetCollectionStateAsync(CancellationToken cancellationToken) => _index.ReadAsync(
+        static connection =>
+        {
+            var audit = AuditRow.Read(connection);
+            return new CollectionState(CollectionRow.Read(connection).FinishedMs, audit?.FinishedMs ?? 0, audit?.Problem);
+        },
+        cancellationToken);
+
     /// <summary>
     /// Recounts all references from the manifests in the store and compares; backups go on meanwhile. When something needed
     /// is counted too seldom, or cannot be read, nothing is deleted any more until an audit is sound again.

@@ -53,6 +53,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("restore plan web1@latest --folder /srv/r", "result.restore_check.findings.0.verdict=fits result.restore_check.estimate.p90_seconds=65 result.restore_check.estimate.record.within_p90=46 result.restore_check.estimate.actual_seconds=null", "The restore is possible.")]
     [InlineData("restore plan web1@latest --folder /srv/r --no-measurement", "result.restore_check.possible=true", "of the last 50 estimates on this path 46 were within P90; median error 8.0%")]
     [InlineData("restore run web1@latest --folder /srv/s", "result.restore.estimate.actual_seconds=50", "42s to 1m 05s; it held")]
+    [InlineData("repository status", "collection.finish_time=2031-05-04T12:00:00.000Z collection.problem=null collection.audit_problem=null", "all references were counted right")]
     [InlineData("repository status", "proof.proven_bytes=4194304 proof.days=30 proof.oldest_time=2031-05-04T12:00:00.000Z proof.damages_open=0", "80.0% within 30 days (4.0 MiB of 5.0 MiB)")]
     [InlineData("repository scrub --rate-limit 50MiB", "state=succeeded result.scrub.packs=2 result.scrub.damages_total=0", "5.0 MiB in 2 packs")]
     [InlineData("repository damage list --all", "damages.0.object=packs/22 damages.0.healed_time=2031-05-04T12:00:00.000Z", "packs/22: The pack is missing.")]
@@ -139,7 +140,10 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         var list = await RunAsync("repository", "damage", "list");
         Assert.Equal(6, list.ExitCode);
         Assert.Contains("web1   ab12cd34ef56   vda      1.0 MiB   4.0 KiB   lost", list.Output, StringComparison.Ordinal);
-        Assert.Contains("1 objects, 1 recovery points", (await RunAsync("repository", "status")).Succeeds().Output, StringComparison.Ordinal);
+        var status = (await RunAsync("repository", "status")).Succeeds().Output;
+        Assert.Contains("1 objects, 1 recovery points", status, StringComparison.Ordinal);
+        Assert.Contains("Nothing is deleted.", status, StringComparison.Ordinal);
+        Assert.Contains("counted too seldom", status, StringComparison.Ordinal);
         Assert.Contains("damaged", (await RunAsync("recovery-point", "list")).Succeeds().Output, StringComparison.Ordinal);
         var shown = (await RunAsync("recovery-point", "show", "web1@latest", "--output", "json")).Succeeds();
         Assert.Equal(("true", "4096"), (ValueAt(shown.Json, "damaged"), ValueAt(shown.Json, "damaged_ranges.0.length")));

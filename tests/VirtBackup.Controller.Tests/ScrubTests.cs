@@ -116,6 +116,21 @@ public sealed class ScrubTests : IAsyncLifetime
         Assert.Equal((0UL, 20UL), (finding.RecordsLost, finding.RecordsDoubtful));
     }
 
+    /// <summary>The index that is made anew takes the damaged pack for sound, until it is read: before the scrub is due.</summary>
+    [Fact]
+    public async Task What_was_in_doubt_is_in_doubt_again_soon_after_the_index_was_lost()
+    {
+        await A_key_that_does_not_open_damages_no_chunk();
+        Assert.Single(await ListAsync());
+        await RestartAsync(loseCatalog: false, loseIndex: true);
+        for (var i = 0; i < 100 && (await _world.Repository.Upkeep.ListDamagesAsync(World.Token)).Count == 0; i++)
+        {
+            await Task.Delay(20, World.Token);
+        }
+        Assert.Equal(20, Assert.Single(await _world.Repository.Upkeep.ListDamagesAsync(World.Token)).RecordsDoubtful);
+        Assert.Single(await ListAsync());
+    }
+
     /// <summary>The device fails for a moment: what that looked like is over with the next look at the same pack.</summary>
     [Fact]
     public async Task Transient_trouble_is_not_listed_for_long()
@@ -200,10 +215,10 @@ public sealed class ScrubTests : IAsyncLifetime
         await _world.DisposeAsync();
     }
 
-    private async Task RestartAsync(bool loseCatalog)
+    private async Task RestartAsync(bool loseCatalog, bool loseIndex = false)
     {
         await StopAsync();
-        await _world.RestartAsync(loseCatalog);
+        await _world.RestartAsync(loseCatalog, loseIndex);
         _stop = CancellationTokenSource.CreateLinkedTokenSource(World.Token);
         _running = _world.Role.RunAsync(_stop.Token);
     }

@@ -59,6 +59,13 @@ public sealed class FullDeviceTests
         Assert.Equal(0, (await installation.RunAsync("repository", "verify", "--full")).Json.GetProperty("result").GetProperty("verify").GetProperty("damages_total").GetInt32());
         var restored = await installation.RestoreDisksAsync(point, "restored");
         Assert.Equal(await LabDisk.Sha256Async(image, LabDiskFormat.Raw), await LabDisk.Sha256Async(restored["disk"], LabDiskFormat.Raw));
+
+        // What backups may not fill is enough for getting out of it.
+        await Disks.WriteRandomAsync(image, 40 << 20);
+        Outcomes.AssertOneError(await installation.RunAsync("backup", "run", "m"), 1, "recovery-point forget");
+        Assert.Equal(0, (await installation.RunAsync("recovery-point", "forget", point)).ExitCode);
+        Assert.Equal(0, (await installation.RunAsync("repository", "gc")).ExitCode);
+        Assert.Empty(await installation.ListPointsAsync());
     }
 
     [Fact]

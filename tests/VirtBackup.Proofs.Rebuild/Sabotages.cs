@@ -11,7 +11,7 @@ internal static class Sabotages
     public const string SlowNodes = "slow-nodes";
     public const string SlowRows = "slow-rows";
 
-    private const int Repetitions = 200;
+    private const int Repetitions = 60;
 
     public static IReadOnlyList<(string Name, string What)> All { get; } =
     [

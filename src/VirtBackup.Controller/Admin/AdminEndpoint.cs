@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.CompilerServices;
 using Google.Protobuf.WellKnownTypes;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Retention;
@@ -16,7 +17,7 @@ namespace VirtBackup.Controller.Admin;
 /// <summary>What operators' tools can ask for. Safe for concurrent use.</summary>
 public sealed class AdminEndpoint(
     ControllerIdentity identity, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, References references, JobStarter starter,
-    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, RunSignals signals, TrackingAlerts alerts,
+    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, CollectionOutlook collection, RunSignals signals, TrackingAlerts alerts,
     ITrustedClock clock, TimeProvider time)
 {
     private const int RecentJobs = 20;
@@ -49,6 +50,7 @@ public sealed class AdminEndpoint(
             TrustedTime = WireText.ToTimestamp(trusted.NowMs),
             TimeUnconfirmed = !trusted.MayExpire,
             Proof = await damages.DescribeAsync(cancellationToken),
+            Collection = await collection.DescribeAsync(cancellationToken),
             VirtualMachinesFlagged = (uint)(await catalog.Runs.ListAbnormalAsync(null, cancellationToken)).DistinctBy(static run => run.VmId).Count(),
             VirtualMachinesSuspect = (uint)await catalog.Audits.CountAlertsAsync(cancellationToken),
         };

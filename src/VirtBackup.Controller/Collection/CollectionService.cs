@@ -27,12 +27,16 @@ public sealed partial class CollectionService : IDisposable
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly OwnJobs _queue;
+    private volatile string? _problem;
 
     public CollectionService(BackupRepository repository, PointRecords points, JobService jobs, ITrustedClock clock, TimeProvider time, ILogger<CollectionService> logger)
     {
         (_repository, _points, _jobs, _clock, _time, _logger) = (repository, points, jobs, clock, time, logger);
         _queue = new OwnJobs(RunAsync, "collection", jobs, logger);
     }
+
+    /// <summary>Why the last run ended early; null: it came to its end, or there was none since the start.</summary>
+    public string? Problem => _problem;
 
     /// <inheritdoc cref="OwnJobs.StartAsync"/>
     public ValueTask StartAsync(JobRow job, CancellationToken cancellationToken) => _queue.StartAsync(job, cancellationToken);
@@ -101,7 +105,17 @@ public sealed partial class CollectionService : IDisposable
 
     private async ValueTask<CollectionReport> CollectAsync(CollectionOptions options, CancellationToken cancellationToken)
     {
-        var report = await _repository.CollectAsync(options, cancellationToken);
+        CollectionReport report;
+        try
+        {
+            report = await _repository.CollectAsync(options, cancellationToken);
+            _problem = options.IsDryRun ? _problem : null;
+        }
+        catch (FaultException fault) when (fault.Reason != FaultReason.RepositoryBusy)
+        {
+            _problem = fault.Message;
+            throw;
+        }
         foreach (var point in options.IsDryRun ? [] : report.PurgedPoints)
         {
             await _points.DeleteAsync(point, CancellationToken.None);

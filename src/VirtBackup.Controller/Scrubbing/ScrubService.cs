@@ -57,25 +57,34 @@ public sealed partial class ScrubService : IDisposable
     public async Task RunRegularlyAsync(CancellationToken cancellationToken)
     {
         await Task.Yield();
+        if (_parts.Repository.OpenReport.Rebuilt)
+        {
+            await TryAsync(RecallDamagesAsync(cancellationToken));
+        }
         while (true)
         {
             await Task.Delay(Interval, _parts.Time, cancellationToken);
-            try
-            {
-                await (_parts.Settings.Off ? SettleAsync([], cancellationToken) : WorkAsync(cancellationToken));
-            }
-            catch (FaultException fault)
-            {
-                LogNotNow(fault.Message);
-            }
-            catch (Exception failure) when (failure is not OperationCanceledException)
-            {
-                LogBroken(failure);
-            }
+            await TryAsync(_parts.Settings.Off ? SettleAsync([], cancellationToken) : WorkAsync(cancellationToken));
         }
     }
 
     public void Dispose() => _queue.Dispose();
+
+    private async ValueTask TryAsync(ValueTask work)
+    {
+        try
+        {
+            await work;
+        }
+        catch (FaultException fault)
+        {
+            LogNotNow(fault.Message);
+        }
+        catch (Exception failure) when (failure is not OperationCanceledException)
+        {
+            LogBroken(failure);
+        }
+    }
 
     /// <summary>
     /// What must be read in one second: a pack is due when half the days are over, and then there is the other half to read
@@ -121,6 +130,20 @@ public sealed partial class ScrubService : IDisposable
                 return;
             }
         }
+    }
+
+    /// <summary>An index that was made anew knows of no damage, and would let new recovery points rely on what is known to be damaged.</summary>
+    private async ValueTask RecallDamagesAsync(CancellationToken cancellationToken)
+    {
+        var known = (await _parts.Catalog.Damages.ListOpenAsync(cancellationToken)).ConvertAll(static row => row.ObjectKey);
+        if (known.Count == 0)
+        {
+            return;
+        }
+        using var opener = new EscrowedChunkOpener(_parts.Keyholder, _parts.Repository.Head);
+        var report = await _parts.Repository.Upkeep.ScrubAsync(new ScrubOptions { CheckedBeforeMs = 0, First = known, Opener = opener }, cancellationToken);
+        LogFindings(report);
+        await SettleAsync(report.Problems.Select(static problem => (problem.ObjectKey, problem.Problem)).ToList(), cancellationToken);
     }
 
     private async ValueTask SettleAsync(IReadOnlyList<(string, string)> unreadable, CancellationToken cancellationToken)

@@ -67,6 +67,12 @@ public enum CollectionStage
 /// <param name="Report">What was done so far.</param>
 public readonly record struct CollectionProgress(CollectionStage Stage, CollectionReport Report);
 
+/// <summary>Whether space is being freed.</summary>
+/// <param name="FinishedMs">When a run last came to its end, Unix milliseconds; 0: never yet.</param>
+/// <param name="AuditedMs">When the last recount ended, Unix milliseconds; 0: none since the index was made.</param>
+/// <param name="AuditProblem">Why nothing is deleted before a sound recount; null: it was sound.</param>
+public readonly record struct CollectionState(long FinishedMs, long AuditedMs, string? AuditProblem);
+
 /// <summary>What a run did; of a dry run, what it would do at this moment. Bytes are those in the store.</summary>
 public sealed record CollectionReport
 {

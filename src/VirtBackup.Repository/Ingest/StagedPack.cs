@@ -10,8 +10,8 @@ using VirtBackup.Repository.Index;
 namespace VirtBackup.Repository.Ingest;
 
 /// <summary>
-/// A pack that is being written and has no name yet. Headers and pieces of records are gathered into larger writes. Not
-/// safe for concurrent use.
+/// A pack that is being written and has no name yet. Headers and pieces of records are gathered into larger writes, which
+/// leave a reserve of the store's space free. Not safe for concurrent use.
 /// </summary>
 internal sealed class StagedPack : IAsyncDisposable
 {
@@ -125,6 +125,13 @@ internal sealed class StagedPack : IAsyncDisposable
         }
         var gathered = _gathered.AsMemory(0, _fill);
         _fill = 0;
+        if (await _store.GetFreeBytesAsync(cancellationToken) is { } free && free - gathered.Length < Limits.StoreReserveBytes)
+        {
+            throw new FaultException(
+                FaultReason.DeviceFull,
+                $"The device of {_store.Location} has {free} bytes of free space, and the last {Limits.StoreReserveBytes >> 20} MiB are kept for forgetting and collecting. "
+                + "Forget recovery points (virtbackup recovery-point forget), free other space there, or enlarge it.");
+        }
         _hash.AppendData(gathered.Span);
         await _writer.WriteAsync(gathered, cancellationToken);
     }

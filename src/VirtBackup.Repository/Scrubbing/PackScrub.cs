@@ -75,6 +75,14 @@ internal sealed class PackScrub(
         var before = Math.Min(options.CheckedBeforeMs, now);
         await index.WriteAsync(connection => PackTable.ForgetProofsAfter(connection, now), cancellationToken);
         var (_, total) = await index.ReadAsync(connection => PackTable.SumCheckedBefore(connection, before), cancellationToken);
+        foreach (var key in options.First)
+        {
+            if (ObjectKeys.TryParsePack(key, out var hash) && await index.ReadAsync(connection => PackTable.Find(connection, hash), cancellationToken) is { State: PackState.Live } pack)
+            {
+                await ScrubAsync(pack, cancellationToken);
+            }
+        }
+        await RepairAsync(cancellationToken);
         // Every pack once in a run, also one that cannot be read.
         var (never, proven) = (new Cursor(-1, 0, Math.Min(before, 1)), new Cursor(0, long.MaxValue, before));
         while (options.BytesMax is not { } max || _bytes < max)

@@ -9,6 +9,9 @@ public sealed record ScrubOptions
     /// <summary>Packs whose proof is older are read; Unix milliseconds.</summary>
     public required long CheckedBeforeMs { get; init; }
 
+    /// <summary>Packs, by their keys in the store, that are read before any other, whatever their proof; unknown ones are passed over.</summary>
+    public IReadOnlyCollection<string> First { get; init; } = [];
+
     /// <summary>The run ends once it has read so many bytes; null: when nothing is due any more.</summary>
     public long? BytesMax { get; init; }
 

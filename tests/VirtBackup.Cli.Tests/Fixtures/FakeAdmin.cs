@@ -71,6 +71,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         Version = "1.2.3", RepositoryId = VmId, RepositoryLocation = "/srv/backup", StoredBytes = 5 << 20, AgentsConnected = 1, AgentsEnrolled = 2, VirtualMachines = 1,
         RecoveryPoints = 1, Chunks = 40, Packs = 2, Generation = 9, StartTime = Noon, TrustedTime = Noon, TimeUnconfirmed = TimeIsUnconfirmed,
         Proof = new RepositoryProof { Bytes = 5 << 20, ProvenBytes = 4 << 20, Days = 30, OldestTime = Noon, CycleTime = Noon, DamagesOpen = IsDamaged ? 1UL : 0, PointsDamaged = IsDamaged ? 1UL : 0 },
+        Collection = new RepositoryCollection { FinishTime = Noon, AuditTime = Noon, AuditProblem = IsDamaged ? "3 objects are counted too seldom." : "", Problem = IsDamaged ? "Nothing is deleted." : "" },
     });
 
     public override Task<CreateJoinTokenResponse> CreateJoinToken(CreateJoinTokenRequest request, ServerCallContext context) =>

@@ -21,7 +21,7 @@ internal sealed class World : IAsyncDisposable
 
     private readonly string _name = $"controller {Interlocked.Increment(ref _count)}";
     private readonly EscrowKeys _escrow = EscrowKeys.Create(SystemEntropy.Instance);
-    private readonly SqliteDatabase _index;
+    private SqliteDatabase _index;
     private SqliteDatabase _catalog;
 
     private World(Func<SimulatedOperation, FaultReason?>? inject)
@@ -57,7 +57,7 @@ internal sealed class World : IAsyncDisposable
     }
 
     /// <summary>The controller stops and starts again; what it keeps on disk stays.</summary>
-    public async Task RestartAsync(bool loseCatalog = false)
+    public async Task RestartAsync(bool loseCatalog = false, bool loseIndex = false)
     {
         await Role.DisposeAsync();
         await Repository.DisposeAsync();
@@ -65,6 +65,11 @@ internal sealed class World : IAsyncDisposable
         {
             await _catalog.DisposeAsync();
             _catalog = SqliteDatabase.OpenInMemory(_name + " new catalog", CatalogSchema.Migrations);
+        }
+        if (loseIndex)
+        {
+            await _index.DisposeAsync();
+            _index = SqliteDatabase.OpenInMemory(_name + " new index", RepositoryIndex.Schema);
         }
         await StartAsync();
     }

@@ -89,6 +89,32 @@ public sealed class CollectionInDoubtTests
     }
 
     [Fact]
+    public async Task BackupsLeaveRoomForForgettingAndCollecting()
+    {
+        var store = new SimulatedStore(new SimulatedStoreOptions { CapacityBytes = Limits.StoreReserveBytes + (512 << 10) });
+        await using var world = await World.CreateAsync(store, CollectionTests.SmallPacks);
+        var points = new List<PointBytes>();
+        var full = await Assert.ThrowsAsync<FaultException>(async () =>
+        {
+            for (var seed = 1; seed < 100; seed++)
+            {
+                var point = world.NewMachine(seed).Point(1, [.. Enumerable.Range(seed * 100, 20)]);
+                await world.BackUpAsync(point);
+                points.Add(point);
+            }
+        });
+        Assert.Equal(FaultReason.DeviceFull, full.Reason);
+        Assert.NotEmpty(points);
+        Assert.True(await store.GetFreeBytesAsync(Token) >= Limits.StoreReserveBytes - (64 << 10));
+        foreach (var point in points)
+        {
+            await world.Repository.ForgetAsync(point.Id, Token);
+        }
+        await CollectionTests.CollectForDaysAsync(world, 12);
+        await world.BackUpAsync(world.NewMachine(200).Point(1, [.. Enumerable.Range(50_000, 20)]));
+    }
+
+    [Fact]
     public async Task AManifestThatCameBackIsNeverPurged()
     {
         await using var world = await World.CreateAsync(options: CollectionTests.SmallPacks);

@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Format;
+using VirtBackup.Format.Records;
 using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Repository.Tests.Fixtures;
@@ -92,6 +93,20 @@ public sealed class ScrubTests
                 return true;
             },
             Token);
+    }
+
+    [Fact]
+    public async Task WhatIsKnownToBeDamagedIsReadFirstAfterTheIndexWasMadeAnew()
+    {
+        await using var world = await World.CreateAsync(options: SmallPacks);
+        var point = world.NewMachine(1).Point(1, Disk);
+        await world.BackUpAsync(point);
+        var key = await world.HurtAsync(Machine.ChunkId(7));
+        await using var rebuilt = await world.RebuildAsync(SmallPacks);
+        Assert.Equal([1], await World.ProbeAsync(rebuilt.Repository, RecordKind.Data, World.Scope, Machine.ChunkId(7).ToArray()));
+        var report = await rebuilt.Repository.Upkeep.ScrubAsync(new ScrubOptions { CheckedBeforeMs = 0, First = ["packs/none", key] }, Token);
+        Assert.Equal((key, true), (Assert.Single(report.Findings).ObjectKey, report.IsDone));
+        Assert.Equal([0], await World.ProbeAsync(rebuilt.Repository, RecordKind.Data, World.Scope, Machine.ChunkId(7).ToArray()));
     }
 
     [Fact]

@@ -166,7 +166,7 @@ public sealed class SimulatedStore : IObjectStore
     public ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        return ValueTask.FromResult(Do(SimulatedStep.Read, null, device => _options.CapacityBytes - device.UsedBytes));
+        return ValueTask.FromResult(_options.CapacityBytes is { } capacity ? Do(SimulatedStep.Read, null, device => (long?)(capacity - device.UsedBytes)) : null);
     }
 
     internal void Write(SimulatedFile file, ReadOnlySpan<byte> source)

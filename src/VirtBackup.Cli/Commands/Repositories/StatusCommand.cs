@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Spectre.Console;
 using VirtBackup.Cli.Connection;
 using VirtBackup.Cli.Offline;
 using VirtBackup.Cli.Output;
@@ -36,9 +37,17 @@ internal sealed class StatusCommand : ProgramCommand
             ("Chunks", repository.Chunks is { } chunks ? TextLayout.Cell(Units.Count(chunks)) : null),
             ("Stored", TextLayout.Cell(Units.Bytes(repository.StoredBytes))),
             ("Free", repository.FreeBytes is { } free ? TextLayout.Cell(Units.Bytes(free)) : null),
-            ("Generation", TextLayout.Cell(Units.Count(repository.Generation))), .. DamageTables.FactsOf(repository.Proof)]));
+            ("Generation", TextLayout.Cell(Units.Count(repository.Generation))), .. DamageTables.FactsOf(repository.Proof), .. FactsOf(repository.Collection)]));
         return ExitCode.Succeeded;
     }
+
+    private static (string, Text?)[] FactsOf(CollectionStateView? collection) => collection is null ? [] :
+    [
+        ("Collection", TextLayout.Cell(collection.FinishTime is { } finished ? $"went through at {Units.Time(finished)}" : "not yet run")),
+        ("Not collected", collection.Problem is { } problem ? TextLayout.Cell(problem, TextLayout.Bad) : null),
+        ("Audit", collection.AuditProblem is { } wrong ? TextLayout.Cell(wrong, TextLayout.Bad)
+            : TextLayout.Cell(collection.AuditTime is { } audited ? $"all references were counted right at {Units.Time(audited)}" : "not yet run")),
+    ];
 
     private async Task<RepositoryView> AskAsync(ParseResult parse, CancellationToken cancellationToken)
     {
