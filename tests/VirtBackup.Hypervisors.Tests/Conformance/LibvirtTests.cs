@@ -39,6 +39,30 @@ public sealed class LibvirtTests(SharedLibvirt shared) : TrackingConformance
         }
         Assert.Equal(foreign, await machine.DescribeForeignAsync());
     }
+
+    [Fact]
+    public async Task A_capture_that_cannot_begin_leaves_nothing_at_once()
+    {
+        Trouble[] troubles = [Trouble.Refused, Trouble.AnswerLost, Trouble.Cancelled];
+        await using var machine = await StillLibvirtMachine.StartAsync(shared.Daemon);
+        var book = new PointBook(machine);
+        var made = await book.BackUpAsync(machine.Connect());
+        for (var (at, hasBegun) = (1, false); !hasBegun; at++)
+        {
+            var (link, cancel) = FaultTrial.LinkWith(troubles[at % troubles.Length], at);
+            using var _ = cancel;
+            try
+            {
+                await using var capture = await machine.Connect(link).BeginCaptureAsync(book.Request(made.Point), cancel.Token);
+                hasBegun = true;
+            }
+            catch (Exception failure) when (failure is FaultException or OperationCanceledException)
+            {
+                await machine.RequireTidyAsync();
+                await machine.RequireTrackedAsync(book, made.Point);
+            }
+        }
+    }
 }
 
 /// <summary>One libvirtd for machines that come one after the other.</summary>

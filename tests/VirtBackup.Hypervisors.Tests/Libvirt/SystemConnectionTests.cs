@@ -13,6 +13,8 @@ public class SystemConnectionTests
 {
     private const string Writer = ": > /run/writing; (while [ -e /run/writing ]; do dd if=/dev/zero of=/data/w bs=4k count=1 conv=notrunc,fsync; sleep 0.02; done) </dev/null >/dev/null 2>&1 &";
 
+    private const string AgentPid = "$(ps | grep '[o]rg.qemu.guest_agent.0' | awk '{print $1}')";
+
     [Fact]
     public async Task A_machine_of_another_user_is_captured_with_its_hooks_measured_and_restored_into_a_storage_pool()
     {
@@ -28,6 +30,8 @@ public class SystemConnectionTests
         var (_, reasons) = await lab.BackUpAsync(second, first);
         Assert.All(reasons.Values, reason => Assert.Equal("changed blocks only", reason));
         await lab.AssertCleanAsync();
+
+        await RequireSilentAgentBorneAsync(lab, second);
 
         var pool = Directory.CreateDirectory(lab.Libvirt.File("pool")).FullName;
         await lab.Libvirt.VirshAsync("pool-create-as", "images", "dir", "--target", pool);
@@ -60,6 +64,22 @@ public class SystemConnectionTests
         var fault = await Assert.ThrowsAsync<FaultException>(async () => await lab.Driver.BeginCaptureAsync(failing, default));
         Assert.Contains("ended with exit code 3", fault.Message, StringComparison.Ordinal);
         Assert.Equal("before\nafter\nafter\n", (await lab.Domain.ExecAsync("cat /run/hooks")).Stdout);
+        await lab.AssertCleanAsync();
+    }
+
+    /// <summary>A guest agent that hangs costs its time limit; what it does late is undone, and the guest writes.</summary>
+    private static async Task RequireSilentAgentBorneAsync(LibvirtLab lab, Id16 basis)
+    {
+        (await lab.Domain.ExecAsync($"kill -STOP {AgentPid}")).EnsureSuccess();
+        await using (var capture = await lab.Driver.BeginCaptureAsync(lab.Request(LibvirtLab.NewPoint(), basis) with { QuiesceTimeout = TimeSpan.FromSeconds(1) }, default))
+        {
+            Assert.Equal(CaptureConsistency.Crash, capture.Consistency);
+            Assert.Contains("did not answer 'guest-fsfreeze-freeze' within 1 s", capture.ConsistencyDetail, StringComparison.Ordinal);
+            (await lab.Domain.ExecAsync($"kill -CONT {AgentPid}; echo late > /data/late && sync")).EnsureSuccess();
+            await capture.AbandonAsync(default);
+        }
+        Assert.Equal(basis, await lab.Driver.SettleAsync(lab.Machine, new HashSet<Id16> { basis }, default));
+        (await lab.Domain.ExecAsync("echo later > /data/late && sync")).EnsureSuccess();
         await lab.AssertCleanAsync();
     }
 
