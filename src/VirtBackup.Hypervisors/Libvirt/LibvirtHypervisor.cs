@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -97,6 +98,9 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         }
         return await new LibvirtPreparation(context, await FindAsync(request.Machine, cancellationToken), request).BeginAsync(cancellationToken);
     }
+
+    public async ValueTask<IGuestWriteMeter?> OpenWriteMeterAsync(Id16 machine, CancellationToken cancellationToken) =>
+        await LibvirtWriteMeter.OpenAsync(context, await FindAsync(machine, cancellationToken), machine, cancellationToken);
 
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {

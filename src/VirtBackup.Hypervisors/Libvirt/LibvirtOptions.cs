@@ -36,6 +36,12 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>The longest wait for libvirt to begin or to end a capture, or to start a machine.</summary>
     public TimeSpan WorkTimeout { get; init; } = TimeSpan.FromMinutes(3);
 
+    /// <summary>
+    /// QEMU's monitor may be spoken to past libvirt, for histograms of the guest's write latency; libvirt then marks the machine as
+    /// tainted (<c>custom-monitor</c>). Otherwise only the mean is measured.
+    /// </summary>
+    public bool MonitorCommands { get; init; } = true;
+
     /// <summary>Watches over guests while they are frozen; null: nobody does.</summary>
     public IFreezeGuard? Guard { get; init; }
 
