@@ -137,7 +137,8 @@ public interface ICapturedDisk
 
     /// <summary>
     /// Reads must come one at a time, at ascending offsets that do not overlap; what lies between may be left out. For platforms
-    /// that hand a disk out as a stream. The driver keeps the stream alive while nobody reads.
+    /// that hand a disk out as a stream. The driver keeps the stream alive while nobody reads, and grants no more than
+    /// <see cref="ReadReach.ListedExtents"/>: what an audit had read before, the run could not read again.
     /// </summary>
     bool SequentialOnly => false;
 

@@ -53,6 +53,10 @@ internal sealed class GuestImpactWatch : IAsyncDisposable
         try
         {
             var meter = await hypervisor.OpenWriteMeterAsync(machine, cancellationToken);
+            if (meter?.Shortcoming is { } shortcoming)
+            {
+                progress.Log($"Of the guest's writes only the mean latency is known, not how it spreads: {shortcoming}.");
+            }
             return meter is null ? null : new GuestImpactWatch(budget, meter, await meter.ReadAsync(cancellationToken), progress, time);
         }
         catch (FaultException fault)

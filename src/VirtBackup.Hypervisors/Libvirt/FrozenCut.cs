@@ -8,23 +8,22 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// no other thread of ours, however busy the host is. Each outcome is told when it is known. Used once.
 /// </summary>
 /// <param name="cut">Makes the cut; fails with what libvirt says.</param>
-internal sealed class FrozenCut(LibvirtConnection connection, Id16 machine, Action<DomainHandle> cut, TimeProvider time)
+internal sealed class FrozenCut(LibvirtConnection connection, Id16 machine, Action<DomainHandle> cut)
 {
     private const int Open = 0, UnderWay = 1, GivenUp = 2;
     private readonly TaskCompletionSource<int> frozen = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource made = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource<int> thawed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int state;
-    private long frozenAt, thawedAt;
+
+    /// <summary>Whether the cut is made behind the freeze: <see cref="Made"/> tells of it. Otherwise it is still to be made.</summary>
+    public bool IsUnderWay => Volatile.Read(ref state) == UnderWay;
 
     /// <summary>The cut, when the freeze came in time.</summary>
     public Task Made => made.Task;
 
     /// <summary>How many file systems were thawed behind a cut that was made. One that failed may be tried once more: the guest is still frozen.</summary>
     public Task<int> Thawed => thawed.Task;
-
-    /// <summary>From libvirt's answer to the freeze to its answer to the thaw; behind <see cref="Thawed"/>.</summary>
-    public TimeSpan FrozenFor => time.GetElapsedTime(frozenAt, thawedAt);
 
     /// <summary>Freezes, and goes on by itself when there was something to freeze.</summary>
     /// <returns>How many file systems were frozen.</returns>
@@ -59,7 +58,6 @@ internal sealed class FrozenCut(LibvirtConnection connection, Id16 machine, Acti
     {
         using var domain = Domains.Find(libvirt, machine);
         var count = LibvirtValues.Require(LibvirtCalls.Freeze(domain, 0, 0, 0));
-        frozenAt = time.GetTimestamp();
         if (count == 0 || Interlocked.CompareExchange(ref state, UnderWay, Open) != Open)
         {
             frozen.SetResult(count);
@@ -78,9 +76,7 @@ internal sealed class FrozenCut(LibvirtConnection connection, Id16 machine, Acti
         made.SetResult();
         try
         {
-            var released = LibvirtValues.Require(LibvirtCalls.Thaw(domain, 0, 0, 0));
-            thawedAt = time.GetTimestamp();
-            thawed.SetResult(released);
+            thawed.SetResult(LibvirtValues.Require(LibvirtCalls.Thaw(domain, 0, 0, 0)));
         }
         catch (LibvirtFailure failure)
         {

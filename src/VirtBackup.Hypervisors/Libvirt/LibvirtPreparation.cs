@@ -10,53 +10,56 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
 {
     private const uint ReuseImages = 1;
 
+    private ScratchWatch? watch;
+
     public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
-        var basis = FindBasis(checkpoints);
+        if (!view.Active)
+        {
+            return await new OfflinePreparation(context, connection, request).PlanAsync(view, checkpoints, cancellationToken);
+        }
+        var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var plans = new List<DiskPlan>();
         foreach (var disk in view.Disks)
         {
-            var (changedOnly, reason) = view.Active ? Choose(view, basis, disk) : (false, OfflineCapture.Reason);
+            var (changedOnly, reason) = Choose(view, basis, disk);
             var read = !disk.Captured ? 0 : changedOnly ? Math.Min(basis!.Tracked[disk.Target] ?? disk.LengthBytes, disk.LengthBytes) : Math.Max(disk.AllocatedBytes, 0);
-            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk, view.Active) ?? reason));
+            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk, active: true) ?? reason));
         }
         plans.AddRange(view.Summaries.Skip(view.Disks.Count).Select(disk => new DiskPlan(disk, false, 0, $"not captured: {disk.SkipReason}")));
-        var fleece = view.Active ? view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes) : 0;
-        return new CapturePlan(plans, fleece, FreeSpace.Of(context.Options.FleeceFolder));
+        return new CapturePlan(plans, view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes), FreeSpace.Of(context.Options.FleeceFolder));
     }
 
     public async Task<ICapture> BeginAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
         RequireCapturable(view);
-        if (!view.Active)
-        {
-            return await OfflineCapture.BeginAsync(context, connection, view, request.Log, cancellationToken);
-        }
-        await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
         {
             throw new FaultException(FaultReason.AlreadyExists, $"The machine {view.Document.Name} already has a checkpoint of the point {request.Point}.");
         }
+        if (!view.Active)
+        {
+            return await new OfflinePreparation(context, connection, request).BeginAsync(view, checkpoints, cancellationToken);
+        }
+        await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         RequireSpace();
-        var basis = FindBasis(checkpoints);
+        var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var captured = view.Disks.Where(disk => disk.Captured).ToList();
         var choices = captured.ToDictionary(disk => disk.Target, disk => Choose(view, basis, disk), StringComparer.Ordinal);
         var owner = await FindOwnerAsync(view.Document, cancellationToken);
         var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, owner, context.Processes, cancellationToken);
-        ScratchWatch? watch = null;
         var opened = new List<ExportedDisk>();
         try
         {
             await folder.MakeImagesAsync(context.Options, captured, owner, context.Processes, cancellationToken);
-            var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
+            var cut = await CutAsync(view, captured, choices, folder, cancellationToken);
             // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
             var contents = await FirmwareVariables.ReadAsync(connection, view.Document, request.Log, cancellationToken);
-            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
             var troubles = new ExportTroubles(folder.Socket, ". The guest is unharmed; run the backup again.", "the machine stopped, or somebody ended the backup job")
             {
-                FindReason = () => watch.Lost,
+                FindReason = () => watch!.Lost,
             };
             foreach (var disk in captured)
             {
@@ -65,34 +68,36 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 opened.Add(await ExportedDisk.OpenAsync(disk.Target, disk.Summary, changedOnly ? BackupDocument.BitmapOf(disk.Target) : null, reason, token, ReadReach.Everything,
                     context.Options.RequestsInFlight, troubles, context.Time, cancellationToken));
             }
-            return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
-                [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder, watch)
+            return new LibvirtCapture(context, connection, request, opened, folder, watch!)
             {
+                Configuration = LibvirtDescriber.Describe(view), Consistency = cut.Consistency, ConsistencyDetail = cut.Detail, Frozen = cut.Frozen,
+                SkippedDisks = [.. view.Summaries.Where(disk => disk.SkipReason is not null)],
                 Contents = contents,
             };
         }
         catch
         {
-            await UndoAsync(opened, watch, folder);
+            await UndoAsync(opened, folder);
             throw;
         }
     }
 
-    private async Task<DomainQuiesce> CutAsync(
+    private async Task<CutOutcome> CutAsync(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
     {
         // All that can be done before is: the guest stands still for what libvirt needs, and nothing else.
         var job = WriteJob(view, captured, choices, folder);
-        // Disposed without having been disarmed when the thaw was not confirmed.
-        await using var lease = request.Quiesce && context.Options.Guard is { } guard
+        var cut = new FrozenCut(connection, request.Machine, domain => Begin(domain, job));
+        // Disposed last, and without having been disarmed when the guest could not be let go on.
+        await using var lease = view.Running && request.Quiesce && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
-        var cut = new FrozenCut(connection, request.Machine, domain => Begin(domain, job), context.Time);
-        var quiesce = await DomainQuiesce.BeginAsync(connection, view, request, cut, folder, context.Time, cancellationToken);
+        await using var quiesce = await Quiesce.BeginAsync(
+            request, view.Running, DomainAgent.Connector(connection, view, cut, context.Time), folder.Marks, lease, context.Time, cancellationToken);
         try
         {
             try
             {
-                await (quiesce.IsCutting ? connection.AwaitChangeAsync(cut.Made, CancellationToken.None) : StartJobAsync(job));
+                await (cut.IsUnderWay ? connection.AwaitChangeAsync(cut.Made, CancellationToken.None) : StartJobAsync(job));
             }
             catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
             {
@@ -103,16 +108,18 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 }
                 await StartJobAsync(WriteJob(view, captured, choices, folder));
             }
+            // Before the hook behind the thaw, which may take its time: the guest writes from here on.
+            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
         }
         finally
         {
-            await quiesce.ThawAsync(folder);
+            await quiesce.ThawAsync();
         }
-        if (lease is not null && !folder.IsFrozen && !await lease.DisarmAsync())
+        if (lease is not null && !folder.Marks.Any && !await lease.DisarmAsync())
         {
             quiesce.DenyHeld();
         }
-        return quiesce;
+        return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
     }
 
     private (string Backup, string? Checkpoint) WriteJob(
@@ -136,7 +143,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
     private static void Begin(DomainHandle domain, (string Backup, string? Checkpoint) job) =>
         LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, job.Backup, job.Checkpoint, ReuseImages));
 
-    private async Task UndoAsync(List<ExportedDisk> opened, ScratchWatch? watch, ScratchFolder folder)
+    private async Task UndoAsync(List<ExportedDisk> opened, ScratchFolder folder)
     {
         if (watch is not null)
         {
@@ -155,21 +162,18 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             // The first failure tells more; what is left, the next settlement removes.
         }
-        if (!folder.IsFrozen)
+        if (!folder.Marks.Any)
         {
             folder.TryDelete();
         }
     }
-
-    private CheckpointRecord? FindBasis(List<CheckpointRecord> checkpoints) =>
-        request.Base is { } basis ? checkpoints.Find(checkpoint => checkpoint.Point == basis) : checkpoints is [.., var newest] ? newest : null;
 
     private (bool ChangedOnly, string Reason) Choose(DomainView view, CheckpointRecord? basis, LibvirtDisk disk) => view.Persistent
         ? TrackingChoice.Choose(basis, request.Base, disk)
         : (false, "read in full: the machine is transient, and libvirt keeps its checkpoints only while it runs");
 
     /// <summary>Why the whole machine cannot be captured because of this disk, or null.</summary>
-    private static string? RefusalOf(LibvirtDisk disk, bool active) => !disk.Captured ? null
+    internal static string? RefusalOf(LibvirtDisk disk, bool active) => !disk.Captured ? null
         : disk.Problem is not null ? disk.Problem
         : active && disk.Source.IoThread
         ? $"Disk {disk.Target} uses an I/O thread. With such a disk, a backup client that disconnects can end the whole machine (seen with QEMU 7.2); remove 'iothread' from its driver or controller."

@@ -20,7 +20,7 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
     public string? AgentLog { get; init; }
 
     /// <summary>The machine's process.</summary>
-    public int Pid => int.Parse(File.ReadAllText(libvirt.File($"r/libvirt/qemu/run/{name}.pid")), System.Globalization.CultureInfo.InvariantCulture);
+    public int Pid => int.Parse(File.ReadAllText(Path.Combine(libvirt.RunFolder, $"{name}.pid")), System.Globalization.CultureInfo.InvariantCulture);
 
     /// <summary>The document of a machine with these disks.</summary>
     public string Xml(string disks, string extraDevices = "") => $"""
