@@ -22,9 +22,13 @@ public sealed class LibvirtSettings
     /// <summary>Names of machines to leave alone.</summary>
     public List<string> Exclude { get; set; } = [];
 
+    /// <summary>QEMU's monitor may be asked how long single writes of the guest take; libvirt marks the machine as tainted then.</summary>
+    public bool MonitorCommands { get; set; } = true;
+
     public LibvirtOptions ToOptions() => new(Uris, FleeceFolder ?? DefaultFleeceFolder)
     {
         Include = Include.ToHashSet(StringComparer.Ordinal), Exclude = Exclude.ToHashSet(StringComparer.Ordinal), FleeceFreeBytesMin = (long)FleeceFreeMibMin << 20,
+        MonitorCommands = MonitorCommands,
     };
 
     /// <summary>What is wrong with the section, or null.</summary>

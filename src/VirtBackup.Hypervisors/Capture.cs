@@ -83,6 +83,9 @@ public interface ICapture : IAsyncDisposable
     /// <summary>What happened around the cut, for people: frozen for how long, or why not.</summary>
     string ConsistencyDetail { get; }
 
+    /// <summary>From the guest's word that its file systems are frozen to its word that they are not; null: they were not, or it gave none.</summary>
+    TimeSpan? Frozen => null;
+
     /// <summary>Disks in the cut.</summary>
     IReadOnlyList<ICapturedDisk> Disks { get; }
 
@@ -134,7 +137,8 @@ public interface ICapturedDisk
 
     /// <summary>
     /// Reads must come one at a time, at ascending offsets that do not overlap; what lies between may be left out. For platforms
-    /// that hand a disk out as a stream. The driver keeps the stream alive while nobody reads.
+    /// that hand a disk out as a stream. The driver keeps the stream alive while nobody reads, and grants no more than
+    /// <see cref="ReadReach.ListedExtents"/>: what an audit had read before, the run could not read again.
     /// </summary>
     bool SequentialOnly => false;
 

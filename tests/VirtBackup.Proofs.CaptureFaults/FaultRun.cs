@@ -97,7 +97,7 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
         await BreakAsync(plan.Fault, machine);
         await ordered;
         await MendAsync(plan.Fault, machine);
-        var end = await SettleAsync(madeAfter, machine, folder);
+        var end = await SettleAsync(madeAfter, machine, plan, folder);
         Count(plan, end);
         await PlantAsync(machine);
         await machine.RequireUnharmedAsync();
@@ -146,7 +146,7 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
     }
 
     /// <summary>Waits for the end of the job that was hit, which must be true.</summary>
-    private async Task<string> SettleAsync(DateTimeOffset madeAfter, FaultyMachine machine, string? folder)
+    private async Task<string> SettleAsync(DateTimeOffset madeAfter, FaultyMachine machine, FaultPlan plan, string? folder)
     {
         await installation.WaitForMachineAsync(machine.Name);
         var kind = folder is null ? "backup" : "restore";
@@ -158,6 +158,10 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
         if (state is not ("succeeded" or "failed")) throw new RefutedException($"The {kind} that was hit is '{state}'.");
         if (state == "failed" && result.Errors.Count != 1) throw new RefutedException($"The {kind} that was hit failed with {result.Errors.Count} errors: {result.Stderr}");
         if (state == "failed") Console.WriteLine($"  {result.Errors[0]}");
+        if (state == "failed" && plan is { Fault: Fault.LinkCut, IsLibvirt: false } && result.Errors[0].Contains("QEMU went away", StringComparison.Ordinal))
+        {
+            throw new RefutedException($"Only a link was cut, and it is told otherwise: {result.Errors[0]}");
+        }
         if (folder is null) return state;
         if (state == "failed" && Directory.Exists(folder) && Directory.GetFileSystemEntries(folder) is { Length: > 0 } files)
         {

@@ -105,7 +105,6 @@ internal sealed class LibvirtMachine : IMatrixMachine
 
     public Mode ModeOf(Scenario scenario, MatrixDisk disk) => scenario switch
     {
-        Scenario.Off => new("the machine is off, and libvirt begins change tracking only in a running one"),
         _ when disk.Format == "raw" => new("libvirt tracks changes of qcow2 images only, and this disk is raw"),
         Scenario.Full => new("no change tracking since an earlier recovery point"),
         Scenario.Killed => new("its change tracking is missing or inconsistent, since QEMU was not shut down cleanly"),

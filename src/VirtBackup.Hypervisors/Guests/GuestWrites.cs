@@ -19,6 +19,8 @@ public sealed record GuestWrites(long Operations, long TotalNs, IReadOnlyList<lo
 
     public static GuestWrites None { get; } = new(0, 0, []);
 
+    internal const string TakenHistograms = "another tool has set QEMU's latency histograms";
+
     /// <summary>What came to be since an earlier reading of the same meter.</summary>
     public GuestWrites Since(GuestWrites earlier)
     {
@@ -62,6 +64,9 @@ public sealed record GuestWrites(long Operations, long TotalNs, IReadOnlyList<lo
 /// <summary>Reads a machine's <see cref="GuestWrites"/>. One caller at a time.</summary>
 public interface IGuestWriteMeter : IAsyncDisposable
 {
+    /// <summary>Why readings have no <see cref="GuestWrites.Bins"/>, for people; null: they have.</summary>
+    string? Shortcoming => null;
+
     /// <exception cref="Core.FaultException">The machine cannot be asked now.</exception>
     ValueTask<GuestWrites> ReadAsync(CancellationToken cancellationToken);
 }

@@ -48,6 +48,19 @@ internal sealed class ImageInspector(string qemuImg, ProcessRunner processes)
     /// <exception cref="FaultException">A layer is missing, damaged, cut off, or of a kind that is not followed.</exception>
     public async Task<IReadOnlyList<ImageLayer>> ReadLayersAsync(MachineImage image, CancellationToken cancellationToken)
     {
+        var layers = await FollowLayersAsync(image, cancellationToken);
+        // Opening a layer opens those below it: each is judged before the first is opened.
+        foreach (var layer in layers.Where(layer => layer.Format == "qcow2"))
+        {
+            await RequireWholeAsync(layer.Path, cancellationToken);
+        }
+        return layers;
+    }
+
+    /// <summary>The files that the image consists of, topmost first, whether they are whole or not.</summary>
+    /// <exception cref="FaultException">A layer is missing, or of a kind that is not followed.</exception>
+    public async Task<IReadOnlyList<ImageLayer>> FollowLayersAsync(MachineImage image, CancellationToken cancellationToken)
+    {
         var layers = new List<ImageLayer>();
         for (var next = new ImageLayer(image.Path, image.Format); next is not null;)
         {
@@ -57,11 +70,6 @@ internal sealed class ImageInspector(string qemuImg, ProcessRunner processes)
             }
             layers.Add(next);
             next = next.Format == "qcow2" ? (await ReadInfoAsync(next.Path, next.Format, cancellationToken)).Backing : null;
-        }
-        // Opening a layer opens those below it: each is judged before the first is opened.
-        foreach (var layer in layers.Where(layer => layer.Format == "qcow2"))
-        {
-            await RequireWholeAsync(layer.Path, cancellationToken);
         }
         return layers;
     }

@@ -40,7 +40,7 @@ internal static class InPlaceMark
     }
 
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the image is marked.</exception>
-    public static void RequireNone(string image, string? stateFolder)
+    public static void RequireNone(string image, string? stateFolder = null)
     {
         var path = PathOf(image, stateFolder);
         if (File.Exists(path))

@@ -49,7 +49,21 @@ internal sealed record CheckpointRecord(Id16 Point, IReadOnlyList<CheckpointedDi
     }
 
     /// <summary>The document that begins tracking since a point, on the disks that can keep a bitmap.</summary>
-    public static string Write(Id16 point, IEnumerable<DomainDisk> all, IReadOnlyList<CheckpointedDisk> tracked)
+    public static string Write(Id16 point, IEnumerable<DomainDisk> all, IReadOnlyList<CheckpointedDisk> tracked) =>
+        Describe(point, all, tracked).ToString(SaveOptions.DisableFormatting);
+
+    /// <summary>The same for a machine that is off, whose bitmaps are made by others: libvirt is only told.</summary>
+    /// <param name="after">The name of the checkpoint before it, or null.</param>
+    /// <param name="madeAt">Seconds since 1970.</param>
+    public static string WriteMade(Id16 point, IEnumerable<DomainDisk> all, IReadOnlyList<CheckpointedDisk> tracked, string? after, long madeAt)
+    {
+        var document = Describe(point, all, tracked);
+        document.Element("description")!.AddAfterSelf(
+            after is null ? null : new XElement("parent", new XElement("name", after)), new XElement("creationTime", madeAt.ToString(CultureInfo.InvariantCulture)));
+        return document.ToString(SaveOptions.DisableFormatting);
+    }
+
+    private static XElement Describe(Id16 point, IEnumerable<DomainDisk> all, IReadOnlyList<CheckpointedDisk> tracked)
     {
         var description = new StringBuilder(Mark);
         foreach (var disk in tracked)
@@ -65,7 +79,7 @@ internal sealed record CheckpointRecord(Id16 Point, IReadOnlyList<CheckpointedDi
             new XElement("name", NameOf(point)),
             new XElement("description", description.ToString()),
             new XElement("disks", all.Select(disk => new XElement("disk",
-                new XAttribute("name", disk.Target), new XAttribute("checkpoint", targets.Contains(disk.Target) ? "bitmap" : "no"))))).ToString(SaveOptions.DisableFormatting);
+                new XAttribute("name", disk.Target), new XAttribute("checkpoint", targets.Contains(disk.Target) ? "bitmap" : "no")))));
     }
 
     /// <summary>The document that makes libvirt know again a checkpoint whose bitmap lies on one disk.</summary>

@@ -84,10 +84,11 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
     // A guest that was frozen for the cut may have kept that state on its disk: its agent then refuses everything but a thaw.
     private async Task<string?> ThawAsync(CancellationToken cancellationToken)
     {
-        if (DomainQuiesce.FindChannel(plan.Xml is { } xml ? BoundedXml.Parse(xml, "domain") : plan.Existing!.View.Document.Root) is null)
+        if (DomainAgent.FindChannel(plan.Xml is { } xml ? BoundedXml.Parse(xml, "domain") : plan.Existing!.View.Document.Root) is null)
         {
             return null;
         }
+        await using var agent = new DomainAgent(Connection, plan.Uuid, context.Time);
         var begun = context.Time.GetTimestamp();
         try
         {
@@ -95,10 +96,10 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
             {
                 try
                 {
-                    var thawed = await DomainQuiesce.ThawAsync(Connection, plan.Uuid, cancellationToken).WaitAsync(ThawTimeout, context.Time, cancellationToken);
+                    var thawed = await agent.ThawAsync(ThawTimeout, cancellationToken);
                     return $"sent, {thawed} file systems were frozen";
                 }
-                catch (Exception failure) when (failure is LibvirtFailure or FaultException or TimeoutException)
+                catch (FaultException failure)
                 {
                     if (context.Time.GetElapsedTime(begun) > context.Options.GuestStartTimeout)
                     {

@@ -20,8 +20,12 @@ internal sealed record DomainTpm(Id16 Machine, string Kind, string Version, stri
 
     public Id16 ContentId => DomainDocument.DiskId(Machine, Name);
 
+    /// <summary>What a capture stores of a machine's TPM; null: it has none.</summary>
+    public static async Task<TpmMemory?> FindMemoryAsync(LibvirtContext context, LibvirtConnection connection, DomainView view, CaptureRequest request, CancellationToken cancellationToken) =>
+        Find(request.Machine, view.Document.Root) is { } tpm ? await tpm.ReadMemoryAsync(context, connection, view.Active, request.Log, cancellationToken) : null;
+
     /// <summary>What a capture stores of it: of a running machine what its emulator has open, otherwise what libvirt would start it with.</summary>
-    public async Task<TpmMemory> ReadMemoryAsync(LibvirtContext context, LibvirtConnection connection, bool active, Action<string> log, CancellationToken cancellationToken)
+    private async Task<TpmMemory> ReadMemoryAsync(LibvirtContext context, LibvirtConnection connection, bool active, Action<string> log, CancellationToken cancellationToken)
     {
         if (!IsEmulated)
         {

@@ -1,92 +1,81 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Qemu;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
 /// <summary>A frozen view of a running machine: a backup job of libvirt in pull mode, and a checkpoint of the point to be.</summary>
-internal sealed class LibvirtCapture(
-    LibvirtContext context, LibvirtConnection connection, Id16 machine, Id16 point, MachineConfiguration configuration, DomainQuiesce quiesce,
-    IReadOnlyList<PulledDisk> disks, IReadOnlyList<DiskSummary> skipped, ScratchFolder folder, ScratchWatch watch) : ICapture
+internal sealed class LibvirtCapture : ICapture
 {
-    private readonly SemaphoreSlim turn = new(1);
-    private Outcome? wanted;
-    private bool ended;
+    private readonly LibvirtContext context;
+    private readonly LibvirtConnection connection;
+    private readonly Id16 machine;
+    private readonly Id16 point;
+    private readonly IReadOnlyList<ExportedDisk> disks;
+    private readonly ScratchFolder folder;
+    private readonly ScratchWatch watch;
+    private readonly CaptureEnd end;
+    private bool disposed;
 
-    private enum Outcome
+    public LibvirtCapture(
+        LibvirtContext context, LibvirtConnection connection, CaptureRequest request, IReadOnlyList<ExportedDisk> disks, ScratchFolder folder, ScratchWatch watch)
     {
-        Committed,
-        Abandoned,
-        Unknown,
+        (this.context, this.connection, machine, point) = (context, connection, request.Machine, request.Point);
+        (this.disks, this.folder, this.watch) = (disks, folder, watch);
+        end = new CaptureEnd(ApplyAsync);
     }
 
-    public MachineConfiguration Configuration => configuration;
+    public required MachineConfiguration Configuration { get; init; }
 
-    public CaptureConsistency Consistency => quiesce.Consistency;
+    public required CaptureConsistency Consistency { get; init; }
 
-    public string ConsistencyDetail => quiesce.Detail;
+    public required string ConsistencyDetail { get; init; }
+
+    public TimeSpan? Frozen { get; init; }
 
     public IReadOnlyList<ICapturedDisk> Disks => disks;
 
     public IReadOnlyList<MachineContent> Contents { get; init; } = [];
 
-    public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
+    public required IReadOnlyList<DiskSummary> SkippedDisks { get; init; }
 
-    public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Committed, cancellationToken);
+    public ValueTask CommitAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Committed, cancellationToken);
 
-    public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Abandoned, cancellationToken);
+    public ValueTask AbandonAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Abandoned, cancellationToken);
 
-    public ValueTask DetachAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Unknown, cancellationToken);
+    public ValueTask DetachAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Unknown, cancellationToken);
 
-    private async ValueTask EndAsync(Outcome outcome, CancellationToken cancellationToken)
+    private async Task ApplyAsync(CaptureOutcome outcome, CancellationToken cancellationToken)
     {
-        // One outcome, however often it is tried; only to leave the decision open is always right.
-        Check.That(wanted is null || wanted == outcome || outcome == Outcome.Unknown);
-        wanted = outcome;
-        await turn.WaitAsync(cancellationToken);
-        try
+        await watch.DisposeAsync();
+        foreach (var disk in disks)
         {
-            if (ended)
-            {
-                return;
-            }
-            await watch.DisposeAsync();
-            foreach (var disk in disks)
-            {
-                await disk.DisposeAsync();
-            }
-            await context.JobsOf(connection).EndOursAsync(machine, cancellationToken);
-            // A guest that does not answer is still being asked to thaw: its mark stays for whoever comes after us.
-            if (!folder.IsFrozen)
-            {
-                folder.TryDelete();
-            }
-            if (outcome != Outcome.Unknown)
-            {
-                await context.SettleAsync(connection, machine, tracked => tracked == point == (outcome == Outcome.Committed), cancellationToken);
-            }
-            ended = true;
+            await disk.DisposeAsync();
         }
-        finally
+        await context.JobsOf(connection).EndOursAsync(machine, cancellationToken);
+        // A guest that does not answer is still being asked to thaw: its marks stay for whoever comes after us.
+        if (!folder.Marks.Any)
         {
-            turn.Release();
+            folder.TryDelete();
+        }
+        if (outcome != CaptureOutcome.Unknown)
+        {
+            await context.SettleAsync(connection, machine, tracked => tracked == point == (outcome == CaptureOutcome.Committed), cancellationToken);
         }
     }
 
-    /// <summary>Abandons what was not ended; tries a failed end once more. What cannot be cleaned up now is left to the next <see cref="IHypervisor.SettleAsync"/>.</summary>
     public async ValueTask DisposeAsync()
     {
-        try
+        if (disposed)
         {
-            await EndAsync(wanted ?? Outcome.Abandoned, CancellationToken.None);
+            return;
         }
-        catch (FaultException)
-        {
-            // libvirt does not answer, or the machine is gone.
-        }
+        disposed = true;
+        await end.FinishAsync();
         foreach (var disk in disks)
         {
             await disk.DisposeAsync();
         }
         await watch.DisposeAsync();
-        turn.Dispose();
+        end.Dispose();
     }
 }

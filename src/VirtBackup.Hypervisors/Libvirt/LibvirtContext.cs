@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -6,6 +7,8 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// <summary>What the parts of the driver share, and the operations that several of them need.</summary>
 internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time, IEntropy Entropy, ProcessRunner Processes)
 {
+    private static readonly TimeSpan ThawTimeout = TimeSpan.FromSeconds(20);
+
     public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, Time = Time };
 
     public DomainJobs JobsOf(LibvirtConnection connection) => new(connection, Options, Time);
@@ -14,14 +17,27 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
     public async Task ReleaseAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
     {
         var folders = ScratchFolder.FindAll(Options.FleeceFolder, machine);
-        if (folders.Any(folder => folder.IsFrozen))
+        foreach (var folder in folders.Where(folder => folder.Marks.Any))
         {
-            await DomainQuiesce.ThawLeftoverAsync(connection, machine, Time, cancellationToken);
+            await ReleaseGuestAsync(connection, machine, folder.Marks, cancellationToken);
         }
         await JobsOf(connection).EndOursAsync(machine, cancellationToken);
         foreach (var folder in folders)
         {
             folder.TryDelete();
+        }
+    }
+
+    private async Task ReleaseGuestAsync(LibvirtConnection connection, Id16 machine, FreezeMarks marks, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using var agent = new DomainAgent(connection, machine, Time);
+            await MarkedThaw.RunAsync(agent, marks, ThawTimeout, Time, static _ => { }, cancellationToken);
+        }
+        catch (FaultException)
+        {
+            // The guest was restarted, or runs no agent any more: then nothing is frozen.
         }
     }
 
@@ -33,8 +49,7 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
         var keep = TrackingChoice.Keep(checkpoints, committed);
         if (!view.Active)
         {
-            // libvirt deletes checkpoints of running machines only; all of them record on when the machine is started.
-            return keep?.Point;
+            return await new OfflineTracking(this, connection).SettleAsync(view, checkpoints, keep, cancellationToken);
         }
         if (checkpoints.Count == 0)
         {

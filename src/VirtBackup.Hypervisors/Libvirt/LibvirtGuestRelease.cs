@@ -32,21 +32,27 @@ public sealed class LibvirtGuestRelease(IBlockingCalls blocking, TimeProvider ti
             uri, new LibvirtOptions([uri], Path.DirectorySeparatorChar.ToString()) { CallTimeout = Patience }, time, blocking);
         try
         {
-            var thawed = await DomainQuiesce.ThawAsync(connection, target.Machine, cancellationToken).WaitAsync(Patience, time, cancellationToken);
-            marks.Remove(FreezeMarks.Frozen);
-            log($"{thawed} file systems of the guest were thawed.");
+            if (!await connection.QueryAsync(libvirt => IsActive(libvirt, target.Machine), cancellationToken))
+            {
+                log("The machine has ended.");
+                marks.Remove(FreezeMarks.Frozen);
+                marks.Remove(FreezeMarks.Hooked);
+                return ReleaseOutcome.Released;
+            }
+            await using var agent = new DomainAgent(connection, target.Machine, time);
+            await MarkedThaw.RunAsync(agent, marks, Patience, time, log, cancellationToken);
             return ReleaseOutcome.Released;
         }
-        catch (LibvirtFailure failure) when (failure.Code == LibvirtFailure.NoDomain)
-        {
-            log("There is no such machine any more.");
-            marks.Remove(FreezeMarks.Frozen);
-            return ReleaseOutcome.Released;
-        }
-        catch (Exception failure) when (failure is LibvirtFailure or FaultException or TimeoutException or IOException or UnauthorizedAccessException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             log(failure.Message);
             return ReleaseOutcome.Again;
         }
+    }
+
+    private static bool IsActive(ConnectionHandle libvirt, Id16 machine)
+    {
+        using var domain = Domains.TryFind(libvirt, machine);
+        return domain is not null && LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
     }
 }

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Targets;
 
@@ -109,6 +110,9 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         await HalfRestoredImages.RequireNoneAsync(connection, request, cancellationToken);
         return await new LibvirtPreparation(context, connection, request).BeginAsync(cancellationToken);
     }
+
+    public async ValueTask<IGuestWriteMeter?> OpenWriteMeterAsync(Id16 machine, CancellationToken cancellationToken) =>
+        await LibvirtWriteMeter.OpenAsync(context, await FindAsync(machine, cancellationToken), machine, cancellationToken);
 
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {

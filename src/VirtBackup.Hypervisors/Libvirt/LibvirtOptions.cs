@@ -39,6 +39,12 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>How long the guest agent of a restored machine is waited for, to send it a thaw.</summary>
     public TimeSpan GuestStartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
+    /// <summary>
+    /// QEMU's monitor may be spoken to past libvirt, for histograms of the guest's write latency; libvirt then marks the machine as
+    /// tainted (<c>custom-monitor</c>). Otherwise only the mean is measured.
+    /// </summary>
+    public bool MonitorCommands { get; init; } = true;
+
     /// <summary>Watches over guests while they are frozen; null: nobody does.</summary>
     public IFreezeGuard? Guard { get; init; }
 

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Qemu;
 using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -8,83 +9,99 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// <summary>Decides what a capture does, refuses what would not be safe, and begins it. Leaves nothing behind on failure.</summary>
 internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
 {
+    private const uint ReuseImages = 1;
+
+    private ScratchWatch? watch;
     private TpmMemory? tpm;
     private IReadOnlyList<MachineContent> tpmState = [];
 
     public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
-        var basis = FindBasis(checkpoints);
+        if (!view.Active)
+        {
+            return await new OfflinePreparation(context, connection, request).PlanAsync(view, checkpoints, cancellationToken);
+        }
+        var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var plans = new List<DiskPlan>();
         foreach (var disk in view.Disks)
         {
-            var (changedOnly, reason) = view.Active ? Choose(view, basis, disk) : (false, OfflineCapture.Reason);
+            var (changedOnly, reason) = Choose(view, basis, disk);
             var read = !disk.Captured ? 0 : changedOnly ? Math.Min(basis!.Tracked[disk.Target] ?? disk.LengthBytes, disk.LengthBytes) : Math.Max(disk.AllocatedBytes, 0);
-            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk, view.Active) ?? reason));
+            plans.Add(new DiskPlan(disk.Summary, disk.Captured && changedOnly, read, disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : RefusalOf(disk, active: true) ?? reason));
         }
         plans.AddRange(view.Summaries.Skip(view.Disks.Count).Select(disk => new DiskPlan(disk, false, 0, $"not captured: {disk.SkipReason}")));
-        var fleece = view.Active ? view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes) : 0;
-        return new CapturePlan(plans, fleece, FreeSpace.Of(context.Options.FleeceFolder));
+        return new CapturePlan(plans, view.Disks.Where(disk => disk.Captured).Sum(disk => disk.LengthBytes), FreeSpace.Of(context.Options.FleeceFolder));
     }
 
     public async Task<ICapture> BeginAsync(CancellationToken cancellationToken)
     {
         var (view, checkpoints) = await LibvirtContext.ReadAsync(connection, request.Machine, request.ExcludedDisks, cancellationToken);
         RequireCapturable(view);
-        tpm = DomainTpm.Find(request.Machine, view.Document.Root) is { } device ? await device.ReadMemoryAsync(context, connection, view.Active, request.Log, cancellationToken) : null;
-        if (!view.Active)
-        {
-            return await OfflineCapture.BeginAsync(context, connection, view, tpm, request.Log, cancellationToken);
-        }
-        await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         if (checkpoints.Any(checkpoint => checkpoint.Point == request.Point))
         {
             throw new FaultException(FaultReason.AlreadyExists, $"The machine {view.Document.Name} already has a checkpoint of the point {request.Point}.");
         }
+        if (!view.Active)
+        {
+            return await new OfflinePreparation(context, connection, request).BeginAsync(view, checkpoints, cancellationToken);
+        }
+        await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         RequireSpace();
-        var basis = FindBasis(checkpoints);
+        tpm = await DomainTpm.FindMemoryAsync(context, connection, view, request, cancellationToken);
+        var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var captured = view.Disks.Where(disk => disk.Captured).ToList();
         var choices = captured.ToDictionary(disk => disk.Target, disk => Choose(view, basis, disk), StringComparer.Ordinal);
-        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, await FindOwnerAsync(view.Document, cancellationToken), context.Processes, cancellationToken);
-        ScratchWatch? watch = null;
-        var opened = new List<PulledDisk>();
+        var owner = await FindOwnerAsync(view.Document, cancellationToken);
+        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, owner, context.Processes, cancellationToken);
+        var opened = new List<ExportedDisk>();
         try
         {
-            var quiesce = await CutAsync(view, captured, choices, folder, cancellationToken);
+            await folder.MakeImagesAsync(context.Options, captured, owner, context.Processes, cancellationToken);
+            var cut = await CutAsync(view, captured, choices, folder, cancellationToken);
             // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
             var contents = await FirmwareVariables.ReadAsync(connection, view.Document, request.Log, cancellationToken);
-            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
+            var troubles = new ExportTroubles(folder.Socket, ". The guest is unharmed; run the backup again.", "the machine stopped, or somebody ended the backup job")
+            {
+                FindReason = () => watch!.Lost,
+            };
             foreach (var disk in captured)
             {
                 var (changedOnly, reason) = choices[disk.Target];
                 var token = disk.KeepsBitmaps && view.Persistent ? CheckpointRecord.NameOf(request.Point) : "";
-                opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch.Lost, context, cancellationToken));
+                opened.Add(await ExportedDisk.OpenAsync(disk.Target, disk.Summary, changedOnly ? BackupDocument.BitmapOf(disk.Target) : null, reason, token, ReadReach.Everything,
+                    context.Options.RequestsInFlight, troubles, context.Time, cancellationToken));
             }
-            return new LibvirtCapture(context, connection, request.Machine, request.Point, LibvirtDescriber.Describe(view), quiesce, opened,
-                [.. view.Summaries.Where(disk => disk.SkipReason is not null), .. tpm?.ListSkipped() ?? []], folder, watch)
+            return new LibvirtCapture(context, connection, request, opened, folder, watch!)
             {
+                Configuration = LibvirtDescriber.Describe(view), Consistency = cut.Consistency, ConsistencyDetail = cut.Detail, Frozen = cut.Frozen,
+                SkippedDisks = [.. view.Summaries.Where(disk => disk.SkipReason is not null), .. tpm?.ListSkipped() ?? []],
                 Contents = [.. contents, .. tpmState],
             };
         }
         catch
         {
-            await UndoAsync(opened, watch, folder);
+            await UndoAsync(opened, folder);
             throw;
         }
     }
 
-    private async Task<DomainQuiesce> CutAsync(
+    private async Task<CutOutcome> CutAsync(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
     {
-        // Disposed without having been disarmed when the thaw was not confirmed.
-        await using var lease = request.Quiesce && context.Options.Guard is { } guard
+        // All that can be done before is: the guest stands still for what libvirt needs, and nothing else.
+        var job = WriteJob(view, captured, choices, folder);
+        var cut = new FrozenCut(connection, request.Machine, domain => Begin(domain, job));
+        // Disposed last, and without having been disarmed when the guest could not be let go on.
+        await using var lease = view.Running && request.Quiesce && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
-        var quiesce = await DomainQuiesce.BeginAsync(connection, view, request, folder, context.Time, cancellationToken);
+        await using var quiesce = await Quiesce.BeginAsync(
+            request, view.Running, DomainAgent.Connector(connection, view, cut, context.Time), folder.Marks, lease, context.Time, cancellationToken);
         try
         {
             try
             {
-                await StartJobAsync(view, captured, choices, folder);
+                await (cut.IsUnderWay ? connection.AwaitChangeAsync(cut.Made, CancellationToken.None) : StartJobAsync(job));
             }
             catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
             {
@@ -93,39 +110,45 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 {
                     choices[target] = (false, $"read in full: its change tracking cannot be used ({fault.InnerException.Message})");
                 }
-                await StartJobAsync(view, captured, choices, folder);
+                await StartJobAsync(WriteJob(view, captured, choices, folder));
             }
             tpmState = [.. tpm?.Read() ?? []];
+            // Before the hook behind the thaw, which may take its time: the guest writes from here on.
+            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
         }
         finally
         {
-            await quiesce.ThawAsync(folder);
+            await quiesce.ThawAsync();
         }
-        if (lease is not null && !folder.IsFrozen && !await lease.DisarmAsync())
+        if (lease is not null && !folder.Marks.Any && !await lease.DisarmAsync())
         {
             quiesce.DenyHeld();
         }
-        return quiesce;
+        return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
     }
 
-    // Not cancellable: a job that began unnoticed would outlive the run.
-    private Task<bool> StartJobAsync(
+    private (string Backup, string? Checkpoint) WriteJob(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder)
     {
         var backup = BackupDocument.Write(view.Disks, choices.ToDictionary(choice => choice.Key, choice => choice.Value.ChangedOnly, StringComparer.Ordinal),
             request.Base, folder.Socket, folder.ScratchOf);
         var tracked = captured.Where(disk => disk.KeepsBitmaps && view.Persistent)
             .Select(disk => new CheckpointedDisk(disk.Target, disk.LengthBytes, disk.Layers)).ToList();
-        var checkpoint = tracked.Count > 0 ? CheckpointRecord.Write(request.Point, view.Document.Disks, tracked) : null;
-        return connection.ChangeAsync(libvirt =>
-        {
-            using var domain = Domains.Find(libvirt, request.Machine);
-            LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, backup, checkpoint, 0));
-            return true;
-        }, CancellationToken.None);
+        return (backup, tracked.Count > 0 ? CheckpointRecord.Write(request.Point, view.Document.Disks, tracked) : null);
     }
 
-    private async Task UndoAsync(List<PulledDisk> opened, ScratchWatch? watch, ScratchFolder folder)
+    // Not cancellable: a job that began unnoticed would outlive the run.
+    private Task<bool> StartJobAsync((string Backup, string? Checkpoint) job) => connection.ChangeAsync(libvirt =>
+    {
+        using var domain = Domains.Find(libvirt, request.Machine);
+        Begin(domain, job);
+        return true;
+    }, CancellationToken.None);
+
+    private static void Begin(DomainHandle domain, (string Backup, string? Checkpoint) job) =>
+        LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, job.Backup, job.Checkpoint, ReuseImages));
+
+    private async Task UndoAsync(List<ExportedDisk> opened, ScratchFolder folder)
     {
         if (watch is not null)
         {
@@ -144,21 +167,18 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             // The first failure tells more; what is left, the next settlement removes.
         }
-        if (!folder.IsFrozen)
+        if (!folder.Marks.Any)
         {
             folder.TryDelete();
         }
     }
-
-    private CheckpointRecord? FindBasis(List<CheckpointRecord> checkpoints) =>
-        request.Base is { } basis ? checkpoints.Find(checkpoint => checkpoint.Point == basis) : checkpoints is [.., var newest] ? newest : null;
 
     private (bool ChangedOnly, string Reason) Choose(DomainView view, CheckpointRecord? basis, LibvirtDisk disk) => view.Persistent
         ? TrackingChoice.Choose(basis, request.Base, disk)
         : (false, "read in full: the machine is transient, and libvirt keeps its checkpoints only while it runs");
 
     /// <summary>Why the whole machine cannot be captured because of this disk, or null.</summary>
-    private static string? RefusalOf(LibvirtDisk disk, bool active) => !disk.Captured ? null
+    internal static string? RefusalOf(LibvirtDisk disk, bool active) => !disk.Captured ? null
         : disk.Problem is not null ? disk.Problem
         : active && disk.Source.IoThread
         ? $"Disk {disk.Target} uses an I/O thread. With such a disk, a backup client that disconnects can end the whole machine (seen with QEMU 7.2); remove 'iothread' from its driver or controller."

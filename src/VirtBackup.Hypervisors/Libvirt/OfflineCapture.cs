@@ -1,54 +1,55 @@
 using VirtBackup.Hypervisors.Images;
-using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
-/// <summary>
-/// Reads a machine that is off from its image files, under QEMU's own image locks, so that it cannot be started on them
-/// meanwhile. Checkpoints stay as they are: they go on recording when the machine is started.
-/// </summary>
-internal static class OfflineCapture
+/// <summary>A machine that is off: its images held open read-only, and a checkpoint of the point to be.</summary>
+internal sealed class OfflineCapture : ICapture
 {
-    public const string Reason = "read in full: the machine is off, and libvirt begins change tracking only in a running one";
+    private readonly ImageCapture images;
+    private readonly CaptureEnd end;
+    private bool disposed;
 
-    public static async Task<ICapture> BeginAsync(
-        LibvirtContext context, LibvirtConnection connection, DomainView view, TpmMemory? tpm, Action<string> log, CancellationToken cancellationToken)
+    public OfflineCapture(LibvirtContext context, LibvirtConnection connection, CaptureRequest request, ImageCapture images)
     {
-        var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
-        var folder = Directory.CreateTempSubdirectory("virtbackup-image-").FullName;
-        var disks = new List<ImageCapturedDisk>();
-        try
+        this.images = images;
+        end = new CaptureEnd(async (outcome, cancellationToken) =>
         {
-            foreach (var disk in view.Disks.Where(disk => disk.Captured))
+            // They are locked until then, and could not be given up their tracking.
+            await images.DisposeAsync();
+            if (outcome != CaptureOutcome.Unknown)
             {
-                var image = new MachineImage(disk.Target, disk.Source.Path!, disk.Format);
-                // libvirt reads the header without the image's lock; a machine that was started meanwhile is noticed here.
-                var summary = disk.Summary with { LengthBytes = await LengthOfAsync(inspector, image, disk, cancellationToken) };
-                var layers = await inspector.ReadLayersAsync(image, cancellationToken);
-                disks.Add(await ImageCapturedDisk.OpenAsync(
-                    image, layers, summary, told: null, Reason, Path.Combine(folder, $"{disks.Count}.sock"), context.ImageTools, cancellationToken));
+                await context.SettleAsync(connection, request.Machine, tracked => tracked == request.Point == (outcome == CaptureOutcome.Committed), cancellationToken);
             }
-            IReadOnlyList<MachineContent> contents = [.. await FirmwareVariables.ReadAsync(connection, view.Document, log, cancellationToken), .. tpm?.Read() ?? []];
-            return new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null), .. tpm?.ListSkipped() ?? []], folder)
-            {
-                Contents = contents,
-            };
-        }
-        catch
-        {
-            foreach (var disk in disks)
-            {
-                await disk.DisposeAsync();
-            }
-            Directory.Delete(folder, recursive: true);
-            throw;
-        }
+        });
     }
 
-    // A block device has no length that a file would show.
-    private static async Task<long> LengthOfAsync(ImageInspector inspector, MachineImage image, LibvirtDisk disk, CancellationToken cancellationToken)
+    public MachineConfiguration Configuration => images.Configuration;
+
+    public CaptureConsistency Consistency => images.Consistency;
+
+    public string ConsistencyDetail => images.ConsistencyDetail;
+
+    public IReadOnlyList<ICapturedDisk> Disks => images.Disks;
+
+    public IReadOnlyList<MachineContent> Contents => images.Contents;
+
+    public IReadOnlyList<DiskSummary> SkippedDisks => images.SkippedDisks;
+
+    public ValueTask CommitAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Committed, cancellationToken);
+
+    public ValueTask AbandonAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Abandoned, cancellationToken);
+
+    public ValueTask DetachAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Unknown, cancellationToken);
+
+    public async ValueTask DisposeAsync()
     {
-        var length = await inspector.ReadLengthAsync(image, cancellationToken);
-        return length > 0 ? length : disk.LengthBytes;
+        if (disposed)
+        {
+            return;
+        }
+        disposed = true;
+        await end.FinishAsync();
+        await images.DisposeAsync();
+        end.Dispose();
     }
 }

@@ -1,16 +1,17 @@
 using System.Globalization;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Qemu;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
 /// <summary>
-/// The folder of one capture in the fleece folder, owned by QEMU's user: scratch images, the NBD socket, and a mark while
-/// the guest is frozen, by which a later run knows what a killed one left undone.
+/// The folder of one capture in the fleece folder, owned by QEMU's user: scratch images, the NBD socket, and the marks of what
+/// was done to the guest, by which a later run knows what a killed one left undone.
 /// </summary>
 internal sealed class ScratchFolder(string path)
 {
-    private const string SocketName = "nbd.sock", FrozenMark = "frozen";
+    private const string SocketName = "nbd.sock";
     private const int SocketPathMax = 107;
     private static readonly TimeSpan ToolTimeout = TimeSpan.FromSeconds(30);
 
@@ -18,7 +19,7 @@ internal sealed class ScratchFolder(string path)
 
     public string Socket => System.IO.Path.Combine(path, SocketName);
 
-    public bool IsFrozen => File.Exists(System.IO.Path.Combine(path, FrozenMark));
+    public FreezeMarks Marks { get; } = new(path);
 
     public string ScratchOf(string target) => System.IO.Path.Combine(path, $"{target}.qcow2");
 
@@ -64,14 +65,22 @@ internal sealed class ScratchFolder(string path)
 
     public static IReadOnlyList<ScratchFolder> FindAll(string fleeceFolder, Id16 machine) => Find(fleeceFolder, CaptureNames.FolderPattern(machine));
 
+    /// <summary>Makes the empty scratch images, which libvirt would make otherwise, one by one, while the guest stands still.</summary>
+    public async Task MakeImagesAsync(
+        LibvirtOptions options, IEnumerable<LibvirtDisk> disks, (int User, int Group)? owner, ProcessRunner processes, CancellationToken cancellationToken)
+    {
+        await Task.WhenAll(disks.Select(disk => processes.RequireAsync(options.QemuImg,
+            ["create", "-q", "-f", "qcow2", ScratchOf(disk.Target), disk.LengthBytes.ToString(CultureInfo.InvariantCulture)], ToolTimeout, cancellationToken)));
+        if (owner is { } other)
+        {
+            await processes.RequireAsync("chown", ["-R", string.Create(CultureInfo.InvariantCulture, $"{other.User}:{other.Group}"), path], ToolTimeout, cancellationToken);
+        }
+    }
+
     /// <summary>The machines that have a folder with the mark of a frozen guest, or any folder at all.</summary>
     public static IReadOnlyList<Id16> FindMachines(string fleeceFolder) =>
         [.. Find(fleeceFolder, "virtbackup-*").Select(folder => System.IO.Path.GetFileName(folder.Path).Split('-'))
             .Select(parts => parts.Length == 3 && Id16.TryParse(parts[1], out var id) ? id : Id16.Empty).Where(id => !id.IsEmpty).Distinct()];
-
-    public void Mark() => File.WriteAllBytes(System.IO.Path.Combine(path, FrozenMark), []);
-
-    public void Unmark() => File.Delete(System.IO.Path.Combine(path, FrozenMark));
 
     public void Delete()
     {

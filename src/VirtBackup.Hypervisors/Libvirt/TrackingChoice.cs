@@ -13,13 +13,22 @@ internal static class TrackingChoice
     public static CheckpointRecord? Keep(IReadOnlyList<CheckpointRecord> checkpoints, Func<Id16, bool> committed) =>
         checkpoints.LastOrDefault(checkpoint => committed(checkpoint.Point));
 
+    /// <summary>The checkpoint of the base point, or, to tell why there is none, the newest of ours.</summary>
+    /// <param name="checkpoints">Ours, oldest first.</param>
+    public static CheckpointRecord? Basis(List<CheckpointRecord> checkpoints, Id16? point) =>
+        point is { } basis ? checkpoints.Find(checkpoint => checkpoint.Point == basis) : checkpoints is [.., var newest] ? newest : null;
+
     /// <summary>Whether at least one disk can be read by changes since the checkpoint.</summary>
     public static bool IsUseful(CheckpointRecord checkpoint, IEnumerable<LibvirtDisk> disks) =>
         disks.Any(disk => disk.Captured && ReasonAgainst(checkpoint, disk) is null);
 
     /// <summary>Whether a disk is read by changes, and the reason for people.</summary>
-    /// <param name="basis">The checkpoint of the base point, or the newest of ours when there is no base.</param>
-    public static (bool ChangedOnly, string Reason) Choose(CheckpointRecord? basis, Id16? point, LibvirtDisk disk)
+    /// <param name="basis">As <see cref="Basis"/> finds it.</param>
+    public static (bool ChangedOnly, string Reason) Choose(CheckpointRecord? basis, Id16? point, LibvirtDisk disk) => Choose(basis, point, disk, ReasonAgainst);
+
+    /// <param name="reasonAgainst">Why a checkpoint does not tell the changes of a disk, or null.</param>
+    public static (bool ChangedOnly, string Reason) Choose(
+        CheckpointRecord? basis, Id16? point, LibvirtDisk disk, Func<CheckpointRecord, LibvirtDisk, string?> reasonAgainst)
     {
         if (!disk.KeepsBitmaps)
         {
@@ -32,16 +41,20 @@ internal static class TrackingChoice
             return (false, point is null ? "read in full: no change tracking since an earlier recovery point is there to build on"
                 : "read in full: its checkpoint is gone (the machine was undefined, or somebody deleted it)");
         }
-        if (ReasonAgainst(basis, disk) is { } against)
+        if (reasonAgainst(basis, disk) is { } against)
         {
             return (false, $"read in full: {against}");
         }
         return basis.Point == point ? (true, "changed blocks only") : (false, "read in full: no change tracking since an earlier recovery point is there to build on");
     }
 
-    private static string? ReasonAgainst(CheckpointRecord checkpoint, LibvirtDisk disk)
+    private static string? ReasonAgainst(CheckpointRecord checkpoint, LibvirtDisk disk) => MismatchOf(checkpoint, disk)
+        ?? (checkpoint.Tracked[disk.Target] is null ? "its change tracking is missing or inconsistent, since QEMU was not shut down cleanly or the image was exchanged" : null);
+
+    /// <summary>Why the disk is not the one that the checkpoint knows, or null; nothing is said of its bitmap.</summary>
+    public static string? MismatchOf(CheckpointRecord checkpoint, LibvirtDisk disk)
     {
-        if (!checkpoint.Tracked.TryGetValue(disk.Target, out var dirty))
+        if (!checkpoint.Tracked.ContainsKey(disk.Target))
         {
             return "it was not part of the last recovery point, or could not keep change tracking then";
         }
@@ -55,11 +68,7 @@ internal static class TrackingChoice
         }
         var top = disk.Layers.Count > 0 ? disk.Layers[0] : "";
         var isAnothers = checkpoint.Disks.Any(other => other.Target != disk.Target && other.Layers.Count > 0 && other.Layers[0] == top);
-        if (isAnothers || !known.Layers.Any(disk.Layers.Contains))
-        {
-            return "another image was attached to this device since the last recovery point";
-        }
-        return dirty is null ? "its change tracking is missing or inconsistent, since QEMU was not shut down cleanly or the image was exchanged" : null;
+        return isAnothers || !known.Layers.Any(disk.Layers.Contains) ? "another image was attached to this device since the last recovery point" : null;
     }
 }
 

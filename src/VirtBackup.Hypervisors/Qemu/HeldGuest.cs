@@ -28,14 +28,6 @@ internal static class HeldGuest
             return;
         }
         await using var agent = await GuestAgentClient.ConnectAsync(agentSocket, time, entropy, timeout, cancellationToken);
-        // While it is frozen the agent runs no hook: the thaw comes first, needed or not.
-        var count = await agent.ThawAsync(timeout, cancellationToken);
-        marks.Remove(FreezeMarks.Frozen);
-        log($"{count} file systems of the guest were thawed.");
-        if (marks.FindAfterThaw() is { } hook)
-        {
-            await GuestHookRun.RunAsync(agent, hook, "after the thaw", time, log, cancellationToken);
-        }
-        marks.Remove(FreezeMarks.Hooked);
+        await MarkedThaw.RunAsync(agent, marks, timeout, time, log, cancellationToken);
     }
 }

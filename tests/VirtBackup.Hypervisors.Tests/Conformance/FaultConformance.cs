@@ -1,5 +1,4 @@
 using VirtBackup.Core;
-using VirtBackup.Testing.Platforms;
 
 namespace VirtBackup.Hypervisors.Tests.Conformance;
 
@@ -11,15 +10,6 @@ public abstract class FaultConformance : TrackingConformance
 {
     /// <summary>More calls than any run makes.</summary>
     private const int CallsMax = 400;
-
-    public enum Trouble
-    {
-        Killed,
-        KilledAfterEffect,
-        Refused,
-        AnswerLost,
-        Cancelled,
-    }
 
     /// <summary>Every trouble with every end, and with every outcome that goes with the end.</summary>
     public static TheoryData<Trouble, End, bool> Troubles
@@ -52,25 +42,9 @@ public abstract class FaultConformance : TrackingConformance
             await using var machine = StartServer();
             await machine.MakeForeignAsync();
             var foreign = await machine.DescribeForeignAsync();
-            var (book, random) = (new PointBook(machine), new Random(at));
+            var book = new PointBook(machine);
             await book.BackUpAsync(machine.Connect());
-            await machine.ScribbleAsync(random);
-            var (link, cancel) = LinkWith(trouble, at);
-            using (cancel)
-            {
-                await RunAsync(machine, book, link, end, isCommitted, random, cancel.Token);
-            }
-            var isOver = trouble == Trouble.Cancelled ? !cancel.IsCancellationRequested : link.Calls < at;
-            await machine.ScribbleAsync(random);
-            await machine.Connect().ReleaseGuestsAsync(default);
-            var newest = book.NewestCommitted;
-            Assert.Equal(newest, await book.SettleAsync(machine.Connect()));
-            await machine.RequireTidyAsync();
-            await machine.RequireTrackedAsync(book, newest!.Value);
-            var made = await book.BackUpAsync(machine.Connect(), () => machine.ScribbleAsync(random));
-            Assert.Equal(newest, made.Base);
-            Assert.All(made.Disks, disk => Assert.True(disk.ChangedOnly, disk.Reason));
-            Assert.All((await book.BackUpAsync(machine.Connect())).Disks, disk => Assert.True(disk.ChangedOnly, disk.Reason));
+            var isOver = await FaultTrial.RunAsync(machine, book, trouble, at, end, isCommitted);
             Assert.Equal(foreign, await machine.DescribeForeignAsync());
             if (isOver)
             {
@@ -92,7 +66,7 @@ public abstract class FaultConformance : TrackingConformance
             var book = new PointBook(machine);
             var made = await book.BackUpAsync(machine.Connect());
             var basis = await book.SettleAsync(machine.Connect());
-            var (link, cancel) = LinkWith(trouble, at);
+            var (link, cancel) = FaultTrial.LinkWith(trouble, at);
             using var _ = cancel;
             try
             {
@@ -122,7 +96,7 @@ public abstract class FaultConformance : TrackingConformance
         for (var at = 1; ; at++)
         {
             Assert.True(at < CallsMax);
-            var (link, cancel) = LinkWith(trouble, at);
+            var (link, cancel) = FaultTrial.LinkWith(trouble, at);
             using var _ = cancel;
             var driver = machine.Connect(link);
             var wanted = new RestoreRequest(machine.Id, request.Point, driver.Kind, capture.Configuration,
@@ -143,75 +117,6 @@ public abstract class FaultConformance : TrackingConformance
             {
                 Assert.False(machine.HasRestored(wanted.Folder));
             }
-        }
-    }
-
-    private static (ServerLink Link, CancellationTokenSource Cancel) LinkWith(Trouble trouble, int at)
-    {
-        var cancel = new CancellationTokenSource();
-        var isKill = trouble is Trouble.Killed or Trouble.KilledAfterEffect;
-        var link = new ServerLink { DiesAt = isKill ? at : null, DiesAfterEffect = trouble == Trouble.KilledAfterEffect };
-        FaultException? Fail(string operation, int number) => number == at ? new FaultException(FaultReason.HypervisorUnavailable, $"The answer to {operation} did not come.") : null;
-        switch (trouble)
-        {
-            case Trouble.Refused:
-                link.Refusal = Fail;
-                break;
-            case Trouble.AnswerLost:
-                link.LostAnswer = Fail;
-                break;
-            case Trouble.Cancelled:
-                link.OnCall = (_, number) =>
-                {
-                    if (number == at)
-                    {
-                        cancel.Cancel();
-                    }
-                };
-                break;
-        }
-        return (link, cancel);
-    }
-
-    /// <summary>One run, which deals with what happens to it as an agent does; one that was killed deals with nothing.</summary>
-    private static async Task RunAsync(
-        ServerMachine machine, PointBook book, ServerLink link, End end, bool isCommitted, Random random, CancellationToken cancellationToken)
-    {
-        var driver = machine.Connect(link);
-        ICapture? capture = null;
-        var isEnding = false;
-        try
-        {
-            var basis = await driver.SettleByTokensAsync(machine.Id, book.Committed, book.Remembered, cancellationToken);
-            var request = book.Request(basis);
-            var reference = await machine.ReadAllAsync();
-            capture = await driver.BeginCaptureAsync(request, cancellationToken);
-            await machine.ScribbleAsync(random);
-            await book.ReadAsync(capture, request);
-            book.RequireEqual(request.Point, reference);
-            if (isCommitted)
-            {
-                book.Committed.Add(request.Point);
-            }
-            isEnding = true;
-            await (end switch
-            {
-                End.Commit => capture.CommitAsync(cancellationToken),
-                End.Abandon => capture.AbandonAsync(cancellationToken),
-                _ => capture.DetachAsync(cancellationToken),
-            });
-        }
-        catch (Exception failure) when (failure is FaultException or OperationCanceledException)
-        {
-            if (capture is null || link.HasDied)
-            {
-                return;
-            }
-            if (isEnding && end == End.Commit)
-            {
-                await capture.DetachAsync(CancellationToken.None);
-            }
-            await capture.DisposeAsync();
         }
     }
 }

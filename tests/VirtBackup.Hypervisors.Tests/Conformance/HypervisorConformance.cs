@@ -185,8 +185,9 @@ public abstract partial class HypervisorConformance
         }
     }
 
-    private static async Task<byte[]> ReadWholeAsync(ICapturedDisk disk)
+    protected static async Task<byte[]> ReadWholeAsync(ICapturedDisk disk)
     {
+        ArgumentNullException.ThrowIfNull(disk);
         const int Step = 100_352;
         var bytes = new byte[disk.Disk.LengthBytes];
         for (var offset = 0; offset < bytes.Length; offset += Step)

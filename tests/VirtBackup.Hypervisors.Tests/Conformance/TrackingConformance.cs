@@ -23,6 +23,9 @@ public abstract class TrackingConformance : HypervisorConformance
 
     protected abstract Task<TrackingMachine> StartTrackingAsync();
 
+    /// <summary>What the driver lets be read of a disk that yields changes only.</summary>
+    protected virtual ReadReach Reach => ReadReach.Everything;
+
     protected sealed override async Task<ConformanceMachine> StartAsync() => await StartTrackingAsync();
 
     /// <summary>Orders of outcomes to be tried, each on a machine of its own.</summary>
@@ -50,7 +53,28 @@ public abstract class TrackingConformance : HypervisorConformance
         await book.BackUpAsync(machine.Connect());
         var still = await book.BackUpAsync(machine.Connect());
         Assert.All(still.Disks, disk => Assert.Equal(0, disk.Bytes));
+        await RequireReachAsync(machine, book, random);
         await machine.RequireTidyAsync();
+    }
+
+    // What is granted beyond the changes, for an audit, is as it was at the cut.
+    private async Task RequireReachAsync(TrackingMachine machine, PointBook book, Random random)
+    {
+        await machine.ScribbleAsync(random);
+        var reference = await machine.ReadAllAsync();
+        await using var capture = await machine.Connect().BeginCaptureAsync(book.Request(await book.SettleAsync(machine.Connect())), default);
+        await machine.ScribbleAsync(random);
+        foreach (var disk in capture.Disks)
+        {
+            Assert.Equal((true, Reach), (disk.ChangedOnly, disk.Reach));
+            // An audit reads before the run does, and a stream has no way back.
+            Assert.True(!disk.SequentialOnly || disk.Reach == ReadReach.ListedExtents);
+            if (disk.Reach == ReadReach.Everything)
+            {
+                Assert.Equal(reference[disk.Disk.Name], await ReadWholeAsync(disk));
+            }
+        }
+        await capture.AbandonAsync(default);
     }
 
     [Fact]

@@ -85,6 +85,8 @@ public sealed class VSphereExportTests : FaultConformance
 {
     protected override ServerMachine StartServer() => new VSphereServerMachine(exports: true);
 
+    protected override ReadReach Reach => ReadReach.ListedExtents;
+
     [Fact]
     public async Task Reading_backwards_or_twice_at_once_is_a_defect_of_the_caller()
     {

@@ -41,9 +41,10 @@ internal sealed class LibvirtLab : IAsyncDisposable
 
     public Id16 Machine => new(UInt128.Parse(Domain.Uuid.ToString("N"), System.Globalization.NumberStyles.AllowHexSpecifier));
 
-    public static async Task<LibvirtLab> DefineAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, string extraDevices = "")
+    public static async Task<LibvirtLab> DefineAsync(
+        LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, string extraDevices = "", bool isSystem = false)
     {
-        var libvirt = await LabLibvirt.StartAsync();
+        var libvirt = isSystem ? await LabLibvirt.StartSystemAsync() : await LabLibvirt.StartAsync();
         try
         {
             return new LibvirtLab(libvirt, await libvirt.DefineAsync("lab", dataFormat, extraDisks is null ? "" : await extraDisks(libvirt), extraDevices));
@@ -55,9 +56,9 @@ internal sealed class LibvirtLab : IAsyncDisposable
         }
     }
 
-    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, string extraDevices = "")
+    public static async Task<LibvirtLab> BootAsync(LabDiskFormat dataFormat = LabDiskFormat.Qcow2, Func<LabLibvirt, Task<string>>? extraDisks = null, bool isSystem = false, string extraDevices = "")
     {
-        var lab = await DefineAsync(dataFormat, extraDisks, extraDevices);
+        var lab = await DefineAsync(dataFormat, extraDisks, extraDevices, isSystem: isSystem);
         try
         {
             await lab.Domain.BootAsync();

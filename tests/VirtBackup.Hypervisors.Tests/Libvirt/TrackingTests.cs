@@ -187,7 +187,7 @@ public class TrackingTests
 
     private static async Task<string[]> BitmapsAsync(LibvirtLab lab, string target) => await BitmapsOfAsync((await lab.ImageAsync(target)).Path);
 
-    private static async Task<string[]> BitmapsOfAsync(string path)
+    internal static async Task<string[]> BitmapsOfAsync(string path)
     {
         using var info = System.Text.Json.JsonDocument.Parse(await Proc.CheckAsync("qemu-img", ["info", "--output=json", "-f", "qcow2", path]));
         var data = info.RootElement.GetProperty("format-specific").GetProperty("data");

@@ -90,6 +90,10 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainGetBlockInfo", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int GetBlockInfo(DomainHandle domain, string disk, out BlockInfo info, uint flags);
 
+    /// <param name="parameters">Room for <paramref name="count"/> of virTypedParameter; 0: only their number is asked for.</param>
+    [LibraryImport(Library, EntryPoint = "virDomainBlockStatsFlags", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int GetBlockStats(DomainHandle domain, string disk, nint parameters, ref int count, uint flags);
+
     [LibraryImport(Library, EntryPoint = "virDomainGetJobInfo")]
     public static partial int GetJobInfo(DomainHandle domain, out JobInfo info);
 

@@ -7,7 +7,8 @@ namespace VirtBackup.Hypervisors.Libvirt.Native;
 internal sealed class LibvirtFailure(int code, string message) : Exception(message)
 {
     public const int InvalidConnection = 6, NoConnection = 5, NoDomain = 42, Rpc = 39, OperationInvalid = 55, NoSupport = 3, OperationTimeout = 68,
-        OperationUnsupported = 84, NoNetwork = 43, NoPool = 49, AuthenticationFailed = 45, OperationDenied = 29, NoCheckpoint = 103, NoBackup = 104, CheckpointInconsistent = 109, CpuIncompatible = 91, AgentUnresponsive = 86;
+        OperationUnsupported = 84, NoNetwork = 43, NoPool = 49, AuthenticationFailed = 45, OperationDenied = 29, NoCheckpoint = 103, NoBackup = 104, CheckpointInconsistent = 109,
+        CpuIncompatible = 91, AgentUnresponsive = 86, AgentUnsynchronised = 97;
 
     private const int MessageBytesMax = 4096;
 
