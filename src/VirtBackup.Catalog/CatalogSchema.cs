@@ -256,5 +256,9 @@ public static class CatalogSchema
         CREATE INDEX restore_estimate_by_path ON restore_estimate (path, made_ms, job_id);
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6]);
+    private const string Version7 = """
+        ALTER TABLE point ADD COLUMN frozen_ms INTEGER NOT NULL DEFAULT 0;
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7]);
 }

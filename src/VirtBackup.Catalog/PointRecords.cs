@@ -23,6 +23,9 @@ public sealed record PointRow
 
     public string ConsistencyDetail { get; init; } = "";
 
+    /// <summary>For how long the guest's file systems stood still for the cut; 0: they did not, or it is not known.</summary>
+    public long FrozenMs { get; init; }
+
     public long LogicalBytes { get; init; }
 
     public long ReadBytes { get; init; }
@@ -45,7 +48,7 @@ public sealed record PointStreamRow(string StreamId, string Name, string Kind, l
 public sealed class PointRecords(IDatabase database)
 {
     private const string Columns =
-        "point_id, vm_id, vm_name, agent, created_ms, sequence, consistency, consistency_detail, logical_bytes, read_bytes, stored_bytes, base_point_id, hypervisor_kind, forgotten";
+        "point_id, vm_id, vm_name, agent, created_ms, sequence, consistency, consistency_detail, logical_bytes, read_bytes, stored_bytes, base_point_id, hypervisor_kind, forgotten, frozen_ms";
 
     /// <summary>Stores the point, replacing what was there.</summary>
     public ValueTask SaveAsync(PointRow point, CancellationToken cancellationToken) =>
@@ -204,12 +207,12 @@ public sealed class PointRecords(IDatabase database)
 
     private static void Insert(ISqlConnection connection, PointRow point)
     {
-        using (var statement = connection.Prepare($"INSERT INTO point ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"))
+        using (var statement = connection.Prepare($"INSERT INTO point ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"))
         {
             statement.Bind(1, point.PointId).Bind(2, point.VmId).Bind(3, point.VmName).Bind(4, point.Agent).Bind(5, point.CreatedMs)
                 .Bind(6, point.Sequence).Bind(7, point.Consistency).Bind(8, point.ConsistencyDetail).Bind(9, point.LogicalBytes)
                 .Bind(10, point.ReadBytes).Bind(11, point.StoredBytes).Bind(12, point.BasePointId).Bind(13, point.HypervisorKind)
-                .Bind(14, point.Forgotten ? 1 : 0).Execute();
+                .Bind(14, point.Forgotten ? 1 : 0).Bind(15, point.FrozenMs).Execute();
         }
         using var streams = connection.Prepare(
             "INSERT INTO point_stream (point_id, position, stream_id, name, kind, length_bytes, format, read_bytes, read_reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
@@ -272,5 +275,6 @@ public sealed class PointRecords(IDatabase database)
         BasePointId = statement.GetId16(11),
         HypervisorKind = statement.GetString(12)!,
         Forgotten = statement.GetInt64(13) != 0,
+        FrozenMs = statement.GetInt64(14),
     };
 }

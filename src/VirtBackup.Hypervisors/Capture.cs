@@ -83,6 +83,9 @@ public interface ICapture : IAsyncDisposable
     /// <summary>What happened around the cut, for people: frozen for how long, or why not.</summary>
     string ConsistencyDetail { get; }
 
+    /// <summary>From the guest's word that its file systems are frozen to its word that they are not; null: they were not, or it gave none.</summary>
+    TimeSpan? Frozen => null;
+
     /// <summary>Disks in the cut.</summary>
     IReadOnlyList<ICapturedDisk> Disks { get; }
 

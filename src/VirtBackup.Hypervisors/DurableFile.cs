@@ -4,10 +4,25 @@ namespace VirtBackup.Hypervisors;
 public static class DurableFile
 {
     /// <summary>Written aside, flushed, renamed over what was there; the folder is flushed, too.</summary>
-    public static void Write(string path, ReadOnlySpan<byte> content)
+    public static void Write(string path, ReadOnlySpan<byte> content) => Write(path, content, new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write });
+
+    /// <summary>The same, and no other account can read it.</summary>
+    public static void WritePrivate(string path, ReadOnlySpan<byte> content)
+    {
+        var options = new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write };
+        if (!OperatingSystem.IsWindows())
+        {
+            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        }
+        Write(path, content, options);
+    }
+
+    private static void Write(string path, ReadOnlySpan<byte> content, FileStreamOptions options)
     {
         var partial = path + ".partial";
-        using (var file = new FileStream(partial, FileMode.Create, FileAccess.Write))
+        // What a run that was killed left could have other rights.
+        File.Delete(partial);
+        using (var file = new FileStream(partial, options))
         {
             file.Write(content);
             file.Flush(flushToDisk: true);

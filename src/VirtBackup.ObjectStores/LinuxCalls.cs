@@ -17,6 +17,7 @@ internal static partial class LinuxCalls
     public const int CloseOnExec = 0x80000;
     public const int RenameNoReplace = 1;
     public const int LockExclusiveNow = 2 | 4;
+    public const uint BeginWriting = 2;
 
     /// <summary>Start at the working folder (AT_FDCWD).</summary>
     public const int WorkingFolder = -100;
@@ -47,6 +48,10 @@ internal static partial class LinuxCalls
 
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
     public static partial int Sync(SafeFileHandle file);
+
+    /// <param name="length">0: to the end.</param>
+    [LibraryImport("libc", EntryPoint = "sync_file_range")]
+    public static partial int SyncFileRange(SafeFileHandle file, long offset, long length, uint flags);
 
     [LibraryImport("libc", EntryPoint = "syncfs", SetLastError = true)]
     public static partial int SyncFileSystem(SafeFileHandle file);

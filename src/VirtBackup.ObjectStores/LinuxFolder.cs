@@ -67,6 +67,8 @@ internal sealed class LinuxFolder : StoreFolder
         return Handle(LinuxCalls.OpenAt(Staging, name, flags, FileMode), "create a staged object");
     }
 
+    public override void BeginWriteBack(SafeFileHandle file) => _ = LinuxCalls.SyncFileRange(file, 0, 0, LinuxCalls.BeginWriting);
+
     public override void SyncFile(SafeFileHandle file) => Require(LinuxCalls.Sync(file), "flush a staged object");
 
     public override bool Publish(string stagedName, string key)

@@ -6,12 +6,19 @@ namespace VirtBackup.ObjectStores;
 /// <summary>A staged file. Whatever fails in it ends it: above all, a flush that failed is never repeated.</summary>
 internal sealed class LocalFolderWriter : IObjectWriter
 {
+    /// <summary>
+    /// A flush of everything at once would hold up everybody else's on the same file system, such as the guests' on a host that keeps
+    /// its own repository.
+    /// </summary>
+    private const long WriteBackBytes = 8 << 20;
+
     private readonly StoreFolder _folder;
     private readonly string _stagedName;
     private readonly SafeFileHandle _file;
     private bool _isUsable = true;
     private bool _isNamed;
     private bool _disposed;
+    private long _writtenBack;
 
     public LocalFolderWriter(StoreFolder folder, string stagedName)
     {
@@ -34,6 +41,11 @@ internal sealed class LocalFolderWriter : IObjectWriter
             throw _folder.Faults.FromException("write a staged object", exception);
         }
         Length += source.Length;
+        if (Length - _writtenBack >= WriteBackBytes)
+        {
+            _writtenBack = Length;
+            _folder.BeginWriteBack(_file);
+        }
         _isUsable = true;
     }
 

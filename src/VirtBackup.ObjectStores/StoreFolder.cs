@@ -22,6 +22,11 @@ internal abstract class StoreFolder(string root) : IDisposable
     /// <summary>Creates an empty staged file for its owner alone.</summary>
     public abstract SafeFileHandle CreateStaged(string name);
 
+    /// <summary>Has the system begin to write a growing file out; a hint, which never fails. A device's error is told by <see cref="SyncFile"/>.</summary>
+    public virtual void BeginWriteBack(SafeFileHandle file)
+    {
+    }
+
     /// <summary>Forces a file's bytes and length to stable storage.</summary>
     public abstract void SyncFile(SafeFileHandle file);
 

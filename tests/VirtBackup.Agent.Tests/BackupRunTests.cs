@@ -46,6 +46,26 @@ public sealed class BackupRunTests
         await rig.RequireRestorableAsync(second.PointId);
     }
 
+    /// <summary>As later on: a controller that is away when a run begins is waited for, and an answer that was lost is asked for again.</summary>
+    [Fact]
+    public async Task AControllerThatIsAwayWhileARunSettlesAndBeginsIsWaitedFor()
+    {
+        using var rig = new Rig(12, Rig.RandomBytes(12, 3 * Chunk));
+        await rig.BackupAsync();
+        rig.Disk.Write(Chunk, Rig.RandomBytes(13, 1000));
+        rig.Store.Faults.FailCalls(3);
+        rig.Store.Faults.OnBegun = () =>
+        {
+            rig.Store.Faults.OnBegun = null;
+            throw FakeFaults.Unavailable();
+        };
+        var next = await rig.BackupAsync();
+        Assert.All(next.Disks, disk => Assert.True(disk.ChangedOnly));
+        Assert.Equal((2, 0), (rig.Store.SessionsBegun, rig.Store.SessionsOpen));
+        Assert.Equal(4, rig.Progress.TakeLog().Count(line => line.StartsWith("The controller is away and is waited for", StringComparison.Ordinal)));
+        await rig.RequireRestorableAsync(next.PointId);
+    }
+
     [Fact]
     public async Task FullReadWithABaseSharesNodesAndSendsNothing()
     {

@@ -18,7 +18,7 @@ public sealed class LibvirtTests
         """;
 
     [Fact]
-    public async Task A_machine_is_backed_up_destroyed_undefined_and_restored_under_its_identity()
+    public async Task A_machine_is_restored_in_place_replaced_and_after_it_was_undefined_under_its_identity()
     {
         await using var libvirt = await LabLibvirt.StartAsync();
         var domain = await libvirt.DefineAsync("web", LabDiskFormat.Raw);
@@ -37,22 +37,31 @@ public sealed class LibvirtTests
         (await domain.ExecAsync("echo second > /data/marker && echo second > /root/marker && sync")).EnsureSuccess();
         var second = await installation.BackUpAsync("web");
 
+        // In its own place: the changed blocks alone, then new disks with another bus and network.
+        Outcomes.AssertOneError(await installation.RunAsync("restore", "run", Outcomes.PointOf(first), "--in-place"), 1, "is running", "Shut it down");
         await libvirt.VirshAsync("destroy", "web");
+        var plan = (await installation.RunAsync("restore", "plan", Outcomes.PointOf(first), "--in-place", "--no-measurement")).Json.GetProperty("result").GetProperty("restore_check");
+        Assert.True(plan.GetProperty("possible").GetBoolean());
+        var inPlace = RestoreOf(await installation.RunAsync("restore", "run", Outcomes.PointOf(first), "--in-place"));
+        await AssertMarkerAsync(domain, "first");
+        Assert.True(inPlace.GetProperty("running").GetBoolean());
+        Assert.InRange(inPlace.GetProperty("bytes_written").GetInt64(), 1, 16 << 20);
+        Assert.Equal("[]", inPlace.GetProperty("differences").GetRawText());
+        await libvirt.VirshAsync("destroy", "web");
+        var replaced = RestoreOf(await installation.RunAsync("restore", "run", Outcomes.PointOf(second), "--replace", "--bus", "vdb=scsi", "--map-network", "user=isolated"));
+        await AssertMarkerAsync(domain, "second");
+        Assert.Contains(replaced.GetProperty("differences").EnumerateArray(), difference => difference.GetProperty("item").GetString() == "disks.vdb.target.bus" && difference.GetProperty("recreated").GetString() == "scsi");
+        await libvirt.VirshAsync("destroy", "web");
+
         await libvirt.VirshAsync("undefine", "web", "--checkpoints-metadata");
         Directory.Delete(libvirt.File("web"), recursive: true);
-
-        foreach (var (point, marker) in new[] { (Outcomes.PointOf(first), "first"), (Outcomes.PointOf(second), "second") })
-        {
-            var folder = libvirt.File($"restored-{marker}");
-            var result = (await installation.RunAsync("restore", "run", point, "--folder", folder, "--name", "web", "--keep-identity")).Json;
-            Assert.Equal(domain.Uuid.ToString(), (await libvirt.VirshAsync("domuuid", "web")).Trim());
-            var restored = new LabDomain(libvirt, "web", domain.Uuid) { AgentPath = Path.Combine(folder, "web.qga") };
-            Assert.Equal($"{marker}\n", Encoding.UTF8.GetString(await restored.ReadFileAsync("/data/marker")));
-            Assert.Equal($"{marker}\n", Encoding.UTF8.GetString(await restored.ReadFileAsync("/root/marker")));
-            Assert.True(result.GetProperty("result").GetProperty("restore").GetProperty("running").GetBoolean());
-            await libvirt.VirshAsync("destroy", "web");
-            if (marker == "first") await libvirt.VirshAsync("undefine", "web");
-        }
+        Outcomes.AssertOneError(await installation.RunAsync("restore", "run", Outcomes.PointOf(first), "--replace"), 1, "there is nothing to replace", "--folder");
+        var folder = libvirt.File("restored");
+        var result = RestoreOf(await installation.RunAsync("restore", "run", Outcomes.PointOf(first), "--folder", folder, "--name", "web", "--keep-identity"));
+        Assert.Equal(domain.Uuid.ToString(), (await libvirt.VirshAsync("domuuid", "web")).Trim());
+        await AssertMarkerAsync(new LabDomain(libvirt, "web", domain.Uuid) { AgentPath = Path.Combine(folder, "web.qga") }, "first");
+        Assert.True(result.GetProperty("running").GetBoolean());
+        await libvirt.VirshAsync("destroy", "web");
 
         // The restored machine, off and under another name, goes on with the chain: it is the same machine.
         await libvirt.VirshAsync("domrename", "web", "renamed");
@@ -115,5 +124,13 @@ public sealed class LibvirtTests
         var again = (await installation.FollowAsync((await asking).Json.GetProperty("job_id").GetString()!)).Json.GetProperty("result").GetProperty("backup");
         Assert.Equal("application", again.GetProperty("consistency").GetString());
         Assert.Contains("The guest goes on.", agent.Service.Log, StringComparison.Ordinal);
+    }
+
+    private static JsonElement RestoreOf(CommandResult result) => result.Json.GetProperty("result").GetProperty("restore");
+
+    private static async Task AssertMarkerAsync(LabDomain domain, string marker)
+    {
+        Assert.Equal($"{marker}\n", Encoding.UTF8.GetString(await domain.ReadFileAsync("/data/marker")));
+        Assert.Equal($"{marker}\n", Encoding.UTF8.GetString(await domain.ReadFileAsync("/root/marker")));
     }
 }

@@ -52,9 +52,7 @@ internal sealed class Peer : IAsyncDisposable
     public async Task BackUpAsync()
     {
         var output = Directory.CreateDirectory(_folder.File($"run{_runs++}")).FullName;
-        // It takes any address with a transport for one that needs a password; libvirt's own default needs none.
-        var environment = new Dictionary<string, string?> { ["LIBVIRT_DEFAULT_URI"] = _libvirt.Uri };
-        (await Proc.RunAsync("virtnbdbackup", ["-U", "", "-d", Machine, "-l", "copy", "-o", output], TimeSpan.FromMinutes(5), environment: environment)).EnsureSuccess();
+        await new Virtnbdbackup(_libvirt).BackUpAsync(Machine, "copy", output, TimeSpan.FromMinutes(5));
         Directory.Delete(output, recursive: true);
     }
 

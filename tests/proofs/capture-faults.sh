@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Kills the agent, the controller, QEMU, libvirtd or the guest agent, fills the folder for temporary copies, or cuts the
 # connection to the frozen disks, at any moment of backups and restores of two real guests, one reached over QMP and one through
-# libvirt. It proves that the guest lives, is thawed and has seen no error, that nothing is left behind, and that the next backup
-# holds exactly what the machine's disks hold.
+# libvirt; also of restores onto, and instead of, a machine of libvirt that is off, which must be what it was or what the point
+# holds, or be known to be half restored. It proves that the guest lives, is thawed and has seen no error, that nothing is
+# left behind, and that the next backup holds exactly what the machine's disks hold.
 #
 # usage: tests/proofs/capture-faults.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides what breaks, and when; chance without it, and printed

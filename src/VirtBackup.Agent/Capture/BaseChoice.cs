@@ -1,5 +1,6 @@
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.State;
+using VirtBackup.Agent.Upload;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors;
 using VirtBackup.Protocol.Store.V1;
@@ -43,7 +44,8 @@ internal sealed class BaseChoice(BackupContext context, IHypervisor hypervisor, 
         {
             var request = new FindRecoveryPointsRequest { VmId = machine.ToString() };
             request.PointIds.AddRange(part.Select(point => point.ToString()));
-            var response = await context.Store.FindRecoveryPointsAsync(request, cancellationToken);
+            var response = await PatientCall.RunAsync(
+                token => context.Store.FindRecoveryPointsAsync(request, token), (context.Tools.Time, context.Tools.Entropy), progress, cancellationToken);
             committed.UnionWith(response.CommittedPointIds.Select(Id16.Parse));
         }
         return ([.. records.Where(record => committed.Contains(record.Point))], committed, tracked, remembered);

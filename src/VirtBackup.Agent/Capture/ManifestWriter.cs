@@ -54,7 +54,8 @@ internal sealed class ManifestWriter(
             Machine = capture.Configuration.Neutral,
             Native = new NativeDocument(capture.Configuration.NativeKind, capture.Configuration.Native.ToArray()),
             AgentName = context.AgentName,
-            Quiesce = new QuiesceDetails(capture.Consistency == CaptureConsistency.Crash ? "none" : "guest-agent", 0, capture.ConsistencyDetail),
+            Quiesce = new QuiesceDetails(capture.Consistency == CaptureConsistency.Crash ? "none" : "guest-agent",
+                (long)Math.Ceiling(capture.Frozen?.TotalMilliseconds ?? 0), capture.ConsistencyDetail),
             Statistics = new RunStatistics
             {
                 BytesRead = disks.Sum(disk => disk.BytesRead),

@@ -13,6 +13,9 @@ namespace VirtBackup.Agent.Guests;
 internal sealed class GuestImpactWatch : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
+    /// <summary>Reading begins at full speed: for a while it is looked at more often, so that it does not last long where that is too fast.</summary>
+    private static readonly TimeSpan FirstInterval = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan FirstSpan = TimeSpan.FromSeconds(2);
     /// <summary>A guest that writes, but rarely, is looked at for so much longer before its cut.</summary>
     private static readonly TimeSpan BaselineWait = TimeSpan.FromMilliseconds(500);
     private const long BaselineOperations = 20;
@@ -91,11 +94,12 @@ internal sealed class GuestImpactWatch : IAsyncDisposable
         var governor = new ReadGovernor(_budget, _baseline);
         _allowed = governor.Allowed;
         var (lastBytes, lastAt) = (bytesRead(), _time.GetTimestamp());
+        var begun = lastAt;
         while (!cancellationToken.IsCancellationRequested)
         {
             try
             {
-                await Task.Delay(Interval, _time, cancellationToken);
+                await Task.Delay(_time.GetElapsedTime(begun) < FirstSpan ? FirstInterval : Interval, _time, cancellationToken);
                 if (await TryReadAsync(cancellationToken) is not { } now)
                 {
                     continue;

@@ -52,10 +52,13 @@ internal sealed class StoreSession : IDisposable
 
     public UploadLane Map { get; }
 
+    /// <summary>Opens one; a controller that is away is waited for.</summary>
     public static async Task<StoreSession> BeginAsync(
         IStoreTransport store, SessionPurpose purpose, TimeProvider time, IEntropy entropy, RunProgress progress, CancellationToken cancellationToken)
     {
-        var first = await store.BeginSessionAsync(Request(purpose, entropy, resume: ""), cancellationToken);
+        // The same request each time: one that was answered to nobody is not a second session.
+        var request = Request(purpose, entropy, resume: "");
+        var first = await PatientCall.RunAsync(token => store.BeginSessionAsync(request, token), (time, entropy), progress, cancellationToken);
         return new StoreSession(store, purpose, time, entropy, progress, first);
     }
 

@@ -40,6 +40,7 @@ internal static class PointTables
             ("Created", TextLayout.Cell(Units.Time(point.CreateTime))),
             ("State", point.Forgotten || point.Damaged ? StateOf(point) : null),
             ("Consistency", ResultTables.ConsistencyOf(point)),
+            ("Frozen", ResultTables.FrozenOf(point)),
             ("Size", TextLayout.Cell(Units.Bytes(point.LogicalBytes))),
             ("Read", TextLayout.Cell(Units.Bytes(point.ReadBytes))),
             ("Stored", TextLayout.Cell(Units.Bytes(point.StoredBytes))),

@@ -11,13 +11,13 @@ internal sealed record PointStreamView(string StreamId, string Name, string Kind
 
 /// <summary>A recovery point. <see cref="Streams"/> and <see cref="DamagedRanges"/> are empty in lists; <see cref="Retention"/> is null for forgotten points and in results of jobs.</summary>
 internal sealed record PointView(
-    string PointId, string VmId, string Vm, DateTimeOffset? CreateTime, ulong Sequence, string Consistency, string? ConsistencyDetail, ulong LogicalBytes,
+    string PointId, string VmId, string Vm, DateTimeOffset? CreateTime, ulong Sequence, string Consistency, string? ConsistencyDetail, ulong? FrozenMs, ulong LogicalBytes,
     ulong ReadBytes, ulong StoredBytes, string? BasePointId, string? HypervisorKind, string? Agent, bool Forgotten, IReadOnlyList<PointStreamView> Streams, PointRetentionView? Retention,
     bool Damaged, IReadOnlyList<DamagedRangeView> DamagedRanges, ImpactView? Impact)
 {
     public static PointView Of(RecoveryPoint point) => new(
         point.PointId, point.VmId, point.VmName, WireNames.Of(point.CreateTime), point.Sequence, WireNames.Of(point.Consistency),
-        WireNames.TextOrNull(point.ConsistencyDetail), point.LogicalBytes, point.ReadBytes, point.StoredBytes, WireNames.TextOrNull(point.BasePointId),
+        WireNames.TextOrNull(point.ConsistencyDetail), point.FrozenMs == 0 ? null : point.FrozenMs, point.LogicalBytes, point.ReadBytes, point.StoredBytes, WireNames.TextOrNull(point.BasePointId),
         WireNames.TextOrNull(point.HypervisorKind), WireNames.TextOrNull(point.Agent), point.Forgotten, [.. point.Streams.Select(PointStreamView.Of)],
         PointRetentionView.Of(point.Retention), point.Damaged, [.. point.DamagedRanges.Select(DamagedRangeView.Of)], ImpactView.Of(point.Impact));
 }

@@ -48,6 +48,7 @@ internal static class ResultTables
             ("Recovery point", TextLayout.Cell(point.PointId)),
             ("VM", TextLayout.Cell($"{point.Vm} (backup {Units.Count(point.Sequence)})")),
             ("Consistency", ConsistencyOf(point)),
+            ("Frozen", FrozenOf(point)),
             ("Guest's writes", TextLayout.Optional(point.Impact?.Text)),
             ("Read", TextLayout.Cell($"{Units.Bytes(point.ReadBytes)} of {Units.Bytes(point.LogicalBytes)}")),
             ("Stored", TextLayout.Cell(Units.Bytes(point.StoredBytes))),
@@ -76,6 +77,9 @@ internal static class ResultTables
     public static Text ConsistencyOf(PointView point) => TextLayout.Cell(
         point.ConsistencyDetail is { } detail ? $"{point.Consistency} ({detail})" : point.Consistency,
         point.Consistency == "crash" ? TextLayout.Doubtful : TextLayout.Good);
+
+    /// <summary>For how long the guest stood still; null: it did not.</summary>
+    public static Text? FrozenOf(PointView point) => point.FrozenMs is { } frozen ? TextLayout.Cell($"{Units.Count(frozen)} ms") : null;
 
     private static void WriteRestore(IAnsiConsole console, JobView job, RestoreResultView restore)
     {

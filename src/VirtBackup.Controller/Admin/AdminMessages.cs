@@ -61,6 +61,7 @@ internal static class AdminMessages
             Sequence = (ulong)row.Sequence,
             Consistency = (Consistency)row.Consistency,
             ConsistencyDetail = row.ConsistencyDetail,
+            FrozenMs = (ulong)row.FrozenMs,
             LogicalBytes = (ulong)row.LogicalBytes,
             ReadBytes = (ulong)row.ReadBytes,
             StoredBytes = (ulong)row.StoredBytes,

@@ -69,6 +69,7 @@ public sealed class PointDescriber(BackupRepository repository, IObjectStore sto
             Sequence = manifest.Head.Sequence,
             Consistency = (int)manifest.Head.Consistency,
             ConsistencyDetail = body.Quiesce?.Detail ?? "",
+            FrozenMs = Math.Max(0, body.Quiesce?.FrozenMs ?? 0),
             LogicalBytes = manifest.Head.Streams.Sum(static stream => stream.Geometry.StreamLength),
             ReadBytes = body.Statistics?.BytesRead ?? 0,
             StoredBytes = storedBytes ?? body.Statistics?.BytesUploaded ?? 0,

@@ -109,7 +109,7 @@ public sealed record RunStatistics
 
 /// <summary>How the guest was quiesced.</summary>
 /// <param name="Method">"guest-agent", "vss", "none".</param>
-/// <param name="FrozenMs">How long the guest's file systems stood still.</param>
+/// <param name="FrozenMs">How long the guest's file systems stood still: from its word that they do to its word that they do not; 0: they did not.</param>
 /// <param name="Detail">What went wrong, if anything.</param>
 public sealed record QuiesceDetails(string Method, long FrozenMs, string? Detail = null);
 

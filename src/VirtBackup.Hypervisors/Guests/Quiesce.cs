@@ -21,7 +21,7 @@ internal sealed class Quiesce : IAsyncDisposable
     private readonly CancellationTokenSource cutEnded = new();
     private IGuestAgent? agent;
     private Task<bool> limiting = Task.FromResult(false);
-    private long frozenAt;
+    private long askedAt, frozenAt;
     private bool frozen, prepared;
     private string detail = "";
 
@@ -42,6 +42,9 @@ internal sealed class Quiesce : IAsyncDisposable
 
     /// <summary>Why, for people.</summary>
     public string Detail => detail;
+
+    /// <summary>From the agent's answer to the freeze to its answer to the thaw; null: it did not freeze, or did not answer.</summary>
+    public TimeSpan? Frozen { get; private set; }
 
     /// <summary>For how long a guard is to wait that is armed before this begins.</summary>
     public static TimeSpan GuardLimit(CaptureRequest request)
@@ -139,8 +142,9 @@ internal sealed class Quiesce : IAsyncDisposable
         marks.Set(FreezeMarks.Frozen);
         try
         {
-            frozenAt = time.GetTimestamp();
+            askedAt = time.GetTimestamp();
             var count = await agent!.FreezeAsync(request.QuiesceTimeout, cancellationToken);
+            frozenAt = time.GetTimestamp();
             frozen = count > 0;
             detail += frozen ? $"{count} file systems were frozen" : "Crash-consistent: the guest agent found no file system to freeze.";
             if (frozen)
@@ -199,14 +203,16 @@ internal sealed class Quiesce : IAsyncDisposable
         {
             // Not zero: what was frozen was so until now. Windows and a restarted agent thaw by themselves.
             var count = await agent!.ThawAsync(frozen ? ThawTimeout : DoubtfulThawTimeout, CancellationToken.None);
+            var thawed = time.GetElapsedTime(frozenAt);
             marks.Remove(FreezeMarks.Frozen);
             if (!frozen)
             {
                 return;
             }
+            Frozen = thawed;
             Held = count > 0 && !isLate;
-            detail += $" for {time.GetElapsedTime(frozenAt).TotalMilliseconds:0} ms";
-            detail += Held ? "."
+            detail += $" for {Frozen.Value.TotalMilliseconds:0} ms";
+            detail += Held ? $"; freezing them had taken {time.GetElapsedTime(askedAt, frozenAt).TotalMilliseconds:0} ms."
                 : isLate ? $", but the cut was not made within {request.FreezeLimit.TotalSeconds:0.#} s, and the guest was thawed before. Crash-consistent."
                 : ", but were thawed before the cut was made. Crash-consistent.";
         }

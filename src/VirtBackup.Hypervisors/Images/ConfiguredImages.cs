@@ -36,7 +36,7 @@ internal sealed class ConfiguredImages(IReadOnlyList<ImageMachine> machines, Ima
             throw new FaultException(FaultReason.FailedPrecondition, string.Join(" ", blocked.Select(finding => finding.Message)));
         }
         return request.Placement == RestorePlacement.Replace
-            ? await ReplacingRestore.BeginAsync(request, places, tools, token => FinishAsync(request, places, token), cancellationToken)
+            ? await ReplacingRestore.BeginAsync(request, places, tools, (_, token) => FinishAsync(request, places, token), cancellationToken)
             : await InPlaceRestore.BeginAsync(
                 request, [.. request.Disks.Zip(places).Select(pair => new ExistingPlace(pair.First, pair.Second, null, null, "image files have no change tracking"))],
                 tools, token => FinishAsync(request, places, token), cancellationToken);

@@ -14,6 +14,8 @@ internal sealed class ImageCapture(
 
     public IReadOnlyList<ICapturedDisk> Disks => disks;
 
+    public IReadOnlyList<MachineContent> Contents { get; init; } = [];
+
     public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
 
     public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync();

@@ -55,13 +55,14 @@ public sealed class ImageHypervisor : IHypervisor
 
     public ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
     {
+        OrphanedServers.End(tools.QemuNbd);
         foreach (var machine in machines)
         {
             try
             {
-                ReplacementJournal.Recover(machine.Images.Select(image => image.Path));
+                ReplacementJournal.CleanUp([.. machine.Images.Select(image => image.Path)]);
             }
-            catch (FaultException)
+            catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
             {
                 // Whoever uses the machine next is told.
             }

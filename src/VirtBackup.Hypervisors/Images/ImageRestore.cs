@@ -52,6 +52,7 @@ internal sealed class ImageRestore : IRestore
         var inspector = new ImageInspector(tools.QemuImg, new ProcessRunner(tools.Time));
         return new RestoredMachine(request.Machine, request.Name, Running: false, details)
         {
+            CapturedDescription = request.DisksOnly ? ImageDescription.OfStored(request.Configuration, request.Machine) : null,
             Description = await ImageDescription.ReadBackAsync(request, [.. images.Disks.Select(disk => new MachineImage(disk.Disk.Name, disk.Path, disk.Disk.Format))], inspector, cancellationToken),
         };
     }

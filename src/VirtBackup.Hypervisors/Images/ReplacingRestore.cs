@@ -11,22 +11,22 @@ internal sealed class ReplacingRestore : IRestore
     private readonly RestoreRequest _request;
     private readonly IReadOnlyList<MachineImage> _places;
     private readonly ImageTools _tools;
-    private readonly Func<CancellationToken, Task<RestoredMachine>> _finish;
+    private readonly Func<ReplacementJournal, CancellationToken, Task<RestoredMachine>> _finish;
     private readonly IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)> _contents;
     private readonly ReplacementJournal _journal;
     private readonly string _sockets;
     private readonly List<ImageWriter> _disks = [];
 
     private ReplacingRestore(
-        RestoreRequest request, IReadOnlyList<MachineImage> places, ImageTools tools, Func<CancellationToken, Task<RestoredMachine>> finish,
-        IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)> contents)
+        RestoreRequest request, IReadOnlyList<MachineImage> places, ImageTools tools, Func<ReplacementJournal, CancellationToken, Task<RestoredMachine>> finish,
+        IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)> contents, string? definition)
     {
         _contents = contents;
         _request = request;
         _places = places;
         _tools = tools;
         _finish = finish;
-        _journal = new ReplacementJournal([.. places.Select(place => place.Path), .. contents.Select(content => content.Path)]);
+        _journal = new ReplacementJournal([.. places.Select(place => place.Path), .. contents.Select(content => content.Path)], $".replaced-{request.Point.ToString()[..8]}", definition);
         _sockets = Directory.CreateTempSubdirectory("virtbackup-restore-").FullName;
     }
 
@@ -34,13 +34,14 @@ internal sealed class ReplacingRestore : IRestore
 
     /// <param name="places">The old images and the formats of the new ones, in the order of <see cref="RestoreRequest.Disks"/>.</param>
     /// <param name="contents">Small files that are replaced together with the images.</param>
-    /// <param name="finish">Called when the new images have their names; on its failure the old ones get them back.</param>
+    /// <param name="finish">Called when the new images have their names; on its failure the old ones get them back. It settles the journal before it starts anything.</param>
+    /// <param name="definition">Kept in the journal while the images are exchanged.</param>
     public static async Task<IRestore> BeginAsync(
-        RestoreRequest request, IReadOnlyList<MachineImage> places, ImageTools tools, Func<CancellationToken, Task<RestoredMachine>> finish, CancellationToken cancellationToken,
-        IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)>? contents = null)
+        RestoreRequest request, IReadOnlyList<MachineImage> places, ImageTools tools, Func<ReplacementJournal, CancellationToken, Task<RestoredMachine>> finish,
+        CancellationToken cancellationToken, IReadOnlyList<(string Path, ReadOnlyMemory<byte> Bytes)>? contents = null, string? definition = null)
     {
         ReplacementJournal.Recover(places.Select(place => place.Path));
-        var restore = new ReplacingRestore(request, places, tools, finish, contents ?? []);
+        var restore = new ReplacingRestore(request, places, tools, finish, contents ?? [], definition);
         try
         {
             foreach (var (number, place) in places.Index())
@@ -116,19 +117,15 @@ internal sealed class ReplacingRestore : IRestore
         RestoredMachine machine;
         try
         {
-            machine = await _finish(cancellationToken);
+            machine = await _finish(_journal, cancellationToken);
         }
-        catch (Exception failure)
+        catch (Exception failure) when (!_journal.IsLeft)
         {
             _journal.GoBack();
             throw failure is FaultException fault
                 ? new FaultException(fault.Reason, $"{fault.Message} The old machine's disks are in their places again.", fault) : failure;
         }
-        foreach (var place in _places)
-        {
-            InPlaceMark.Remove(place.Path);
-        }
-        var kept = _journal.Commit(_request.KeepReplaced ? $".replaced-{_request.Point.ToString()[..8]}" : null);
+        var kept = _journal.Commit(_request.KeepReplaced);
         return kept.Count == 0 ? machine
             : machine with { Details = new Dictionary<string, string>(machine.Details, StringComparer.Ordinal) { ["replaced"] = string.Join(", ", kept) } };
     }

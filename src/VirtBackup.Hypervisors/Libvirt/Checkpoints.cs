@@ -26,6 +26,16 @@ internal static class Checkpoints
         }
     }
 
+    /// <summary>Lets libvirt forget a checkpoint of ours whose bitmaps are gone, of a domain that runs or is off. What cannot be forgotten stays.</summary>
+    public static void Forget(DomainHandle domain, Id16 point)
+    {
+        using var checkpoint = LibvirtCalls.FindCheckpoint(domain, CheckpointRecord.NameOf(point), 0);
+        if (!checkpoint.IsInvalid)
+        {
+            _ = LibvirtCalls.Delete(checkpoint, MetadataOnly);
+        }
+    }
+
     /// <summary>Removes a bitmap of ours that libvirt does not know any more from one disk, if it is there.</summary>
     public static void DeleteBitmap(DomainHandle domain, Id16 point, IReadOnlyList<DomainDisk> disks, string target)
     {

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Xml.Linq;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
@@ -11,7 +12,7 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// The agent of a machine's guest, reached through libvirt, which serves everybody at once. A call of libvirt cannot be called
 /// off: one that is late goes on, and a freeze that comes late is undone when it comes.
 /// </summary>
-internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, TimeProvider time) : IGuestAgent
+internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, TimeProvider time, FrozenCut? cut = null) : IGuestAgent
 {
     private const string Channel = "org.qemu.guest_agent.0";
     /// <summary>libvirt limits its wait by itself; this is for a daemon that hangs.</summary>
@@ -21,14 +22,19 @@ internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, Ti
     private Task freezing = Task.CompletedTask;
 
     /// <summary>How the agent of a machine is reached; null: it is not meant to have one.</summary>
-    public static Func<CancellationToken, Task<IGuestAgent>>? Connector(LibvirtConnection connection, DomainView view, TimeProvider time)
+    /// <param name="cut">What is done behind its freeze.</param>
+    public static Func<CancellationToken, Task<IGuestAgent>>? Connector(LibvirtConnection connection, DomainView view, FrozenCut cut, TimeProvider time)
     {
-        var channel = view.Document.Root.Element("devices")?.Elements("channel").FirstOrDefault(channel => channel.Text("target", "name") == Channel);
+        var channel = FindChannel(view.Document.Root);
         return channel is null ? null
             : channel.Text("target", "state") == "disconnected"
             ? _ => throw new FaultException(FaultReason.HypervisorUnavailable, "No guest agent runs in the machine.")
-            : _ => Task.FromResult<IGuestAgent>(new DomainAgent(connection, view.Document.Uuid, time));
+            : _ => Task.FromResult<IGuestAgent>(new DomainAgent(connection, view.Document.Uuid, time, cut));
     }
+
+    /// <summary>The channel to the guest's agent, or null.</summary>
+    public static XElement? FindChannel(XElement root) =>
+        root.Element("devices")?.Elements("channel").FirstOrDefault(channel => channel.Text("target", "name") == Channel);
 
     public async Task<JsonElement> ExecuteAsync(string command, JsonObject? arguments, TimeSpan timeout, CancellationToken cancellationToken)
     {
@@ -53,13 +59,20 @@ internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, Ti
 
     public async Task<long> FreezeAsync(TimeSpan timeout, CancellationToken cancellationToken)
     {
-        var call = connection.StartAsync(Freeze, cancellationToken);
+        var call = cut?.FreezeAsync(cancellationToken) ?? connection.StartAsync(Freeze, cancellationToken);
         freezing = call;
-        return await WaitAsync("guest-fsfreeze-freeze", call, timeout, cancellationToken);
+        try
+        {
+            return await WaitAsync("guest-fsfreeze-freeze", call, timeout, cancellationToken);
+        }
+        catch (Exception failure) when (failure is FaultException or OperationCanceledException && cut?.TryGiveUp() == false)
+        {
+            return await call; // it has come just now
+        }
     }
 
     public async Task<long> ThawAsync(TimeSpan timeout, CancellationToken cancellationToken) =>
-        await WaitAsync("guest-fsfreeze-thaw", connection.StartAsync(Thaw, cancellationToken), timeout, cancellationToken);
+        await WaitAsync("guest-fsfreeze-thaw", cut is { Made.IsCompletedSuccessfully: true } ? cut.Thawed : connection.StartAsync(Thaw, cancellationToken), timeout, cancellationToken);
 
     /// <summary>Goes on asking for some minutes, also behind a freeze that has not come yet.</summary>
     public Task AskToThawAsync(CancellationToken cancellationToken)
@@ -130,13 +143,13 @@ internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, Ti
         }
     }
 
-    private long Freeze(ConnectionHandle libvirt)
+    private int Freeze(ConnectionHandle libvirt)
     {
         using var domain = Domains.Find(libvirt, machine);
         return LibvirtValues.Require(LibvirtCalls.Freeze(domain, 0, 0, 0));
     }
 
-    private long Thaw(ConnectionHandle libvirt)
+    private int Thaw(ConnectionHandle libvirt)
     {
         using var domain = Domains.Find(libvirt, machine);
         return LibvirtValues.Require(LibvirtCalls.Thaw(domain, 0, 0, 0));

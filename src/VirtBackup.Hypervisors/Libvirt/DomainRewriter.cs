@@ -8,24 +8,28 @@ namespace VirtBackup.Hypervisors.Libvirt;
 internal sealed record NewImage(string Target, string Path, string Format);
 
 /// <summary>
-/// Adapts a stored domain document to a new folder: disks, sockets, log files and firmware variables move there, name and
-/// identity are set, what belonged to the old run goes. Everything else stays as it was.
+/// Adapts a stored domain document: disks and firmware variables move to where they are restored, identity and name are set,
+/// what belonged to the old run goes. In a folder of its own a machine also gets its sockets and log files there. Everything
+/// else stays as it was. Not safe for concurrent use.
 /// </summary>
-internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewImage> images, IEntropy entropy)
+/// <param name="name">The machine's name.</param>
+/// <param name="variables">Where its firmware variables are restored; null: they are not in the recovery point.</param>
+internal sealed class DomainRewriter(
+    RestoreRequest request, string name, IReadOnlyList<NewImage> images, string? variables, IEntropy entropy, List<RestoreFinding> findings)
 {
-    private readonly List<RestoreFinding> findings = [];
+    private const string NotStored = "The firmware's variables are not in the recovery point: boot entries and Secure Boot keys are those of the template.";
     private readonly Dictionary<string, string> moved = new(StringComparer.Ordinal);
-
-    public IReadOnlyList<RestoreFinding> Findings => findings;
 
     public Id16 Uuid { get; } = request.KeepIdentity ? request.Machine : NewUuid(entropy);
 
+    private bool InFolder => request.Placement == RestorePlacement.NewFolder;
+
     /// <param name="emulator">The program to use; null: the stored one.</param>
-    public string Rewrite(XElement stored, string? emulator)
+    public XElement Rewrite(XElement stored, string? emulator)
     {
         var root = new XElement(stored);
         root.Attribute("id")?.Remove();
-        Set(root, "name", request.Name);
+        Set(root, "name", name);
         Set(root, "uuid", Uuid.ToUuidString());
         foreach (var entry in root.Elements("sysinfo").Elements("system").Elements("entry").Where(entry => entry.Text("name") == "uuid"))
         {
@@ -55,7 +59,25 @@ internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewIm
             MoveCharacterDevice(device);
         }
         TellAboutRest(root, devices);
-        return root.ToString(SaveOptions.DisableFormatting);
+        return root;
+    }
+
+    /// <summary>The definition that a machine has, for a restore that leaves it: single disks may become other images.</summary>
+    public XElement Keep(XElement existing)
+    {
+        var root = new XElement(existing);
+        if (!request.DisksOnly)
+        {
+            RenewGeneration(root);
+        }
+        foreach (var disk in root.Element("devices")?.Elements("disk") ?? [])
+        {
+            if (request.Placement == RestorePlacement.Replace && images.FirstOrDefault(image => image.Target == disk.Text("target", "dev")) is { } image)
+            {
+                Point(disk, image);
+            }
+        }
+        return root;
     }
 
     private void Rewrite(XElement disk)
@@ -63,15 +85,7 @@ internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewIm
         var target = disk.Text("target", "dev");
         if (images.FirstOrDefault(image => image.Target == target) is { } image)
         {
-            disk.SetAttributeValue("type", "file");
-            disk.Elements().Where(child => child.Name.LocalName is "source" or "backingStore" or "mirror" or "encryption" or "auth").Remove();
-            disk.AddFirst(new XElement("source", new XAttribute("file", image.Path)));
-            if (disk.Element("driver") is not { } driver)
-            {
-                driver = new XElement("driver", new XAttribute("name", "qemu"));
-                disk.AddFirst(driver);
-            }
-            driver.SetAttributeValue("type", image.Format);
+            Point(disk, image);
             return;
         }
         disk.Elements("backingStore").Remove();
@@ -92,6 +106,19 @@ internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewIm
         }
     }
 
+    private static void Point(XElement disk, NewImage image)
+    {
+        disk.SetAttributeValue("type", "file");
+        disk.Elements().Where(child => child.Name.LocalName is "source" or "backingStore" or "mirror" or "encryption" or "auth").Remove();
+        disk.AddFirst(new XElement("source", new XAttribute("file", image.Path)));
+        if (disk.Element("driver") is not { } driver)
+        {
+            driver = new XElement("driver", new XAttribute("name", "qemu"));
+            disk.AddFirst(driver);
+        }
+        driver.SetAttributeValue("type", image.Format);
+    }
+
     private void Rewrite(XElement card, bool renew)
     {
         // The host's end of a tap device is named by libvirt.
@@ -107,7 +134,7 @@ internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewIm
 
     private void MoveCharacterDevice(XElement device)
     {
-        if (device.Element("log") is { } log && log.Text("file") is { } file)
+        if (InFolder && device.Element("log") is { } log && log.Text("file") is { } file)
         {
             log.SetAttributeValue("file", Move(file));
         }
@@ -119,7 +146,7 @@ internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewIm
         {
             source.Remove(); // libvirt's own choice, made anew for every machine
         }
-        else if (device.Text("type") == "file" || (device.Text("type") == "unix" && source.Text("mode") == "bind"))
+        else if (InFolder && (device.Text("type") == "file" || (device.Text("type") == "unix" && source.Text("mode") == "bind")))
         {
             source.SetAttributeValue("path", Move(path));
         }
@@ -139,17 +166,29 @@ internal sealed class DomainRewriter(RestoreRequest request, IReadOnlyList<NewIm
 
     private void MoveVariables(XElement root)
     {
-        if (root.Element("os")?.Element("nvram") is not { } variables || variables.Value.Length == 0)
+        if (variables is not null)
         {
+            FirmwareVariables.SetPath(root, variables);
             return;
         }
-        if (request.KeepIdentity && File.Exists(variables.Value))
+        if (FirmwareVariables.PathOf(root) is not { } path)
         {
-            findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, $"The firmware's variables are not in the recovery point; {variables.Value} of this host is used."));
+            if (FirmwareVariables.AreChosen(root))
+            {
+                findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, NotStored));
+            }
             return;
         }
-        variables.Value = Path.Combine(request.Folder, "nvram.fd");
-        findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, "The firmware's variables are not in the recovery point: boot entries and Secure Boot keys are those of the template."));
+        if (request.KeepIdentity && File.Exists(path))
+        {
+            findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, $"The firmware's variables are not in the recovery point; {path} of this host is used."));
+            return;
+        }
+        if (InFolder)
+        {
+            FirmwareVariables.SetPath(root, Path.Combine(request.Folder, FirmwareVariables.FileName));
+        }
+        findings.Add(new RestoreFinding("firmware", FindingSeverity.Adapts, NotStored));
     }
 
     // A guest that knows generations must learn that it was set back in time.

@@ -93,6 +93,23 @@ internal static class Domains
         return records;
     }
 
+    /// <summary>Names of checkpoints that are not ours.</summary>
+    public static List<string> ListOtherCheckpoints(DomainHandle domain)
+    {
+        var names = new List<string>();
+        foreach (var checkpoint in LibvirtValues.TakeAll<CheckpointHandle>(LibvirtCalls.ListCheckpoints(domain, out var array, 0), array))
+        {
+            using (checkpoint)
+            {
+                if (Marshal.PtrToStringUTF8(LibvirtCalls.GetName(checkpoint)) is { } name && !CheckpointRecord.TryReadName(name, out _))
+                {
+                    names.Add(name);
+                }
+            }
+        }
+        return names;
+    }
+
     private static string ReadCheckpoint(CheckpointHandle checkpoint, bool measured)
     {
         if (measured && LibvirtCalls.GetXml(checkpoint, NoDomain | WithSize) is var text && text != 0)

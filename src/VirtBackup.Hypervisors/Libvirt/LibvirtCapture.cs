@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Qemu;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -9,14 +10,14 @@ internal sealed class LibvirtCapture : ICapture
     private readonly LibvirtConnection connection;
     private readonly Id16 machine;
     private readonly Id16 point;
-    private readonly IReadOnlyList<PulledDisk> disks;
+    private readonly IReadOnlyList<ExportedDisk> disks;
     private readonly ScratchFolder folder;
     private readonly ScratchWatch watch;
     private readonly CaptureEnd end;
     private bool disposed;
 
     public LibvirtCapture(
-        LibvirtContext context, LibvirtConnection connection, CaptureRequest request, IReadOnlyList<PulledDisk> disks, ScratchFolder folder, ScratchWatch watch)
+        LibvirtContext context, LibvirtConnection connection, CaptureRequest request, IReadOnlyList<ExportedDisk> disks, ScratchFolder folder, ScratchWatch watch)
     {
         (this.context, this.connection, machine, point) = (context, connection, request.Machine, request.Point);
         (this.disks, this.folder, this.watch) = (disks, folder, watch);
@@ -29,7 +30,11 @@ internal sealed class LibvirtCapture : ICapture
 
     public required string ConsistencyDetail { get; init; }
 
+    public TimeSpan? Frozen { get; init; }
+
     public IReadOnlyList<ICapturedDisk> Disks => disks;
+
+    public IReadOnlyList<MachineContent> Contents { get; init; } = [];
 
     public required IReadOnlyList<DiskSummary> SkippedDisks { get; init; }
 

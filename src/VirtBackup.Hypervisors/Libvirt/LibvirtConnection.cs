@@ -42,6 +42,32 @@ internal sealed class LibvirtConnection(string uri, LibvirtOptions options, Time
         return await blocking.RunAsync(() => call(connection));
     }
 
+    /// <summary>Waits for a part of a call that changes something, as <see cref="ChangeAsync"/> does.</summary>
+    public async Task AwaitChangeAsync(Task part, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await WaitAsync(Follow(), options.WorkTimeout, cancellationToken);
+        }
+        catch (LibvirtFailure failure)
+        {
+            throw failure.ToFault(uri);
+        }
+
+        async Task<bool> Follow()
+        {
+            await part;
+            return true;
+        }
+    }
+
+    /// <summary>On the thread of a call: tells a failure of the call from a lost connection.</summary>
+    public void Guard(ConnectionHandle connection, Action call) => Guarded(connection, _ =>
+    {
+        call();
+        return true;
+    });
+
     private bool IsLost => current is null;
 
     private async Task<T> CallAsync<T>(Func<ConnectionHandle, T> call, TimeSpan limit, CancellationToken cancellationToken)

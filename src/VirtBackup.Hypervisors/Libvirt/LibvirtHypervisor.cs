@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
+using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -36,6 +37,9 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
 
     public string Kind => "libvirt";
 
+    public RestoreAbilities RestoreAbilities =>
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
     {
         var lists = await Task.WhenAll(connections.Select(connection => ListAsync(connection, cancellationToken)));
@@ -69,6 +73,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
 
     public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
     {
+        OrphanedServers.End(context.Options.QemuNbd);
         foreach (var machine in ScratchFolder.FindMachines(context.Options.FleeceFolder))
         {
             try
@@ -80,6 +85,10 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
             {
                 // Not a machine of libvirt, or it cannot be reached: the next run settles it.
             }
+        }
+        foreach (var connection in connections)
+        {
+            await CleanUpReplacementsAsync(connection, cancellationToken);
         }
     }
 
@@ -96,7 +105,10 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         {
             throw new FaultException(FaultReason.InvalidArgument, "Changed extents cannot be given for a machine of libvirt: its changes are tracked already. Run the backup without them.");
         }
-        return await new LibvirtPreparation(context, await FindAsync(request.Machine, cancellationToken), request).BeginAsync(cancellationToken);
+        var connection = await FindAsync(request.Machine, cancellationToken);
+        await BrokenReplacement.SettleAsync(connection, request.Machine, [], cancellationToken);
+        await HalfRestoredImages.RequireNoneAsync(connection, request, cancellationToken);
+        return await new LibvirtPreparation(context, connection, request).BeginAsync(cancellationToken);
     }
 
     public async ValueTask<IGuestWriteMeter?> OpenWriteMeterAsync(Id16 machine, CancellationToken cancellationToken) =>
@@ -105,40 +117,84 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        return (await PlanRestoreAsync(request, cancellationToken)).Findings;
+        return IsImagesOnly(request) ? ImageRestore.Check(request) : (await PlanRestoreAsync(request, cancellationToken)).Findings;
     }
 
     public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        return ValueTask.FromResult<IRestoreTarget?>(new FolderTarget(TargetStorage.Of(request.Folder)));
+        // Where existing disks are written, each lies where it is: no one path could be measured.
+        return ValueTask.FromResult<IRestoreTarget?>(request.Placement == RestorePlacement.NewFolder ? new FolderTarget(TargetStorage.Of(request.Folder)) : null);
     }
 
     public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
+        if (IsImagesOnly(request))
+        {
+            return await ImageRestore.BeginAsync(request, context.ImageTools, cancellationToken);
+        }
+        if (request.Placement != RestorePlacement.NewFolder && await TryFindAsync(request.Machine, cancellationToken) is { } connection)
+        {
+            await BrokenReplacement.SettleAsync(connection, request.Machine, LibvirtRestorePlanner.ReadStored(request).Disks.Select(disk => disk.Path).OfType<string>(), cancellationToken);
+        }
         var plan = await PlanRestoreAsync(request, cancellationToken);
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
                 + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
         }
-        return await LibvirtRestore.BeginAsync(context, request, plan, cancellationToken);
+        return request.Placement == RestorePlacement.NewFolder
+            ? await LibvirtRestore.BeginAsync(context, request, plan, cancellationToken)
+            : await new ExistingDomainRestore(context, request, plan).BeginAsync(cancellationToken);
     }
+
+    private static bool IsImagesOnly(RestoreRequest request) => request is { DisksOnly: true, Placement: RestorePlacement.NewFolder };
 
     // Where the original is, if it is here; otherwise the connection that is named first.
     private async Task<LibvirtRestorePlan> PlanRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
-        var connection = connections[0];
+        LibvirtConnection? connection = null;
         try
         {
-            connection = await FindAsync(request.Machine, cancellationToken);
+            connection = await TryFindAsync(request.Machine, cancellationToken);
+        }
+        catch (FaultException) when (request.Placement == RestorePlacement.NewFolder)
+        {
+            // A connection that the new machine may not need.
+        }
+        var existing = connection is not null && request.Placement != RestorePlacement.NewFolder ? await ExistingDomain.ReadAsync(connection, request.Machine, cancellationToken) : null;
+        return await new LibvirtRestorePlanner(context, connection ?? connections[0], existing, request).PlanAsync(cancellationToken);
+    }
+
+    private async Task CleanUpReplacementsAsync(LibvirtConnection connection, CancellationToken cancellationToken)
+    {
+        try
+        {
+            foreach (var (uuid, name) in await connection.QueryAsync(Domains.List, cancellationToken))
+            {
+                if (IsServed(name))
+                {
+                    await TryCleanUpAsync(connection, uuid, cancellationToken);
+                }
+            }
         }
         catch (FaultException)
         {
-            // Not here.
+            // Not reachable now; the next backup or restore of the machine settles it.
         }
-        return await new LibvirtRestorePlanner(context, connection).PlanAsync(request, cancellationToken);
+    }
+
+    private static async Task TryCleanUpAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await BrokenReplacement.CleanUpAsync(connection, machine, cancellationToken);
+        }
+        catch (Exception failure) when (failure is FaultException { Reason: not FaultReason.HypervisorUnavailable } or IOException or UnauthorizedAccessException)
+        {
+            // Whoever uses the machine next is told.
+        }
     }
 
     public async ValueTask DisposeAsync()
@@ -191,7 +247,11 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         }
     }
 
-    private async Task<LibvirtConnection> FindAsync(Id16 machine, CancellationToken cancellationToken)
+    private async Task<LibvirtConnection> FindAsync(Id16 machine, CancellationToken cancellationToken) => await TryFindAsync(machine, cancellationToken)
+        ?? throw new FaultException(FaultReason.NotFound, $"libvirt on this host has no machine with the UUID {machine.ToUuidString()} that this agent serves.");
+
+    /// <summary>Null: no connection has the machine, and all could be asked.</summary>
+    private async Task<LibvirtConnection?> TryFindAsync(Id16 machine, CancellationToken cancellationToken)
     {
         FaultException? unreachable = null;
         foreach (var connection in connections)
@@ -213,6 +273,6 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
                 unreachable = fault;
             }
         }
-        throw unreachable ?? new FaultException(FaultReason.NotFound, $"libvirt on this host has no machine with the UUID {machine.ToUuidString()} that this agent serves.");
+        return unreachable is null ? null : throw unreachable;
     }
 }

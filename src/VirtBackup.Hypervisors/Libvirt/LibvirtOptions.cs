@@ -36,6 +36,9 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>The longest wait for libvirt to begin or to end a capture, or to start a machine.</summary>
     public TimeSpan WorkTimeout { get; init; } = TimeSpan.FromMinutes(3);
 
+    /// <summary>How long the guest agent of a restored machine is waited for, to send it a thaw.</summary>
+    public TimeSpan GuestStartTimeout { get; init; } = TimeSpan.FromSeconds(60);
+
     /// <summary>
     /// QEMU's monitor may be spoken to past libvirt, for histograms of the guest's write latency; libvirt then marks the machine as
     /// tainted (<c>custom-monitor</c>). Otherwise only the mean is measured.

@@ -1,12 +1,15 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Qemu;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
 /// <summary>Decides what a capture does, refuses what would not be safe, and begins it. Leaves nothing behind on failure.</summary>
 internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
 {
+    private const uint ReuseImages = 1;
+
     private ScratchWatch? watch;
 
     public async Task<CapturePlan> PlanAsync(CancellationToken cancellationToken)
@@ -45,21 +48,31 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var captured = view.Disks.Where(disk => disk.Captured).ToList();
         var choices = captured.ToDictionary(disk => disk.Target, disk => Choose(view, basis, disk), StringComparer.Ordinal);
-        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, await FindOwnerAsync(view.Document, cancellationToken), context.Processes, cancellationToken);
-        var opened = new List<PulledDisk>();
+        var owner = await FindOwnerAsync(view.Document, cancellationToken);
+        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, owner, context.Processes, cancellationToken);
+        var opened = new List<ExportedDisk>();
         try
         {
-            var (consistency, detail) = await CutAsync(view, captured, choices, folder, cancellationToken);
+            await folder.MakeImagesAsync(context.Options, captured, owner, context.Processes, cancellationToken);
+            var cut = await CutAsync(view, captured, choices, folder, cancellationToken);
+            // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
+            var contents = await FirmwareVariables.ReadAsync(connection, view.Document, request.Log, cancellationToken);
+            var troubles = new ExportTroubles(folder.Socket, ". The guest is unharmed; run the backup again.", "the machine stopped, or somebody ended the backup job")
+            {
+                FindReason = () => watch!.Lost,
+            };
             foreach (var disk in captured)
             {
                 var (changedOnly, reason) = choices[disk.Target];
                 var token = disk.KeepsBitmaps && view.Persistent ? CheckpointRecord.NameOf(request.Point) : "";
-                opened.Add(await PulledDisk.OpenAsync(folder.Socket, disk.Summary, changedOnly, reason, token, () => watch!.Lost, context, cancellationToken));
+                opened.Add(await ExportedDisk.OpenAsync(disk.Target, disk.Summary, changedOnly ? BackupDocument.BitmapOf(disk.Target) : null, reason, token, ReadReach.Everything,
+                    context.Options.RequestsInFlight, troubles, context.Time, cancellationToken));
             }
             return new LibvirtCapture(context, connection, request, opened, folder, watch!)
             {
-                Configuration = LibvirtDescriber.Describe(view), Consistency = consistency, ConsistencyDetail = detail,
+                Configuration = LibvirtDescriber.Describe(view), Consistency = cut.Consistency, ConsistencyDetail = cut.Detail, Frozen = cut.Frozen,
                 SkippedDisks = [.. view.Summaries.Where(disk => disk.SkipReason is not null)],
+                Contents = contents,
             };
         }
         catch
@@ -69,19 +82,22 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         }
     }
 
-    private async Task<(CaptureConsistency Consistency, string Detail)> CutAsync(
+    private async Task<CutOutcome> CutAsync(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
     {
+        // All that can be done before is: the guest stands still for what libvirt needs, and nothing else.
+        var job = WriteJob(view, captured, choices, folder);
+        var cut = new FrozenCut(connection, request.Machine, domain => Begin(domain, job));
         // Disposed last, and without having been disarmed when the guest could not be let go on.
         await using var lease = view.Running && request.Quiesce && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
         await using var quiesce = await Quiesce.BeginAsync(
-            request, view.Running, DomainAgent.Connector(connection, view, context.Time), folder.Marks, lease, context.Time, cancellationToken);
+            request, view.Running, DomainAgent.Connector(connection, view, cut, context.Time), folder.Marks, lease, context.Time, cancellationToken);
         try
         {
             try
             {
-                await StartJobAsync(view, captured, choices, folder);
+                await (cut.IsUnderWay ? connection.AwaitChangeAsync(cut.Made, CancellationToken.None) : StartJobAsync(job));
             }
             catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
             {
@@ -90,7 +106,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 {
                     choices[target] = (false, $"read in full: its change tracking cannot be used ({fault.InnerException.Message})");
                 }
-                await StartJobAsync(view, captured, choices, folder);
+                await StartJobAsync(WriteJob(view, captured, choices, folder));
             }
             // Before the hook behind the thaw, which may take its time: the guest writes from here on.
             watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
@@ -103,27 +119,31 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         {
             quiesce.DenyHeld();
         }
-        return (quiesce.Consistency, quiesce.Detail);
+        return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
     }
 
-    // Not cancellable: a job that began unnoticed would outlive the run.
-    private Task<bool> StartJobAsync(
+    private (string Backup, string? Checkpoint) WriteJob(
         DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder)
     {
         var backup = BackupDocument.Write(view.Disks, choices.ToDictionary(choice => choice.Key, choice => choice.Value.ChangedOnly, StringComparer.Ordinal),
             request.Base, folder.Socket, folder.ScratchOf);
         var tracked = captured.Where(disk => disk.KeepsBitmaps && view.Persistent)
             .Select(disk => new CheckpointedDisk(disk.Target, disk.LengthBytes, disk.Layers)).ToList();
-        var checkpoint = tracked.Count > 0 ? CheckpointRecord.Write(request.Point, view.Document.Disks, tracked) : null;
-        return connection.ChangeAsync(libvirt =>
-        {
-            using var domain = Domains.Find(libvirt, request.Machine);
-            LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, backup, checkpoint, 0));
-            return true;
-        }, CancellationToken.None);
+        return (backup, tracked.Count > 0 ? CheckpointRecord.Write(request.Point, view.Document.Disks, tracked) : null);
     }
 
-    private async Task UndoAsync(List<PulledDisk> opened, ScratchFolder folder)
+    // Not cancellable: a job that began unnoticed would outlive the run.
+    private Task<bool> StartJobAsync((string Backup, string? Checkpoint) job) => connection.ChangeAsync(libvirt =>
+    {
+        using var domain = Domains.Find(libvirt, request.Machine);
+        Begin(domain, job);
+        return true;
+    }, CancellationToken.None);
+
+    private static void Begin(DomainHandle domain, (string Backup, string? Checkpoint) job) =>
+        LibvirtValues.Require(LibvirtCalls.BeginBackup(domain, job.Backup, job.Checkpoint, ReuseImages));
+
+    private async Task UndoAsync(List<ExportedDisk> opened, ScratchFolder folder)
     {
         if (watch is not null)
         {

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Libvirt.Native;
@@ -9,18 +8,17 @@ namespace VirtBackup.Hypervisors.Libvirt;
 internal sealed class LibvirtRestore : IRestore
 {
     private const uint UndefineVariables = 4; // VIR_DOMAIN_UNDEFINE_NVRAM
-    private static readonly TimeSpan ToolTimeout = TimeSpan.FromSeconds(30);
-    private readonly LibvirtContext context;
     private readonly RestoreRequest request;
     private readonly LibvirtRestorePlan plan;
     private readonly NewImages images;
+    private readonly DomainActivation activation;
 
     private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images)
     {
-        this.context = context;
         this.request = request;
         this.plan = plan;
         this.images = images;
+        activation = new DomainActivation(context, request, plan);
     }
 
     public IReadOnlyList<IRestoredDisk> Disks => images.Disks;
@@ -31,34 +29,15 @@ internal sealed class LibvirtRestore : IRestore
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
         await images.FinishAsync(cancellationToken);
+        if (plan.Variables is { } variables)
+        {
+            DurableFile.WritePrivate(variables.Path, variables.Bytes.Span);
+        }
         await HandOverAsync(cancellationToken);
         images.Flush();
         await DefineAsync(cancellationToken);
         images.Keep();
-        var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["folder"] = request.Folder, ["connection"] = plan.Connection.Uri };
-        foreach (var image in plan.Images)
-        {
-            details[$"disk {image.Target}"] = image.Path;
-        }
-        return new RestoredMachine(plan.Uuid, request.Name, request.Start, details) { Description = await DescribeAsync() };
-    }
-
-    // The machine is complete: that it cannot be described any more changes nothing.
-    private async Task<JsonElement?> DescribeAsync()
-    {
-        try
-        {
-            var view = await plan.Connection.QueryAsync(libvirt =>
-            {
-                using var domain = Domains.Find(libvirt, plan.Uuid);
-                return Domains.Read(domain, new HashSet<string>());
-            }, CancellationToken.None);
-            return LibvirtDescriber.Describe(view).Neutral;
-        }
-        catch (FaultException)
-        {
-            return null;
-        }
+        return await activation.FinishAsync(request.Start, cancellationToken);
     }
 
     // libvirt gives the images to QEMU's user when the machine starts, but not the way to them. A session's user owns all.
@@ -68,43 +47,25 @@ internal sealed class LibvirtRestore : IRestore
         {
             File.SetUnixFileMode(request.Folder, File.GetUnixFileMode(request.Folder) | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute);
         }
-        if (await LibvirtUri.FindSocketOwnerAsync(plan.Connection.Uri, context.Processes, cancellationToken) is { User: not 0 } owner)
-        {
-            await context.Processes.RequireAsync("chown", ["-R", $"{owner.User}:{owner.Group}", request.Folder], ToolTimeout, cancellationToken);
-        }
+        await activation.HandOverAsync([request.Folder], cancellationToken);
     }
 
     private async Task DefineAsync(CancellationToken cancellationToken)
     {
-        await plan.Connection.ChangeAsync(libvirt =>
-        {
-            using var domain = LibvirtValues.Require(LibvirtCalls.Define(libvirt, plan.Xml, 0));
-            return true;
-        }, cancellationToken);
+        await activation.DefineAsync(plan.Xml!, cancellationToken);
         try
         {
-            await plan.Connection.ChangeAsync(libvirt =>
+            cancellationToken.ThrowIfCancellationRequested();
+            if (request.Start)
             {
-                RefreshPool(libvirt);
-                using var domain = Domains.Find(libvirt, plan.Uuid);
-                return request.Start ? LibvirtValues.Require(LibvirtCalls.Start(domain)) : 0;
-            }, cancellationToken);
+                await activation.StartAsync();
+            }
         }
         catch (Exception failure) when (failure is FaultException or OperationCanceledException)
         {
             await UndefineAsync();
             throw failure is FaultException fault
                 ? new FaultException(fault.Reason, $"The disks of {request.Name} were written, but the machine did not start, and was removed again. {fault.Message}", fault) : failure;
-        }
-    }
-
-    /// <summary>A pool whose folder this is lists the new images at once; that it cannot is of no consequence.</summary>
-    private void RefreshPool(ConnectionHandle libvirt)
-    {
-        using var pool = LibvirtCalls.FindPool(libvirt, request.Folder.TrimEnd('/'));
-        if (!pool.IsInvalid)
-        {
-            _ = LibvirtCalls.Refresh(pool, 0);
         }
     }
 

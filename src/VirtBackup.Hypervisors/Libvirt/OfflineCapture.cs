@@ -31,6 +31,8 @@ internal sealed class OfflineCapture : ICapture
 
     public IReadOnlyList<ICapturedDisk> Disks => images.Disks;
 
+    public IReadOnlyList<MachineContent> Contents => images.Contents;
+
     public IReadOnlyList<DiskSummary> SkippedDisks => images.SkippedDisks;
 
     public ValueTask CommitAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Committed, cancellationToken);

@@ -53,7 +53,10 @@ internal sealed class OfflinePreparation(LibvirtContext context, LibvirtConnecti
                 var token = tracked.Contains(disk.Disk.Target) ? CheckpointRecord.NameOf(request.Point) : "";
                 disks.Add(await OpenAsync(view, basis, disk, token, Path.Combine(folder, $"{disks.Count}.sock"), cancellationToken));
             }
-            var images = new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder);
+            var images = new ImageCapture(LibvirtDescriber.Describe(view), disks, [.. view.Summaries.Where(disk => disk.SkipReason is not null)], folder)
+            {
+                Contents = await FirmwareVariables.ReadAsync(connection, view.Document, request.Log, cancellationToken),
+            };
             return new OfflineCapture(context, connection, request, images);
         }
         catch

@@ -65,6 +65,18 @@ internal sealed class ScratchFolder(string path)
 
     public static IReadOnlyList<ScratchFolder> FindAll(string fleeceFolder, Id16 machine) => Find(fleeceFolder, CaptureNames.FolderPattern(machine));
 
+    /// <summary>Makes the empty scratch images, which libvirt would make otherwise, one by one, while the guest stands still.</summary>
+    public async Task MakeImagesAsync(
+        LibvirtOptions options, IEnumerable<LibvirtDisk> disks, (int User, int Group)? owner, ProcessRunner processes, CancellationToken cancellationToken)
+    {
+        await Task.WhenAll(disks.Select(disk => processes.RequireAsync(options.QemuImg,
+            ["create", "-q", "-f", "qcow2", ScratchOf(disk.Target), disk.LengthBytes.ToString(CultureInfo.InvariantCulture)], ToolTimeout, cancellationToken)));
+        if (owner is { } other)
+        {
+            await processes.RequireAsync("chown", ["-R", string.Create(CultureInfo.InvariantCulture, $"{other.User}:{other.Group}"), path], ToolTimeout, cancellationToken);
+        }
+    }
+
     /// <summary>The machines that have a folder with the mark of a frozen guest, or any folder at all.</summary>
     public static IReadOnlyList<Id16> FindMachines(string fleeceFolder) =>
         [.. Find(fleeceFolder, "virtbackup-*").Select(folder => System.IO.Path.GetFileName(folder.Path).Split('-'))

@@ -4,10 +4,15 @@ using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
+/// <summary>What may be said of a cut.</summary>
+/// <param name="Frozen"><see cref="ICapture.Frozen"/>.</param>
+internal sealed record CutOutcome(CaptureConsistency Consistency, string Detail, TimeSpan? Frozen);
+
 /// <summary>
 /// Cuts all disks of a machine at one instant: freeze, stop, a copy-before-write filter above every disk, one
 /// transaction over all bitmaps, go on, thaw. The stop makes the cut one for raw writers, too, and keeps writes from
-/// falling between a filter and its bitmap.
+/// falling between a filter and its bitmap. While the guest stands still, nothing is done that could be done before or after,
+/// and QEMU is told all of it at once.
 /// </summary>
 internal sealed class CaptureCut(
     QmpClient qmp, QemuMachine machine, CaptureRequest request, QemuOptions options, TimeProvider time, IEntropy entropy, string folder)
@@ -37,7 +42,7 @@ internal sealed class CaptureCut(
         }
     }
 
-    /// <summary>Called at the cut, while the machine stands still. Brief: the guest waits.</summary>
+    /// <summary>Called at the cut, while the machine stands still. Brief: the guest waits. Null: there is nothing to be done.</summary>
     public Func<Task>? AtTheCut { get; init; }
 
     /// <summary>Makes what limits copying to changes and what else the caller wants to read; null: copying is not limited so.</summary>
@@ -55,21 +60,30 @@ internal sealed class CaptureCut(
         return limits;
     }
 
+    /// <summary>Makes the filters, above no device yet: what the guest writes passes them by. One that copies changes only must be made at the cut.</summary>
+    public async Task PrepareFiltersAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, CancellationToken cancellationToken)
+    {
+        var commands = disks.Select((disk, i) => (Disk: disk, Index: i)).Where(entry => bases[entry.Index] is null)
+            .Select(entry => new QmpCommand("blockdev-add", FilterOf(entry.Disk, null, entry.Index))).ToList();
+        await qmp.ExecuteAllAsync(commands, options.CommandTimeout, cancellationToken);
+    }
+
     public string SocketPath => Path.Combine(folder, CaptureFolder.SocketName);
 
     /// <summary>The cut. Not cancellable between stop and go on; every command has a time limit.</summary>
     /// <param name="bases">For each disk, the bitmap that is to limit copying; null copies everything.</param>
     /// <param name="limits">To be used in its stead, with it added.</param>
-    public async Task<(CaptureConsistency Consistency, string Detail)> CutAsync(
+    public async Task<CutOutcome> CutAsync(
         IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, CancellationToken cancellationToken)
     {
+        var commands = CommandsOf(disks, bases, limits, running);
         // Disposed last, and without having been disarmed when the guest could not be let go on.
         await using var lease = running && options.Guard is { } guard
             ? await guard.ArmAsync(QemuGuestRelease.TargetOf(machine, folder), Quiesce.GuardLimit(request), cancellationToken) : null;
         await using var quiesce = await Quiesce.BeginAsync(request, running, Connect(), marks, lease, time, cancellationToken);
         try
         {
-            await CutStoppedAsync(disks, bases, limits, running, lease);
+            await CutStoppedAsync(commands, running, lease);
         }
         finally
         {
@@ -79,13 +93,13 @@ internal sealed class CaptureCut(
         {
             quiesce.DenyHeld();
         }
-        return (quiesce.Consistency, quiesce.Detail);
+        return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
     }
 
     private Func<CancellationToken, Task<IGuestAgent>>? Connect() => machine.GuestAgentSocket is { } socket
         ? async token => await GuestAgentClient.ConnectAsync(socket, time, entropy, options.GuestAgentTimeout, token) : null;
 
-    private async Task CutStoppedAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, IFreezeLease? lease)
+    private async Task CutStoppedAsync(IReadOnlyList<QmpCommand> commands, bool running, IFreezeLease? lease)
     {
         if (running)
         {
@@ -94,15 +108,7 @@ internal sealed class CaptureCut(
         var done = false;
         try
         {
-            if (running)
-            {
-                await qmp.ExecuteAsync("stop", null, CancellationToken.None, request.FreezeLimit);
-            }
-            for (var i = 0; i < disks.Count; i++)
-            {
-                await InsertFilterAsync(disks[i], await LimitOfAsync(disks[i], bases[i], limits[i]), i);
-            }
-            await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }, CancellationToken.None, request.FreezeLimit);
+            await qmp.ExecuteAllAsync(commands, request.FreezeLimit, CancellationToken.None);
             if (AtTheCut is not null)
             {
                 await AtTheCut();
@@ -118,41 +124,56 @@ internal sealed class CaptureCut(
             }
             if (running)
             {
-                await qmp.ExecuteAsync("cont", null, CancellationToken.None);
+                if (!done || AtTheCut is not null)
+                {
+                    await qmp.ExecuteAsync("cont", null, CancellationToken.None);
+                }
                 marks.Remove(FreezeMarks.Stopped);
             }
         }
     }
 
-    private static async Task<BitmapPlace?> LimitOfAsync(QemuDisk disk, TrackingBitmap? changed, CopyLimit? limit)
+    private List<QmpCommand> CommandsOf(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running)
     {
-        if (changed is null)
+        var commands = new List<QmpCommand>();
+        if (running)
         {
-            return null;
+            commands.Add(new QmpCommand("stop"));
         }
-        var place = new BitmapPlace(disk.Node, changed.Name.ToString());
-        if (limit is null)
+        for (var i = 0; i < disks.Count; i++)
         {
-            return place;
+            if (bases[i] is { } changed)
+            {
+                var place = new BitmapPlace(disks[i].Node, changed.Name.ToString());
+                if (limits[i] is { } limit)
+                {
+                    commands.Add(limit.Add(place));
+                    place = limit.Place;
+                }
+                commands.Add(new QmpCommand("blockdev-add", FilterOf(disks[i], place, i)));
+            }
+            commands.Add(new QmpCommand("qom-set", new JsonObject { ["path"] = disks[i].DevicePath, ["property"] = "drive", ["value"] = CaptureNames.Filter(request.Point, i) }));
         }
-        await limit.AddAsync(place);
-        return limit.Place;
+        commands.Add(new QmpCommand("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }));
+        if (running && AtTheCut is null)
+        {
+            commands.Add(new QmpCommand("cont"));
+        }
+        return commands;
     }
 
-    private async Task InsertFilterAsync(QemuDisk disk, BitmapPlace? limit, int index)
+    private JsonObject FilterOf(QemuDisk disk, BitmapPlace? limit, int index)
     {
-        var filter = CaptureNames.Filter(request.Point, index);
         var arguments = new JsonObject
         {
-            ["driver"] = "copy-before-write", ["node-name"] = filter, ["file"] = disk.Node, ["target"] = CaptureNames.Fleece(request.Point, index),
+            ["driver"] = "copy-before-write", ["node-name"] = CaptureNames.Filter(request.Point, index), ["file"] = disk.Node, ["target"] = CaptureNames.Fleece(request.Point, index),
             ["on-cbw-error"] = "break-snapshot", ["cbw-timeout"] = (long)Math.Ceiling(options.CopyTimeout.TotalSeconds),
         };
         if (limit is { } bitmap)
         {
             arguments["bitmap"] = new JsonObject { ["node"] = bitmap.Node, ["name"] = bitmap.Name };
         }
-        await qmp.ExecuteAsync("blockdev-add", arguments, CancellationToken.None, request.FreezeLimit);
-        await qmp.ExecuteAsync("qom-set", new JsonObject { ["path"] = disk.DevicePath, ["property"] = "drive", ["value"] = filter }, CancellationToken.None, request.FreezeLimit);
+        return arguments;
     }
 
     /// <summary>Makes the frozen disks readable over NBD.</summary>

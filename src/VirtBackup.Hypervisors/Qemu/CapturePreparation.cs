@@ -38,26 +38,30 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
 
         var folder = await CaptureFolder.CreateAsync(context.Options, request.Machine, request.Point,
             [.. disks.Select(disk => disk.Summary.LengthBytes)], qmp.ReadPeer(), context.Processes, cancellationToken);
-        var opened = new List<QemuCapturedDisk>();
+        var opened = new List<ExportedDisk>();
         try
         {
             IReadOnlyList<MachineContent> contents = [];
             var directory = ArgvDocument.Read(configuration.Native.Span).WorkingDirectory;
             var cut = new CaptureCut(qmp, machine, request, context.Options, context.Time, context.Entropy, folder)
             {
-                AtTheCut = async () => contents = await FirmwareFlash.ReadAsync(all, directory),
+                AtTheCut = all.Any(disk => disk.IsNvram) ? async () => contents = await FirmwareFlash.ReadAsync(all, directory) : null,
             };
             await cut.PrepareAsync(disks, cancellationToken);
             var limits = await cut.PrepareLimitsAsync(disks, bases, cancellationToken);
             var copied = context.Options.FleeceListedExtentsOnly ? bases : [.. bases.Select(_ => (TrackingBitmap?)null)];
-            var (consistency, detail) = await cut.CutAsync(disks, copied, limits, running, cancellationToken);
+            await cut.PrepareFiltersAsync(disks, copied, cancellationToken);
+            var outcome = await cut.CutAsync(disks, copied, limits, running, cancellationToken);
             await cut.ExportAsync(disks, bases, cancellationToken);
+            var troubles = new ExportTroubles(cut.SocketPath,
+                ": the fleece folder is full or too slow to keep what the guest overwrites. The guest is unharmed; free space in the fleece folder and run again.",
+                "the machine stopped or was killed");
             for (var i = 0; i < disks.Count; i++)
             {
-                opened.Add(await QemuCapturedDisk.OpenAsync(cut.SocketPath, CaptureNames.Export(request.Point, i), disks[i].Summary, bases[i], choices[i].Reason,
-                    TrackingName.For(request.Point, disks[i].Summary), ReachOf(copied[i], limits[i]), context.Options, context.Time, cancellationToken));
+                opened.Add(await ExportedDisk.OpenAsync(CaptureNames.Export(request.Point, i), disks[i].Summary, bases[i]?.Name.ToString(), choices[i].Reason,
+                    TrackingName.For(request.Point, disks[i].Summary).ToString(), ReachOf(copied[i], limits[i]), context.Options.RequestsInFlight, troubles, context.Time, cancellationToken));
             }
-            return new QemuCapture(context, machine, request.Point, configuration, consistency, detail, opened,
+            return new QemuCapture(context, machine, request.Point, configuration, outcome, opened,
                 [.. all.Where(disk => !disk.Captured).Select(disk => disk.Summary)])
             {
                 Contents = contents,
@@ -73,7 +77,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
     private static ReadReach ReachOf(TrackingBitmap? copied, CopyLimit? limit) =>
         copied is null ? ReadReach.Everything : limit is null ? ReadReach.ListedExtents : ReadReach.AskedRanges;
 
-    private async Task UndoAsync(List<QemuCapturedDisk> opened, string folder)
+    private async Task UndoAsync(List<ExportedDisk> opened, string folder)
     {
         foreach (var disk in opened)
         {

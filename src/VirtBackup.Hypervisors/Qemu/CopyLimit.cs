@@ -45,8 +45,8 @@ internal sealed class CopyLimit(QmpClient qmp, string node)
     }
 
     /// <summary>Adds what changed; while the guest stands still, because it still records.</summary>
-    public async Task AddAsync(BitmapPlace changed) => await qmp.ExecuteAsync("block-dirty-bitmap-merge", new JsonObject
+    public QmpCommand Add(BitmapPlace changed) => new("block-dirty-bitmap-merge", new JsonObject
     {
         ["node"] = node, ["target"] = BitmapName, ["bitmaps"] = new JsonArray(new JsonObject { ["node"] = changed.Node, ["name"] = changed.Name }),
-    }, CancellationToken.None);
+    });
 }

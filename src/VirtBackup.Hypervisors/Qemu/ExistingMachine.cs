@@ -13,7 +13,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
     {
         if (request.Configuration.NativeKind == ArgvDocument.Kind)
         {
-            Recover(ArgvDocument.Read(request.Configuration.Native.Span));
+            ReplacementJournal.Recover(ImagesOf(ArgvDocument.Read(request.Configuration.Native.Span)));
         }
     }
 
@@ -24,17 +24,16 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         {
             if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
-                Recover(seen);
+                ReplacementJournal.CleanUp([.. ImagesOf(seen)]);
             }
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             // Told by the next restore.
         }
     }
 
-    private static void Recover(ArgvDocument document) =>
-        ReplacementJournal.Recover(document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory)));
+    private static IEnumerable<string> ImagesOf(ArgvDocument document) => document.Disks.Select(disk => Path.GetFullPath(disk.File, document.WorkingDirectory));
 
     public async Task CheckAsync(IReadOnlyList<ImageReplacement> images, List<RestoreFinding> findings, CancellationToken cancellationToken)
     {
@@ -59,7 +58,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         var places = PlacesOf(plan.Images);
         if (request.Placement == RestorePlacement.Replace)
         {
-            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, token => FinishAsync(plan, token), cancellationToken,
+            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, (journal, token) => FinishAsync(plan, journal, token), cancellationToken,
                 [.. plan.Flash.Select(flash => (flash.File.NewFile, flash.Bytes))]);
         }
         var existing = new List<ExistingPlace>();
@@ -73,7 +72,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
             {
                 await FirmwareFlash.WriteAsync(flash.File.NewFile, flash.Bytes, context.Processes, token);
             }
-            return await FinishAsync(plan, token);
+            return await FinishAsync(plan, null, token);
         }, cancellationToken);
     }
 
@@ -100,12 +99,16 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         };
     }
 
-    private async Task<RestoredMachine> FinishAsync(RestorePlan plan, CancellationToken cancellationToken)
+    private async Task<RestoredMachine> FinishAsync(RestorePlan plan, ReplacementJournal? journal, CancellationToken cancellationToken)
     {
         var launcher = new MachineLauncher(context, plan, request);
         if (!request.DisksOnly && (request.Start || request.Placement == RestorePlacement.Replace))
         {
             launcher.WriteRecord();
+        }
+        if (request.Start)
+        {
+            journal?.Settle();
         }
         int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
         return await new RestoredDescription(context, plan, request)

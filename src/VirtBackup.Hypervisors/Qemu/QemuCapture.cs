@@ -4,8 +4,8 @@ namespace VirtBackup.Hypervisors.Qemu;
 
 /// <summary>A frozen view of a running QEMU machine. The monitor is free while disks are read.</summary>
 internal sealed class QemuCapture(
-    QemuDriverContext context, QemuMachine machine, Id16 point, MachineConfiguration configuration, CaptureConsistency consistency, string detail,
-    IReadOnlyList<QemuCapturedDisk> disks, IReadOnlyList<DiskSummary> skipped) : ICapture
+    QemuDriverContext context, QemuMachine machine, Id16 point, MachineConfiguration configuration, CutOutcome cut,
+    IReadOnlyList<ExportedDisk> disks, IReadOnlyList<DiskSummary> skipped) : ICapture
 {
     private readonly SemaphoreSlim turn = new(1);
     private Outcome? wanted;
@@ -21,9 +21,11 @@ internal sealed class QemuCapture(
 
     public MachineConfiguration Configuration => configuration;
 
-    public CaptureConsistency Consistency => consistency;
+    public CaptureConsistency Consistency => cut.Consistency;
 
-    public string ConsistencyDetail => detail;
+    public string ConsistencyDetail => cut.Detail;
+
+    public TimeSpan? Frozen => cut.Frozen;
 
     public IReadOnlyList<ICapturedDisk> Disks => disks;
 

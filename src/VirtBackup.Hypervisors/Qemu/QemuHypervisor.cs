@@ -75,6 +75,7 @@ public sealed class QemuHypervisor : IHypervisor
 
     public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
     {
+        Images.OrphanedServers.End(context.Options.QemuNbd);
         foreach (var machine in machines)
         {
             await ExistingMachine.RecoverAsync(context, machine, cancellationToken);

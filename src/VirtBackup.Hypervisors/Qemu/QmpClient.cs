@@ -10,6 +10,9 @@ namespace VirtBackup.Hypervisors.Qemu;
 /// <summary>Something QEMU reported by itself.</summary>
 internal sealed record QmpEvent(string Name, JsonElement Data);
 
+/// <summary>Something for QEMU to do.</summary>
+internal sealed record QmpCommand(string Name, JsonObject? Arguments = null);
+
 /// <summary>The process at the other end of a unix socket, as the kernel reports it.</summary>
 internal readonly record struct PeerProcess(int Pid, int UserId, int GroupId);
 
@@ -93,22 +96,63 @@ internal sealed class QmpClient : IAsyncDisposable
         await turn.WaitAsync(cancellationToken);
         try
         {
-            var id = (++lastId).ToString(CultureInfo.InvariantCulture);
-            var message = new JsonObject { ["execute"] = command, ["id"] = id };
-            if (arguments is not null)
-            {
-                message["arguments"] = arguments;
-            }
-            return await WithinAsync(limit ?? timeout, async token =>
-            {
-                await lines.SendAsync(message, null, token);
-                return await ReceiveReplyAsync(id, command, token);
-            }, $"QEMU at {SocketPath} did not answer '{command}' within {(limit ?? timeout).TotalSeconds:0.#} s.", cancellationToken);
+            return await WithinAsync(limit ?? timeout, async token => await ReceiveReplyAsync(await SendAsync(command, arguments, token), command, token),
+                $"QEMU at {SocketPath} did not answer '{command}' within {(limit ?? timeout).TotalSeconds:0.#} s.", cancellationToken);
         }
         finally
         {
             turn.Release();
         }
+    }
+
+    /// <summary>
+    /// Sends commands together, so that QEMU does not wait for us between them. It runs them in this order, each whatever became of
+    /// those before it.
+    /// </summary>
+    /// <param name="limit">For all of them.</param>
+    /// <exception cref="FaultException">As of <see cref="ExecuteAsync"/>, for the first that was refused; all were run then.</exception>
+    public async Task ExecuteAllAsync(IReadOnlyList<QmpCommand> commands, TimeSpan limit, CancellationToken cancellationToken)
+    {
+        await turn.WaitAsync(cancellationToken);
+        try
+        {
+            await WithinAsync(limit, async token =>
+            {
+                var ids = new List<long>();
+                foreach (var command in commands)
+                {
+                    ids.Add(await SendAsync(command.Name, command.Arguments, token));
+                }
+                FaultException? refused = null;
+                for (var i = 0; i < commands.Count; i++)
+                {
+                    try
+                    {
+                        await ReceiveReplyAsync(ids[i], commands[i].Name, token);
+                    }
+                    catch (FaultException fault) when (fault.Reason == FaultReason.FailedPrecondition)
+                    {
+                        refused ??= fault;
+                    }
+                }
+                return refused is null ? true : throw refused;
+            }, $"QEMU at {SocketPath} did not answer '{string.Join("', '", commands.Select(static command => command.Name))}' within {limit.TotalSeconds:0.#} s.", cancellationToken);
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    private async Task<long> SendAsync(string command, JsonObject? arguments, CancellationToken cancellationToken)
+    {
+        var message = new JsonObject { ["execute"] = command, ["id"] = (++lastId).ToString(CultureInfo.InvariantCulture) };
+        if (arguments is not null)
+        {
+            message["arguments"] = arguments;
+        }
+        await lines.SendAsync(message, null, cancellationToken);
+        return lastId;
     }
 
     /// <summary>Waits for an event that arrived already, unconsumed, or arrives now.</summary>
@@ -140,12 +184,13 @@ internal sealed class QmpClient : IAsyncDisposable
         }
     }
 
-    private async Task<JsonElement> ReceiveReplyAsync(string id, string command, CancellationToken cancellationToken)
+    private async Task<JsonElement> ReceiveReplyAsync(long number, string command, CancellationToken cancellationToken)
     {
+        var id = number.ToString(CultureInfo.InvariantCulture);
         while (true)
         {
             var message = await lines.ReceiveAsync(null, cancellationToken);
-            if (Keep(message) || (message.FindText("id") is { } replied && IsEarlier(replied)))
+            if (Keep(message) || (message.FindText("id") is { } replied && IsEarlier(replied, number)))
             {
                 continue;
             }
@@ -163,7 +208,7 @@ internal sealed class QmpClient : IAsyncDisposable
         }
     }
 
-    private bool IsEarlier(string id) => long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number < lastId;
+    private static bool IsEarlier(string id, long awaited) => long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number < awaited;
 
     private bool Keep(JsonElement message)
     {

@@ -82,6 +82,10 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
                 session = Require(request.ResumeSessionId);
                 session.Rewind();
             }
+            else if (_sessions.Values.FirstOrDefault(known => known.Request.RequestId == request.RequestId) is { } known)
+            {
+                session = known;
+            }
             else
             {
                 session = new FakeSession($"s{++_sessionCount}", request, this);

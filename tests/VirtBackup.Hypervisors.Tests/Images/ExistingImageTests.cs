@@ -135,7 +135,7 @@ public sealed class ExistingImageTests : IDisposable
         {
             await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
         }
-        var journal = new ReplacementJournal(images);
+        var journal = new ReplacementJournal(images, ".replaced");
         journal.Swap();
         Assert.Equal("new", await File.ReadAllTextAsync(_qcow2.Path));
 
@@ -147,6 +147,44 @@ public sealed class ExistingImageTests : IDisposable
         Assert.Equal(["a.raw", "b.qcow2"], Names());
         ReplacementJournal.Recover(images);
         Assert.Equal(["a.raw", "b.qcow2"], Names());
+
+        // Once the new machine may have been started, what it runs on stays, and so does what was there before.
+        string[] more = [.. images, _folder.File("c.raw")];
+        foreach (var settled in new[] { false, true })
+        {
+            foreach (var image in more) await File.WriteAllTextAsync(ReplacementJournal.NewPath(image), "new");
+            var again = new ReplacementJournal(more, ".replaced", "<definition/>");
+            again.Swap();
+            if (settled) again.Settle();
+            Assert.Equal("<definition/>", ReplacementJournal.Find(more)!.Definition);
+            ReplacementJournal.Recover(more);
+            await File.WriteAllTextAsync(ImageWriter.UnfinishedPath(ReplacementJournal.NewPath(more[0])), "half");
+            ReplacementJournal.CleanUp(more);
+            Assert.Equal(settled ? ["a.raw", "a.raw.replaced", "b.qcow2", "b.qcow2.replaced", "c.raw"] : ["a.raw", "b.qcow2"], Names());
+        }
+    }
+
+    [Fact]
+    public async Task An_image_server_that_has_lost_its_agent_is_ended()
+    {
+        await CreateAsync();
+        Directory.CreateDirectory(_folder.File("virtbackup-lock-x"));
+        string SocketOf(MachineImage image) => _folder.File($"virtbackup-lock-x/{image.Name}.sock");
+        async Task<string[]> FindAsync(MachineImage image) => (await Proc.RunAsync("pgrep", ["-f", $"^qemu-nbd --socket {SocketOf(image)}"])).Stdout.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        async Task WaitAsync(MachineImage image, bool running)
+        {
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+            while (await FindAsync(image) is var found && found.Length > 0 != running) await Task.Delay(20, limit.Token);
+        }
+
+        // One whose parent ends at once, and one whose parent lives: nobody connects to either.
+        await Proc.CheckAsync("sh", ["-c", $"(exec qemu-nbd --socket {SocketOf(_raw)} --format raw {_raw.Path}) >/dev/null 2>&1 &"]);
+        await Proc.CheckAsync("sh", ["-c", $"setsid sh -c '(exec qemu-nbd --socket {SocketOf(_qcow2)} --format qcow2 {_qcow2.Path}) & wait' >/dev/null 2>&1 &"]);
+        await WaitAsync(_raw, running: true);
+        await WaitAsync(_qcow2, running: true);
+        OrphanedServers.End("qemu-nbd");
+        await WaitAsync(_raw, running: false);
+        await Proc.CheckAsync("kill", await FindAsync(_qcow2));
     }
 
     [Fact]

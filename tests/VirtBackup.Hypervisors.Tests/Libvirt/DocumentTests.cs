@@ -81,5 +81,44 @@ public class DocumentTests
         Assert.Empty(BitmapInspector.Read("nonsense"));
     }
 
+    [Fact]
+    public void Disks_on_another_bus_get_places_of_their_own()
+    {
+        var domain = DomainDocument.Parse(Domain("""
+            <controller type='scsi' index='0' model='lsilogic'/>
+            <disk type='file' device='disk'><driver name='qemu' type='qcow2' queues='2' iothread='1'/><source file='/a'/><target dev='vda' bus='virtio'/><address type='pci' slot='4'/></disk>
+            <disk type='file' device='disk'><source file='/b'/><target dev='sda' bus='sata'/><address type='drive' controller='0' bus='0' target='0' unit='0'/></disk>
+            <disk type='file' device='disk'><source file='/c'/><target dev='vdb' bus='virtio'/><address type='pci' slot='5'/></disk>
+            <disk type='file' device='disk'><source file='/d'/><target dev='vdc' bus='virtio'/><address type='pci' slot='6'/></disk>
+            """, "<os><type machine='pc-q35-7.2'>hvm</type></os>")).Root;
+        var disks = domain.Descendants("disk").ToList();
+        var findings = new List<RestoreFinding>();
+        var mapping = new DomainBusMapping(domain, findings);
+        mapping.Attach(disks[0], "vda", "sata");
+        mapping.Attach(disks[2], "vdb", "scsi");
+        mapping.Attach(disks[3], "vdc", "ide");
+        Assert.Equal("<target dev=\"vda\" bus=\"sata\" /><address type=\"drive\" controller=\"0\" bus=\"0\" target=\"0\" unit=\"1\" />", string.Concat(disks[0].Elements().Skip(2)));
+        Assert.Equal("<driver name=\"qemu\" type=\"qcow2\" />", disks[0].Element("driver")!.ToString());
+        // Not to the controller that most guests have no driver for.
+        Assert.Equal("1", disks[2].Element("address")!.Attribute("controller")!.Value);
+        Assert.Equal("virtio-scsi", domain.Descendants("controller").Last().Attribute("model")!.Value);
+        Assert.Equal("virtio", disks[3].Element("target")!.Attribute("bus")!.Value);
+        Assert.Equal([FindingSeverity.Adapts, FindingSeverity.Adapts, FindingSeverity.Blocks], findings.Select(finding => finding.Severity));
+    }
+
+    [Theory]
+    [InlineData("/pool", FindingSeverity.Fits)]
+    [InlineData("/pool/below/", FindingSeverity.Fits)]
+    [InlineData("/poolside", null)]
+    [InlineData("/mounted/x", FindingSeverity.Blocks)]
+    [InlineData("/off", FindingSeverity.Adapts)]
+    [InlineData("/dev/group", FindingSeverity.Blocks)]
+    public void A_folder_of_a_pool_is_used_only_where_the_pool_has_files(string folder, FindingSeverity? severity) =>
+        Assert.Equal(severity, StoragePools.Judge(folder,
+        [
+            new StoragePool("a", "dir", "/pool", Active: true), new StoragePool("b", "netfs", "/mounted", Active: false),
+            new StoragePool("c", "dir", "/off", Active: false), new StoragePool("d", "logical", "/dev/group", Active: true),
+        ])?.Severity);
+
     private static string Domain(string devices, string more = "") => $"<domain><name>x</name><uuid>{Machine}</uuid><devices>{devices}</devices>{more}</domain>";
 }

@@ -117,6 +117,9 @@ internal sealed class LibvirtLab : IAsyncDisposable
         return total;
     }
 
+    /// <summary>A part of what the last point of a disk holds.</summary>
+    public ReadOnlyMemory<byte> ContentOf(string disk, ByteRange range) => content[disk].AsMemory((int)range.Offset, (int)range.Length);
+
     /// <summary>Pauses the guest, takes the reference by qemu-img, cuts, and lets the guest go on: both see the same instant.</summary>
     public async Task<(ICapture Capture, Dictionary<string, string> Reference)> CutWithReferenceAsync(CaptureRequest request)
     {

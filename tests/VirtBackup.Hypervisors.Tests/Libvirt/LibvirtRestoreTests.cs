@@ -39,8 +39,8 @@ public class LibvirtRestoreTests
         Assert.Equal(lab.Machine, restored.Id);
         // Read back from libvirt: the same machine, with its disks elsewhere.
         var disks = restored.Description!.Value.GetProperty("disks").EnumerateArray().ToList();
-        Assert.All(disks, disk => Assert.StartsWith(keep.Folder, disk.GetProperty("path").GetString(), StringComparison.Ordinal));
-        Assert.Equal(keep.Configuration.Neutral.GetProperty("networkCards").GetRawText(), restored.Description.Value.GetProperty("networkCards").GetRawText());
+        Assert.All(disks, disk => Assert.StartsWith(keep.Folder, disk.GetProperty("source").GetProperty("file").GetString(), StringComparison.Ordinal));
+        Assert.Equal(restored.CapturedDescription!.Value.GetProperty("interface").GetRawText(), restored.Description.Value.GetProperty("interface").GetRawText());
         Assert.Equal("data\n", Encoding.UTF8.GetString(await LibvirtLab.ReadFileAsync(Path.Combine(folder, "lab.qga"), "/data/marker")));
     }
 

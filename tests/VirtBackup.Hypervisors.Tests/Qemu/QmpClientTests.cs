@@ -69,6 +69,21 @@ public sealed class QmpClientTests
     }, iter: 600, threads: 2);
 
     [Fact]
+    public async Task Commands_sent_together_are_all_answered_and_the_first_refusal_is_told()
+    {
+        using var folder = new LabDirectory();
+        var refusal = """{"error":{"class":"GenericError","desc":"not now"},"id":"2"}""";
+        // The peer may see both with one look or with two: then the last answer comes early, which is all the same.
+        await using var server = new FakeMonitor(folder.File("qmp.sock"), Encoding.UTF8.GetBytes(Greeting),
+            [Bytes(Replies[0]), Bytes($"{refusal}\n{{\"return\":{{}},\"id\":\"3\"}}"), Bytes("""{"return":7,"id":"4"}"""), [], []]);
+        var limit = TimeSpan.FromSeconds(10);
+        await using var qmp = await QmpClient.ConnectAsync(server.SocketPath, TimeProvider.System, limit, limit, default);
+        var refused = await Assert.ThrowsAsync<FaultException>(() => qmp.ExecuteAllAsync([new QmpCommand("one"), new QmpCommand("two")], limit, default));
+        Assert.Contains("refused 'one': GenericError: not now", refused.Message, StringComparison.Ordinal);
+        Assert.Equal(7, (await qmp.ExecuteAsync("three", null, default)).GetInt32());
+    }
+
+    [Fact]
     public async Task A_reply_without_end_is_cut_off()
     {
         var endless = new byte[QmpClient.ReplyBytesMax + (1 << 20)];

@@ -16,6 +16,9 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
     /// <summary>The socket of the guest agent that tests speak to.</summary>
     public string AgentPath { get; init; } = libvirt.File($"{name}.qga");
 
+    /// <summary>A file or pipe for all that the guest agent says to libvirt; null: it is written nowhere.</summary>
+    public string? AgentLog { get; init; }
+
     /// <summary>The machine's process.</summary>
     public int Pid => int.Parse(File.ReadAllText(Path.Combine(libvirt.RunFolder, $"{name}.pid")), System.Globalization.CultureInfo.InvariantCulture);
 
@@ -28,7 +31,7 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
           <devices><emulator>/usr/bin/{LabVm.Program}</emulator>
             {disks}
             <interface type='user'><mac address='52:54:00:{uuid.ToByteArray()[0]:x2}:{uuid.ToByteArray()[1]:x2}:{uuid.ToByteArray()[2]:x2}'/><model type='virtio'/></interface>
-            <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+            <channel type='unix'>{(AgentLog is null ? "" : $"<log file='{AgentLog}' append='on'/>")}<target type='virtio' name='org.qemu.guest_agent.0'/></channel>
             <channel type='unix'><source mode='bind' path='{AgentPath}'/><target type='virtio' name='lab.guest_agent.0'/></channel>
             <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
             <serial type='file'><source path='{libvirt.File($"{name}.log")}'/></serial>

@@ -137,7 +137,8 @@ public sealed class LabLibvirt : IAsyncDisposable
 
     /// <summary>Defines a machine of the lab guest's two disks, root as vda and data as vdb, and further ones.</summary>
     /// <param name="extraDisks">Further disk elements.</param>
-    public async Task<LabDomain> DefineAsync(string name, LabDiskFormat dataFormat = LabDiskFormat.Qcow2, string extraDisks = "", string extraDevices = "")
+    /// <param name="agentLog"><see cref="LabDomain.AgentLog"/>.</param>
+    public async Task<LabDomain> DefineAsync(string name, LabDiskFormat dataFormat = LabDiskFormat.Qcow2, string extraDisks = "", string extraDevices = "", string? agentLog = null)
     {
         var guest = await LabGuest.GetAsync();
         var folder = Directory.CreateDirectory(File(name)).FullName;
@@ -147,7 +148,7 @@ public sealed class LabLibvirt : IAsyncDisposable
         if (dataFormat == LabDiskFormat.Qcow2) System.IO.File.Copy(guest.DataDisk, data);
         else await LabDisk.ConvertAsync(guest.DataDisk, LabDiskFormat.Qcow2, data, dataFormat);
         await GiveAsync(folder);
-        var domain = new LabDomain(this, name, Guid.NewGuid());
+        var domain = new LabDomain(this, name, Guid.NewGuid()) { AgentLog = agentLog };
         domains.Add(domain);
         var disks = DiskXml("vda", root, LabDiskFormat.Qcow2) + DiskXml("vdb", data, dataFormat) + extraDisks;
         await domain.DefineAsync(domain.Xml(disks, extraDevices));

@@ -30,7 +30,7 @@ internal static class LabVmArguments
             "-device", $"virtio-net-pci,netdev=n0,id=net0,mac=52:54:00:{mac[0]:x2}:{mac[1]:x2}:{mac[2]:x2}",
             "-object", "rng-random,id=rng0,filename=/dev/urandom",
             "-device", "virtio-rng-pci,rng=rng0",
-            "-chardev", $"socket,id=qga0,path={paths.GuestAgent},server=on,wait=off",
+            "-chardev", $"socket,id=qga0,path={paths.GuestAgent},server=on,wait=off{(options.GuestAgentLog is { } log ? $",logfile={log},logappend=on" : "")}",
             "-chardev", $"socket,id=lab0,path={paths.LabAgent},server=on,wait=off",
             "-device", "virtio-serial",
             "-device", "virtserialport,chardev=qga0,name=org.qemu.guest_agent.0",

@@ -61,6 +61,9 @@ public sealed record LabVmOptions
     /// <summary>Disks besides <see cref="Disks"/>.</summary>
     public IReadOnlyList<LabDiskOptions> ExtraDisks { get; init; } = [];
 
+    /// <summary>A file or pipe for all that the guest agent says to the program under test; null: it is written nowhere.</summary>
+    public string? GuestAgentLog { get; init; }
+
     /// <summary>Further arguments of QEMU, at the end.</summary>
     public IReadOnlyList<string> ExtraArguments { get; init; } = [];
 

@@ -46,6 +46,13 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virConnectGetDomainCapabilities", StringMarshalling = StringMarshalling.Utf8)]
     public static partial nint GetDomainCapabilities(ConnectionHandle connection, string? emulator, string? architecture, string? machine, string? type, uint flags);
 
+    /// <returns>0: incompatible; 1: identical; 2: the host has more.</returns>
+    [LibraryImport(Library, EntryPoint = "virConnectCompareHypervisorCPU", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int CompareCpu(ConnectionHandle connection, string? emulator, string? architecture, string? machine, string? type, string cpu, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virConnectDomainXMLToNative", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial nint WriteNative(ConnectionHandle connection, string format, string xml, uint flags);
+
     [LibraryImport(Library, EntryPoint = "virConnectListAllDomains")]
     public static partial int ListDomains(ConnectionHandle connection, out nint domains, uint flags);
 
@@ -132,6 +139,9 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainCreate")]
     public static partial int Start(DomainHandle domain);
 
+    [LibraryImport(Library, EntryPoint = "virDomainSnapshotNum")]
+    public static partial int CountSnapshots(DomainHandle domain, uint flags);
+
     [LibraryImport(Library, EntryPoint = "virDomainUndefineFlags")]
     public static partial int Undefine(DomainHandle domain, uint flags);
 
@@ -147,8 +157,14 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virStoragePoolLookupByTargetPath", StringMarshalling = StringMarshalling.Utf8)]
     public static partial PoolHandle FindPool(ConnectionHandle connection, string path);
 
-    [LibraryImport(Library, EntryPoint = "virStoragePoolGetName")]
-    public static partial nint GetName(PoolHandle pool);
+    [LibraryImport(Library, EntryPoint = "virConnectListAllStoragePools")]
+    public static partial int ListPools(ConnectionHandle connection, out nint pools, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virStoragePoolGetXMLDesc")]
+    public static partial nint GetXml(PoolHandle pool, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virStoragePoolIsActive")]
+    public static partial int IsActive(PoolHandle pool);
 
     [LibraryImport(Library, EntryPoint = "virStoragePoolRefresh")]
     public static partial int Refresh(PoolHandle pool, uint flags);

@@ -1,7 +1,7 @@
-namespace VirtBackup.Proofs.StoredSize;
+namespace VirtBackup.Testing.Lab;
 
 /// <summary>Sizes of folders.</summary>
-internal static class Folders
+public static class Folders
 {
     /// <summary>Bytes of all files below it.</summary>
     public static long Measure(string folder) => new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Sum(static file => file.Length);

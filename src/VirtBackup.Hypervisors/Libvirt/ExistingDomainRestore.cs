@@ -1,0 +1,136 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Qemu;
+
+namespace VirtBackup.Hypervisors.Libvirt;
+
+/// <summary>Restores in the place of a machine that is off: onto its disks, or with new disks and a new definition instead of its own.</summary>
+internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan)
+{
+    private readonly DomainActivation activation = new(context, request, plan);
+
+    private ExistingDomain Existing => plan.Existing!;
+
+    public async Task<IRestore> BeginAsync(CancellationToken cancellationToken)
+    {
+        MachineImage[] places = [.. plan.Images.Select(image => new MachineImage(image.Target, image.Path, image.Format))];
+        if (request.Placement == RestorePlacement.Replace)
+        {
+            return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, ReplaceAsync, cancellationToken,
+                plan.Variables is { } variables ? [(variables.Path, variables.Bytes)] : [], Existing.View.Xml);
+        }
+        var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
+        var existing = new List<ExistingPlace>();
+        foreach (var (disk, place) in request.Disks.Zip(places))
+        {
+            existing.Add(await Existing.FindTrackingAsync(disk, place, inspector, cancellationToken));
+        }
+        return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, FinishInPlaceAsync, cancellationToken);
+    }
+
+    // The new images have the names of the old ones, which get them back when this fails.
+    private async Task<RestoredMachine> ReplaceAsync(ReplacementJournal journal, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await activation.HandOverAsync(plan.Images.Select(image => image.Path).Concat(plan.Variables is { } variables ? [variables.Path] : []), cancellationToken);
+            if (plan.Xml is { } xml)
+            {
+                await activation.DefineAsync(xml, cancellationToken);
+            }
+            if (await activation.IsActiveAsync())
+            {
+                throw new FaultException(FaultReason.FailedPrecondition, $"The machine {plan.Name} was started while it was to be replaced. Shut it down, and run the restore again.");
+            }
+            cancellationToken.ThrowIfCancellationRequested();
+            if (request.Start)
+            {
+                journal.Settle();
+                await StartAsync(journal);
+            }
+        }
+        catch (Exception failure) when (!journal.IsLeft)
+        {
+            await DefineFormerAsync(journal, failure);
+            throw;
+        }
+        await ForgetCheckpointsAsync();
+        return await activation.FinishAsync(request.Start, cancellationToken);
+    }
+
+    private async Task StartAsync(ReplacementJournal journal)
+    {
+        try
+        {
+            await activation.StartAsync();
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.HypervisorUnavailable)
+        {
+            // libvirt went away, or took too long: the machine may run, or be about to.
+            journal.Leave();
+            throw new FaultException(fault.Reason,
+                $"{fault.Message} The machine {plan.Name} has its restored disks; whether it started is not known. Its old disks stay beside the new ones. See whether it runs, and start it if not.", fault);
+        }
+    }
+
+    private async Task DefineFormerAsync(ReplacementJournal journal, Exception failure)
+    {
+        try
+        {
+            await activation.DefineAsync(Existing.View.Xml, CancellationToken.None);
+        }
+        catch (FaultException fault)
+        {
+            journal.Leave();
+            throw new FaultException(fault.Reason,
+                $"{failure.Message} The former definition of {plan.Name} could not be given back to libvirt: {fault.Message} Start the agent again when libvirt can be reached: it brings back disks and definition.", failure);
+        }
+    }
+
+    /// <summary>The new images have none of the bitmaps. What cannot be forgotten now, the next backup finds without its bitmaps.</summary>
+    private async Task ForgetCheckpointsAsync()
+    {
+        try
+        {
+            await plan.Connection.ChangeAsync(libvirt =>
+            {
+                using var domain = Domains.Find(libvirt, plan.Uuid);
+                foreach (var checkpoint in Existing.Checkpoints.Where(checkpoint => checkpoint.Tracked.Keys.All(target => plan.Images.Any(image => image.Target == target))))
+                {
+                    Checkpoints.Forget(domain, checkpoint.Point);
+                }
+                return true;
+            }, CancellationToken.None);
+        }
+        catch (FaultException)
+        {
+            // Said above.
+        }
+    }
+
+    // The disks are whole: a failure concerns the definition and the start.
+    private async Task<RestoredMachine> FinishInPlaceAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (plan.Variables is { } variables)
+            {
+                await FirmwareFlash.WriteAsync(variables.Path, variables.Bytes, context.Processes, cancellationToken);
+                await activation.HandOverAsync([variables.Path], cancellationToken);
+            }
+            if (plan.Xml is { } xml)
+            {
+                await activation.DefineAsync(xml, cancellationToken);
+            }
+            if (request.Start)
+            {
+                await activation.StartAsync();
+            }
+        }
+        catch (FaultException fault)
+        {
+            throw new FaultException(fault.Reason, $"The disks of {plan.Name} are restored, but the machine is not complete or did not start. {fault.Message}", fault);
+        }
+        return await activation.FinishAsync(request.Start, cancellationToken);
+    }
+}
