@@ -54,7 +54,7 @@ public class SystemConnectionTests
         await using (var capture = await lab.Driver.BeginCaptureAsync(request, default))
         {
             Assert.Equal(CaptureConsistency.Application, capture.Consistency);
-            Assert.Matches("^2 file systems were frozen for [0-9]+ ms\\.$", capture.ConsistencyDetail);
+            Assert.Matches("^2 file systems were frozen for [0-9]+ ms; freezing them had taken [0-9]+ ms\\.$", capture.ConsistencyDetail);
             await lab.ReadAsync(capture);
             await capture.CommitAsync(default);
         }
