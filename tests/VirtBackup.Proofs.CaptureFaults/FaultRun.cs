@@ -98,6 +98,7 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
         await ordered;
         await MendAsync(plan.Fault, machine);
         var end = await SettleAsync(madeAfter, machine, plan, folder);
+        if (plan.Fault == Fault.GuestAgentKilled) await machine.RequireGuestAgentKilledAsync();
         Count(plan, end);
         await PlantAsync(machine);
         await machine.RequireUnharmedAsync();

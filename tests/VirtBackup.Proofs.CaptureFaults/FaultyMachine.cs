@@ -1,3 +1,4 @@
+using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
 using VirtBackup.Testing.Proofs;
 
@@ -44,11 +45,17 @@ internal abstract class FaultyMachine
     /// <summary>What a capture that is over has left in the hypervisor; empty: nothing.</summary>
     public abstract Task<string> FindLeftoversAsync();
 
+    private int _agentKills;
+
     public async Task BeginAsync() => (await ExecAsync(Load)).EnsureSuccess();
 
     /// <summary>Kills the guest agent that the program under test speaks to, so much later. It is started again at once.</summary>
     public async Task KillGuestAgentAsync(TimeSpan after) => (await ExecAsync(
-        $"(sleep {after.TotalSeconds.ToString("0.00", System.Globalization.CultureInfo.InvariantCulture)}; kill -9 $(pgrep -f org.qemu.guest_agent.0)) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
+        $"(sleep {after.TotalSeconds.ToString("0.00", System.Globalization.CultureInfo.InvariantCulture)}; kill -9 $(ps | grep '[o]rg.qemu.guest_agent.0' | awk '{{ print $1 }}') && echo {++_agentKills} > /run/agent-kills) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
+
+    /// <summary>A guest whose agent lives would prove nothing.</summary>
+    public Task RequireGuestAgentKilledAsync() =>
+        Installation.PollAsync($"the guest agent of {Name} is killed", async () => (await ExecAsync("cat /run/agent-kills 2>/dev/null")).Stdout.Trim() == $"{_agentKills}");
 
     public async Task<IReadOnlyDictionary<string, string>> HashDisksAsync()
     {
