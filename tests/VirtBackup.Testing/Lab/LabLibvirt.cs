@@ -104,6 +104,8 @@ public sealed class LabLibvirt : IAsyncDisposable
         var environment = new Dictionary<string, string?>
         {
             ["XDG_RUNTIME_DIR"] = File("r"), ["XDG_CONFIG_HOME"] = File("c"), ["XDG_CACHE_HOME"] = File("k"), ["XDG_DATA_HOME"] = File("h"), ["HOME"] = File("h"),
+            // The caller's own may be closed to the daemon's user.
+            ["TMPDIR"] = File("k"),
         };
         string[] command = ["libvirtd", "-f", File("libvirtd.conf")];
         if (isSystem) command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", CoverScript(), "libvirtd", .. command];
