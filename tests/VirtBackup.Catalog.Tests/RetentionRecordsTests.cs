@@ -120,7 +120,19 @@ public sealed class RetentionRecordsTests : IAsyncDisposable
     {
         var first = CatalogSchema.Migrations with { Scripts = [CatalogSchema.Migrations.Scripts[0]] };
         await using var old = SqliteDatabase.OpenInMemory(_name + " old", first);
-        await new CatalogDatabase(old).Points.SaveAsync(new PointRow { PointId = new Id16(5), VmId = Machine, VmName = "web1", CreatedMs = 1, Sequence = 1 }, Token);
+        // As the program of that time did it.
+        await old.WriteAsync(
+            static connection =>
+            {
+                using var insert = connection.Prepare(
+                    """
+                    INSERT INTO point (point_id, vm_id, vm_name, agent, created_ms, sequence, consistency, consistency_detail, logical_bytes, read_bytes, stored_bytes,
+                        base_point_id, hypervisor_kind, forgotten)
+                    VALUES (?1, ?2, 'web1', '', 1, 1, 0, '', 0, 0, 0, ?3, '', 0)
+                    """);
+                insert.Bind(1, new Id16(5)).Bind(2, Machine).Bind(3, default(Id16)).Execute();
+            },
+            Token);
         // A second connection to the same memory, by the program of today.
         await using var current = SqliteDatabase.OpenInMemory(_name + " old", CatalogSchema.Migrations);
         var catalog = new CatalogDatabase(current);
