@@ -31,4 +31,9 @@ if ! is_listing "$@"; then
   bash deploy/lab/build-guest.sh >&2
 fi
 build_program VirtBackup.Proofs.Comparison
+if [[ " $* " != *' --short '* ]] && ! is_listing "$@"; then
+  # As they are installed; a build of the tests is compiled while it runs.
+  bash deploy/publish.sh .lab/published >&2
+  export VIRTBACKUP_TEST_PROGRAMS=$PWD/.lab/published
+fi
 exec "$program" "${arguments[@]+"${arguments[@]}"}"
