@@ -6,14 +6,14 @@ namespace VirtBackup.Testing.Platforms;
 /// <summary>A view of a machine on a server. What its end does is the platform's.</summary>
 internal abstract class ServerCapture : ICapture
 {
-    private readonly ViewEnd end;
+    private readonly CaptureEnd end;
 
     protected ServerCapture(ServerHypervisor driver, PlatformMachine machine, IReadOnlyList<ICapturedDisk> disks, IReadOnlyList<DiskSummary> all)
     {
         Disks = disks;
         SkippedDisks = [.. all.Where(disk => disk.SkipReason is not null)];
         Configuration = driver.Describe(machine, disks.Select(disk => disk.Disk));
-        end = new ViewEnd(EndAsync);
+        end = new CaptureEnd((outcome, cancellationToken) => EndAsync(outcome, cancellationToken).AsTask());
     }
 
     public MachineConfiguration Configuration { get; }
@@ -26,15 +26,15 @@ internal abstract class ServerCapture : ICapture
 
     public IReadOnlyList<DiskSummary> SkippedDisks { get; }
 
-    public ValueTask CommitAsync(CancellationToken cancellationToken) => end.EndAsync(ViewOutcome.Committed, cancellationToken);
+    public ValueTask CommitAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Committed, cancellationToken);
 
-    public ValueTask AbandonAsync(CancellationToken cancellationToken) => end.EndAsync(ViewOutcome.Abandoned, cancellationToken);
+    public ValueTask AbandonAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Abandoned, cancellationToken);
 
-    public ValueTask DetachAsync(CancellationToken cancellationToken) => end.EndAsync(ViewOutcome.Unknown, cancellationToken);
+    public ValueTask DetachAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Unknown, cancellationToken);
 
-    public ValueTask DisposeAsync() => end.DisposeAsync();
+    public async ValueTask DisposeAsync() => _ = await end.TryFinishAsync();
 
-    protected abstract ValueTask EndAsync(ViewOutcome outcome, CancellationToken cancellationToken);
+    protected abstract ValueTask EndAsync(CaptureOutcome outcome, CancellationToken cancellationToken);
 }
 
 /// <summary>One disk of a view.</summary>

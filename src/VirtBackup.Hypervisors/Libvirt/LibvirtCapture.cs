@@ -70,7 +70,7 @@ internal sealed class LibvirtCapture : ICapture
             return;
         }
         disposed = true;
-        await end.FinishAsync();
+        _ = await end.TryFinishAsync();
         foreach (var disk in disks)
         {
             await disk.DisposeAsync();

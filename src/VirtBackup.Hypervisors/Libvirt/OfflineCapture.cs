@@ -48,7 +48,7 @@ internal sealed class OfflineCapture : ICapture
             return;
         }
         disposed = true;
-        await end.FinishAsync();
+        _ = await end.TryFinishAsync();
         await images.DisposeAsync();
         end.Dispose();
     }

@@ -3,23 +3,26 @@ using VirtBackup.Core;
 namespace VirtBackup.Hypervisors.Qemu;
 
 /// <summary>A frozen view of a running QEMU machine. The monitor is free while disks are read.</summary>
-internal sealed class QemuCapture(
-    QemuDriverContext context, QemuMachine machine, Id16 point, MachineConfiguration configuration, CutOutcome cut,
-    IReadOnlyList<ExportedDisk> disks, IReadOnlyList<DiskSummary> skipped) : ICapture
+internal sealed class QemuCapture : ICapture
 {
-    private readonly SemaphoreSlim turn = new(1);
-    private Outcome? wanted;
-    private bool ended;
+    private readonly QemuDriverContext context;
+    private readonly QemuMachine machine;
+    private readonly Id16 point;
+    private readonly CutOutcome cut;
+    private readonly IReadOnlyList<ExportedDisk> disks;
+    private readonly CaptureEnd end;
     private bool disposed;
 
-    private enum Outcome
+    public QemuCapture(
+        QemuDriverContext context, QemuMachine machine, Id16 point, MachineConfiguration configuration, CutOutcome cut,
+        IReadOnlyList<ExportedDisk> disks, IReadOnlyList<DiskSummary> skipped)
     {
-        Committed,
-        Abandoned,
-        Unknown,
+        (this.context, this.machine, this.point, this.cut, this.disks) = (context, machine, point, cut, disks);
+        (Configuration, SkippedDisks) = (configuration, skipped);
+        end = new CaptureEnd(ApplyAsync);
     }
 
-    public MachineConfiguration Configuration => configuration;
+    public MachineConfiguration Configuration { get; }
 
     public CaptureConsistency Consistency => cut.Consistency;
 
@@ -29,51 +32,29 @@ internal sealed class QemuCapture(
 
     public IReadOnlyList<ICapturedDisk> Disks => disks;
 
-    public IReadOnlyList<DiskSummary> SkippedDisks => skipped;
+    public IReadOnlyList<DiskSummary> SkippedDisks { get; }
 
     public IReadOnlyList<MachineContent> Contents { get; init; } = [];
 
-    public ValueTask CommitAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Committed, cancellationToken);
+    public ValueTask CommitAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Committed, cancellationToken);
 
-    public ValueTask AbandonAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Abandoned, cancellationToken);
+    public ValueTask AbandonAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Abandoned, cancellationToken);
 
-    public ValueTask DetachAsync(CancellationToken cancellationToken) => EndAsync(Outcome.Unknown, cancellationToken);
+    public ValueTask DetachAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Unknown, cancellationToken);
 
-    private async Task ApplyAsync(QmpClient qmp, Outcome outcome, CancellationToken cancellationToken)
+    private async Task ApplyAsync(CaptureOutcome outcome, CancellationToken cancellationToken)
     {
-        if (outcome == Outcome.Unknown)
+        foreach (var disk in disks)
+        {
+            await disk.DisposeAsync();
+        }
+        await using var qmp = await context.OpenAsync(machine, cancellationToken);
+        if (outcome == CaptureOutcome.Unknown)
         {
             await CaptureRemoval.RemoveAsync(qmp, context.Options.FleeceFolder, machine.Uuid, cancellationToken);
             return;
         }
-        await context.SettleAsync(qmp, machine, tracked => tracked == point == (outcome == Outcome.Committed), cancellationToken);
-    }
-
-    private async ValueTask EndAsync(Outcome outcome, CancellationToken cancellationToken)
-    {
-        // One outcome, however often it is tried: abandoning a point that became durable would cost the next run its
-        // tracking. Only to leave the decision open is always right.
-        Check.That(wanted is null || wanted == outcome || outcome == Outcome.Unknown);
-        wanted = outcome;
-        await turn.WaitAsync(cancellationToken);
-        try
-        {
-            if (ended)
-            {
-                return;
-            }
-            foreach (var disk in disks)
-            {
-                await disk.DisposeAsync();
-            }
-            await using var qmp = await context.OpenAsync(machine, cancellationToken);
-            await ApplyAsync(qmp, outcome, cancellationToken);
-            ended = true;
-        }
-        finally
-        {
-            turn.Release();
-        }
+        await context.SettleAsync(qmp, machine, tracked => tracked == point == (outcome == CaptureOutcome.Committed), cancellationToken);
     }
 
     private async Task DeleteOrphansAsync()
@@ -96,11 +77,16 @@ internal sealed class QemuCapture(
             return;
         }
         disposed = true;
+        var isOver = false;
         try
         {
-            await EndAsync(wanted ?? Outcome.Abandoned, CancellationToken.None);
+            isOver = await end.TryFinishAsync();
         }
-        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            // Told below, in the same way.
+        }
+        if (!isOver)
         {
             // QEMU is gone or does not answer. If it is gone, the fleeces are of no use to anybody.
             await DeleteOrphansAsync();
@@ -109,6 +95,6 @@ internal sealed class QemuCapture(
         {
             await disk.DisposeAsync();
         }
-        turn.Dispose();
+        end.Dispose();
     }
 }

@@ -17,15 +17,15 @@ internal sealed class HyperVCapture : ServerCapture
         HyperVHypervisor driver, PlatformMachine machine, string checkpoint, IEnumerable<string> baseTokens, IReadOnlyList<HyperVCapturedDisk> disks, IReadOnlyList<DiskSummary> all)
         : base(driver, machine, disks, all) => (this.driver, this.machine, this.checkpoint, this.baseTokens) = (driver, machine.Id, checkpoint, baseTokens);
 
-    protected override async ValueTask EndAsync(ViewOutcome outcome, CancellationToken cancellationToken)
+    protected override async ValueTask EndAsync(CaptureOutcome outcome, CancellationToken cancellationToken)
     {
-        if (outcome == ViewOutcome.Abandoned)
+        if (outcome == CaptureOutcome.Abandoned)
         {
             await driver.DestroyCheckpointAsync(machine, checkpoint, cancellationToken);
             return;
         }
         await driver.ConvertAsync(machine, checkpoint, cancellationToken);
-        if (outcome == ViewOutcome.Committed)
+        if (outcome == CaptureOutcome.Committed)
         {
             await driver.DestroyReferencesAsync(machine, baseTokens, cancellationToken);
         }

@@ -15,7 +15,7 @@ internal sealed class VSphereCapture : ServerCapture
     public VSphereCapture(VSphereHypervisor driver, PlatformMachine machine, string snapshot, IReadOnlyList<VSphereCapturedDisk> disks, IReadOnlyList<DiskSummary> all)
         : base(driver, machine, disks, all) => (this.driver, this.machine, this.snapshot, this.disks) = (driver, machine.Id, snapshot, disks);
 
-    protected override async ValueTask EndAsync(ViewOutcome outcome, CancellationToken cancellationToken)
+    protected override async ValueTask EndAsync(CaptureOutcome outcome, CancellationToken cancellationToken)
     {
         foreach (var disk in disks)
         {
