@@ -192,6 +192,32 @@ public sealed class BackupRunTests
         await rig.RequireRestorableAsync(next.PointId);
     }
 
+    /// <summary>The agent was ended while it waited for the commit's answer; the controller gives it the job again.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task AnotherAttemptFindsThePointCommitted(bool isLate)
+    {
+        using var rig = new Rig(8, Rig.RandomBytes(8, 5 * Chunk));
+        var job = rig.NewJob();
+        rig.Store.Faults.CommitAnswersLost = 1;
+        rig.Store.Faults.OnCommit = () => rig.Store.Faults.FailCalls(int.MaxValue);
+        await Assert.ThrowsAsync<FaultException>(() => rig.BackupAsync(job));
+        rig.Store.Faults.OnCommit = null;
+        rig.Store.Faults.FailCalls(0);
+        rig.Store.Faults.IsUnaware = isLate;
+        job.Attempt++;
+        var result = await rig.BackupAsync(job);
+        Assert.Equal(job.Backup.PointId, result.PointId);
+        Assert.Equal((1, 0UL), (rig.Store.Points.Count, result.BytesRead));
+        Assert.Equal(["detach"], rig.Hypervisor.Ends);
+        rig.Store.Faults.IsUnaware = false;
+        rig.Disk.Write(3 * Chunk, [9]);
+        var next = await rig.BackupAsync();
+        Assert.Equal(isLate ? 5UL * Chunk : Chunk, next.BytesRead);
+        await rig.RequireRestorableAsync(next.PointId);
+    }
+
     [Fact]
     public async Task ACancelAfterTheCommitDoesNotUndoTheOutcome()
     {

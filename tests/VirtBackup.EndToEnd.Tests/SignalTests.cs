@@ -32,8 +32,9 @@ public sealed class SignalTests
         points.Add(Outcomes.PointOf(await installation.BackUpAsync("m")));
         var run6 = (await installation.RunAsync("vm", "show", "m")).Json.GetProperty("recent_runs")[0];
         Assert.Equal(("abnormal", points[6]), (run6.GetProperty("verdict").GetString(), run6.GetProperty("point_id").GetString()));
-        Assert.InRange(run6.GetProperty("new_share").GetDouble(), 0.5, 0.6);
-        Assert.InRange(run6.GetProperty("stored_share").GetDouble(), 0.9, 1.1);
+        // Where chunks end is up to the repository's key: some of up to 512 KiB are new beyond the half, of text that compresses.
+        Assert.InRange(run6.GetProperty("new_share").GetDouble(), 0.5, 0.75);
+        Assert.InRange(run6.GetProperty("stored_share").GetDouble(), 0.66, 1.1);
         Assert.Equal(1, (await installation.RunAsync("controller", "status")).Json.GetProperty("virtual_machines_flagged").GetInt32());
 
         (await installation.RunAsync("retention", "apply")).EnsureSuccess();

@@ -61,7 +61,11 @@ public sealed class BackupRun
         var options = _job.Backup.Options ?? new Protocol.Common.V1.BackupOptions();
         var policy = _context.Tools.Guests.Of(_machine).With(options);
         await using var impact = await GuestImpactWatch.OpenAsync(_hypervisor, _machine, policy.Budget, _progress, _context.Tools.Time, cancellationToken);
-        var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(cancellationToken);
+        var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(_point, cancellationToken);
+        if (settled.IsCommitted)
+        {
+            return ResultOfEarlier();
+        }
         var extents = ToldExtents.Read(options.ChangedExtents);
         if (options.Full)
         {
@@ -83,7 +87,11 @@ public sealed class BackupRun
             settled = settled with { Tracked = null };
         }
         var purpose = new SessionPurpose(_job.JobId, _job.Attempt, _machine, _point, settled.Base?.Point);
-        using var session = await StoreSession.BeginAsync(_context.Store, purpose, _context.Tools.Time, _context.Tools.Entropy, _progress, cancellationToken);
+        using var session = await BeginSessionAsync(purpose, cancellationToken);
+        if (session is null)
+        {
+            return ResultOfEarlier();
+        }
         var commitSent = false;
         try
         {
@@ -127,6 +135,26 @@ public sealed class BackupRun
             await TryAbandonAsync(session);
             throw;
         }
+    }
+
+    /// <returns>Null: a commit of an earlier attempt has come through since the machine was settled.</returns>
+    private async Task<StoreSession?> BeginSessionAsync(SessionPurpose purpose, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await StoreSession.BeginAsync(_context.Store, purpose, _context.Tools.Time, _context.Tools.Entropy, _progress, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.AlreadyExists)
+        {
+            return null;
+        }
+    }
+
+    private BackupResult ResultOfEarlier()
+    {
+        const string what = "An earlier attempt of this job had committed the recovery point; only its answer was lost.";
+        _progress.Log(what);
+        return new BackupResult { PointId = _point.ToString(), ConsistencyDetail = what };
     }
 
     private async Task<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)

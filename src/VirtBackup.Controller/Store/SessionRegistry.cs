@@ -48,7 +48,7 @@ public sealed partial class SessionRegistry(
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.SessionExpired"/>: the session to resume is over; <see cref="FaultReason.Denied"/>,
     /// <see cref="FaultReason.Fenced"/>: not this agent's job or an older attempt; <see cref="FaultReason.FailedPrecondition"/>:
-    /// the job does not back up this machine to this point.
+    /// the job does not back up this machine to this point; <see cref="FaultReason.AlreadyExists"/>: the point is committed.
     /// </exception>
     public async ValueTask<BeginSessionResponse> BeginAsync(Caller caller, BeginSessionRequest request, CancellationToken cancellationToken)
     {
@@ -175,6 +175,13 @@ public sealed partial class SessionRegistry(
     {
         var agent = await catalog.Agents.FindAsync(caller.Name, cancellationToken)
             ?? throw new FaultException(FaultReason.Denied, $"The agent '{caller.Name}' is not enrolled.");
+        // Whatever an earlier attempt has committed is known by now: its session was ended before.
+        if (await repository.FindPointAsync(job.PointId, cancellationToken) is { } made)
+        {
+            throw made.IsComplete
+                ? new FaultException(FaultReason.AlreadyExists, $"The recovery point {job.PointId} was committed already.")
+                : new FaultException(FaultReason.FailedPrecondition, $"The recovery point {job.PointId} was committed already, and is damaged: run the backup again.");
+        }
         var basePoint = await FindBaseAsync(job, request.BasePointId, cancellationToken);
         // A machine has several lineages when points were brought back after all had been forgotten: a base keeps to its own.
         var tip = await repository.FindTipAsync(job.VmId, basePoint?.Lineage, cancellationToken);

@@ -24,6 +24,9 @@ internal sealed class FakeFaults
 
     public int CommitAnswersLost { get; set; }
 
+    /// <summary>Asked for points, it knows none: as if their commits were still under way.</summary>
+    public bool IsUnaware { get; set; }
+
     public Action? OnCommit { get; set; }
 
     /// <summary>Called when a session's answer is on its way.</summary>

@@ -62,7 +62,7 @@ internal sealed class FakeStore : IStoreTransport, IDisposable
         var response = new FindRecoveryPointsResponse();
         lock (Gate)
         {
-            response.CommittedPointIds.AddRange(request.PointIds.Where(id => _points.Any(point => point.Head.Point.ToString() == id)));
+            response.CommittedPointIds.AddRange(request.PointIds.Where(id => !Faults.IsUnaware && _points.Any(point => point.Head.Point.ToString() == id)));
         }
         return response;
     }

@@ -13,5 +13,6 @@ internal static class Regressions
         (77, 648, "of a rotten pack some records were in doubt, so that it stayed where it was, and the checker took all of it for lost"),
         (78, 279, "a copy that waits to be deleted heals nothing, and the checker counted on it"),
         (10982737848967544684, 209, "the power failed between the enrolments of two agents, and the second was not enrolled any more"),
+        (81, 3959, "a second attempt began to capture a point that the first had committed without an answer"),
     ];
 }

@@ -32,7 +32,10 @@ internal sealed class AgentLife(Cable cable, BackupContext context) : IDisposabl
 }
 
 /// <summary>A hypervisor as one process of an agent uses it: when that is dead, what it left open stays open.</summary>
-internal sealed class MortalHypervisor(IHypervisor inner, AgentLife life) : IHypervisor
+/// <param name="inner">What is used.</param>
+/// <param name="life">Of the process.</param>
+/// <param name="cutting">Called before each cut.</param>
+internal sealed class MortalHypervisor(IHypervisor inner, AgentLife life, Action cutting) : IHypervisor
 {
     public string Kind => inner.Kind;
 
@@ -46,8 +49,11 @@ internal sealed class MortalHypervisor(IHypervisor inner, AgentLife life) : IHyp
 
     public ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken) => Living().PlanCaptureAsync(request, cancellationToken);
 
-    public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken) =>
-        new Capture(await Living().BeginCaptureAsync(request, cancellationToken), life);
+    public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    {
+        cutting();
+        return new Capture(await Living().BeginCaptureAsync(request, cancellationToken), life);
+    }
 
     public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
         Living().CheckRestoreAsync(request, cancellationToken);

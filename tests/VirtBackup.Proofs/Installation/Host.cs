@@ -147,14 +147,10 @@ internal sealed class Host : IDisposable
         }
         await ReportAsync(ReportOf(job, report => report.State = JobState.Running));
         var point = Id16.Parse(job.Backup.PointId);
-        if (_options.IsWitnessed)
-        {
-            Sources[point] = (machine.Machine, machine.Disks.ToDictionary(disk => disk.Summary.Id, disk => disk.Content.ToArray()));
-        }
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, life.Over);
         try
         {
-            var hypervisor = new MortalHypervisor(_options.AlterHypervisor(machine), life);
+            var hypervisor = new MortalHypervisor(_options.AlterHypervisor(machine), life, Witness);
             Progress = new RunProgress();
             var result = await new BackupRun(life.Context, hypervisor, job, machine.Machine, point, Progress).RunAsync(stop.Token);
             await ReportAsync(ReportOf(job, report => report.Backup = result), life);
@@ -165,6 +161,14 @@ internal sealed class Host : IDisposable
             throw;
         }
         return point;
+
+        void Witness()
+        {
+            if (_options.IsWitnessed)
+            {
+                Sources[point] = (machine.Machine, machine.Disks.ToDictionary(disk => disk.Summary.Id, disk => disk.Content.ToArray()));
+            }
+        }
     }
 
     /// <summary>Restores a point; what was written stays readable if it fails.</summary>
