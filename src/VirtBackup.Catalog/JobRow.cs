@@ -19,8 +19,20 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Collection = 7,
 
-    /// <summary>Runs in the controller; all but these four run on an agent.</summary>
+    /// <summary>Runs in the controller.</summary>
     Scrub = 8,
+
+    MoveStorage = 70,
+    MoveStorageCheck = 71,
+    StopMachine = 72,
+    StartMachine = 73,
+    RetireMachine = 74,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    Migration = 75,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    MigrationPlan = 76,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>
