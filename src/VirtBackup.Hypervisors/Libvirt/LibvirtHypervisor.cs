@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Libvirt.Moving;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -37,8 +38,11 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
 
     public string Kind => "libvirt";
 
+    public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections[0]);
+
     public RestoreAbilities RestoreAbilities =>
-        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
+        | (context.Options.StateFolder is null ? RestoreAbilities.None : RestoreAbilities.Adopt);
 
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
     {

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Qemu.Comparing;
+using VirtBackup.Hypervisors.Qemu.Moving;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -12,7 +13,7 @@ namespace VirtBackup.Hypervisors.Qemu;
 public sealed class QemuHypervisor : IHypervisor
 {
     private static readonly HashSet<string> NoneExcluded = [];
-    private readonly IReadOnlyList<QemuMachine> machines;
+    private readonly MachineRoster roster;
     private readonly QemuDriverContext context;
     private readonly ProgramSurvey programs;
 
@@ -28,19 +29,23 @@ public sealed class QemuHypervisor : IHypervisor
         {
             throw new FaultException(FaultReason.InvalidArgument, $"Two machines are configured with the UUID {twice.Key.ToUuidString()}.");
         }
-        this.machines = machines;
         context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
         programs = new ProgramSurvey(context.Processes);
+        roster = new MachineRoster(machines, context.Moving);
+        Control = new QemuMachineControl(context, roster, context.Moving);
     }
+
+    public IMachineControl Control { get; }
 
     public string Kind => "qemu";
 
     public RestoreAbilities RestoreAbilities =>
-        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
+        | RestoreAbilities.Adopt;
 
     // Together: a monitor that is busy or hangs must not hold up the others.
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
-        await Task.WhenAll(machines.Select(machine => SummariseAsync(machine, cancellationToken)));
+        await Task.WhenAll(roster.List().Select(machine => SummariseAsync(machine, cancellationToken)));
 
     private async Task<MachineSummary> SummariseAsync(QemuMachine machine, CancellationToken cancellationToken)
     {
@@ -76,7 +81,7 @@ public sealed class QemuHypervisor : IHypervisor
     public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
     {
         Images.OrphanedServers.End(context.Options.QemuNbd);
-        foreach (var machine in machines)
+        foreach (var machine in roster.List())
         {
             await ExistingMachine.RecoverAsync(context, machine, cancellationToken);
             if (CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Count == 0)
@@ -125,7 +130,7 @@ public sealed class QemuHypervisor : IHypervisor
         {
             return Images.ImageRestore.Check(request);
         }
-        return (await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken)).Findings;
+        return (await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken)).Findings;
     }
 
     public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
@@ -146,7 +151,7 @@ public sealed class QemuHypervisor : IHypervisor
         {
             ExistingMachine.Recover(request);
         }
-        var plan = await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken);
+        var plan = await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken);
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
@@ -158,6 +163,6 @@ public sealed class QemuHypervisor : IHypervisor
     }
 
     private QemuMachine Find(Id16 id) =>
-        machines.FirstOrDefault(machine => machine.Uuid == id)
+        roster.List().FirstOrDefault(machine => machine.Uuid == id)
         ?? throw new FaultException(FaultReason.NotFound, $"No machine with the UUID {id.ToUuidString()} is configured on this host.");
 }
