@@ -54,7 +54,11 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
         await WithAgentAsync((agent, token) => agent.ExecuteAsync("guest-ping", null, token));
         // libvirt learns that the agent is there a moment later.
         using var limit = new CancellationTokenSource(BootLimit);
-        while ((await libvirt.TryVirshAsync("qemu-agent-command", name, """{"execute":"guest-ping"}""")).ExitCode != 0) await Task.Delay(100, limit.Token);
+        while (await libvirt.TryVirshAsync("qemu-agent-command", name, """{"execute":"guest-ping"}""") is { ExitCode: not 0 } refused)
+        {
+            if (limit.IsCancellationRequested) throw new TimeoutException($"libvirt does not reach the guest agent of {name} within {BootLimit.TotalSeconds:0} s: {refused.Stderr}");
+            await Task.Delay(100);
+        }
     }
 
     /// <summary>Runs a line of shell in the guest to its end.</summary>
