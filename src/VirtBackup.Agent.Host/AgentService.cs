@@ -57,7 +57,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
         using var link = new ControllerLink(endpoint, keys);
         using var vmKeys = new VmKeyRing(time, entropy);
         await using var libvirt = settings.Libvirt is { } section
-            ? new LibvirtHypervisor(section.ToOptions() with { Guard = ThawWatchdog.CreateGuard(), Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
+            ? new LibvirtHypervisor(section.ToOptions() with { StateFolder = Path.Combine(settings.Home, "machines"), Guard = ThawWatchdog.CreateGuard(), Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
         IReadOnlyList<IHypervisor> hypervisors =
         [
             new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece) { StateFolder = Path.Combine(settings.Home, "machines"), Guard = ThawWatchdog.CreateGuard() }, time, entropy),

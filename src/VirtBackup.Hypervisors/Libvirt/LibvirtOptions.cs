@@ -17,6 +17,9 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>Names of machines to leave alone.</summary>
     public IReadOnlySet<string> Exclude { get; init; } = new HashSet<string>();
 
+    /// <summary>Absolute path of a private folder of the agent, for what must be known of a move of disks that breaks off; null: disks are not moved.</summary>
+    public string? StateFolder { get; init; }
+
     public string QemuImg { get; init; } = "qemu-img";
 
     public string QemuNbd { get; init; } = "qemu-nbd";
