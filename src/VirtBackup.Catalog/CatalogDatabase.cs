@@ -1,3 +1,4 @@
+using VirtBackup.Catalog.Migrations;
 using VirtBackup.Database;
 
 namespace VirtBackup.Catalog;
@@ -22,6 +23,7 @@ public sealed class CatalogDatabase
         Runs = new RunRecords(database);
         Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
+        Migrations = new MigrationRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -49,4 +51,6 @@ public sealed class CatalogDatabase
     public AuditRecords Audits { get; }
 
     public EstimateRecords Estimates { get; }
+
+    public MigrationRecords Migrations { get; }
 }

@@ -91,6 +91,7 @@ public sealed partial class ControlLoop(
             {
                 Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true, StorageMove = true,
                 RestoreOptions = HighestField(RestoreOptions.Descriptor), BackupOptions = HighestField(BackupOptions.Descriptor),
+                MachineControl = hypervisors.Any(static hypervisor => hypervisor.Control is not null),
             },
         };
         hello.RunningJobs.AddRange(_board.ListJobs().Select(job => new RunningJob { JobId = job.JobId, Attempt = job.Attempt }));

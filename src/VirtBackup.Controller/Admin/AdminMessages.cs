@@ -108,6 +108,7 @@ internal static class AdminMessages
         JobKind.RestoreCheck => new JobResult { RestoreCheck = ToCheck(AgentMessages.CheckRestoreResult.Parser.ParseFrom(row.Result)) },
         JobKind.Scrub => new JobResult { Scrub = ScrubResult.Parser.ParseFrom(row.Result) },
         JobKind.Migration => new JobResult { Migration = MigrationResult.Parser.ParseFrom(row.Result) },
+        JobKind.MoveStorage or JobKind.MoveStorageCheck or JobKind.StopMachine or JobKind.StartMachine or JobKind.RetireMachine => null,
         JobKind.MigrationPlan => new JobResult { MigrationPlan = MigrationPlan.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },

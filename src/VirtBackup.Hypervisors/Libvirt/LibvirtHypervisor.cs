@@ -39,8 +39,11 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
 
     public string Kind => "libvirt";
 
+    public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections[0]);
+
     public RestoreAbilities RestoreAbilities =>
-        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
+        | (context.Options.StateFolder is null ? RestoreAbilities.None : RestoreAbilities.Adopt);
 
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
     {

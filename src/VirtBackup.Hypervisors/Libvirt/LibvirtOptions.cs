@@ -11,14 +11,14 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
 {
     public const string SystemUri = "qemu:///system";
 
+    /// <summary>Absolute path of a folder of this driver's own for records of machines that come and go, and of moves of disks; null: they cannot.</summary>
+    public string? StateFolder { get; init; }
+
     /// <summary>Names of machines to serve; empty: all.</summary>
     public IReadOnlySet<string> Include { get; init; } = new HashSet<string>();
 
     /// <summary>Names of machines to leave alone.</summary>
     public IReadOnlySet<string> Exclude { get; init; } = new HashSet<string>();
-
-    /// <summary>Absolute path of a private folder of the agent, for what must be known of a move of disks that breaks off; null: disks are not moved.</summary>
-    public string? StateFolder { get; init; }
 
     public string QemuImg { get; init; } = "qemu-img";
 

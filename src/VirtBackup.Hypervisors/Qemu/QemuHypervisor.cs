@@ -14,7 +14,7 @@ namespace VirtBackup.Hypervisors.Qemu;
 public sealed class QemuHypervisor : IHypervisor, IStorageMover
 {
     private static readonly HashSet<string> NoneExcluded = [];
-    private readonly IReadOnlyList<QemuMachine> machines;
+    private readonly MachineRoster roster;
     private readonly QemuDriverContext context;
     private readonly ProgramSurvey programs;
 
@@ -30,19 +30,23 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         {
             throw new FaultException(FaultReason.InvalidArgument, $"Two machines are configured with the UUID {twice.Key.ToUuidString()}.");
         }
-        this.machines = machines;
         context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
         programs = new ProgramSurvey(context.Processes);
+        roster = new MachineRoster(machines, context.Moving);
+        Control = new QemuMachineControl(context, roster, context.Moving);
     }
+
+    public IMachineControl Control { get; }
 
     public string Kind => "qemu";
 
     public RestoreAbilities RestoreAbilities =>
-        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
+        | RestoreAbilities.Adopt;
 
     // Together: a monitor that is busy or hangs must not hold up the others.
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
-        await Task.WhenAll(machines.Select(machine => SummariseAsync(machine, cancellationToken)));
+        await Task.WhenAll(roster.List().Select(machine => SummariseAsync(machine, cancellationToken)));
 
     private async Task<MachineSummary> SummariseAsync(QemuMachine machine, CancellationToken cancellationToken)
     {
@@ -79,7 +83,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
     public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
     {
         Images.OrphanedServers.End(context.Options.QemuNbd);
-        foreach (var machine in machines)
+        foreach (var machine in roster.List())
         {
             await TryEndMoveAsync(machine, cancellationToken);
             await ExistingMachine.RecoverAsync(context, machine, cancellationToken);
@@ -129,7 +133,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         {
             return Images.ImageRestore.Check(request);
         }
-        return (await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken)).Findings;
+        return (await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken)).Findings;
     }
 
     public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
@@ -148,13 +152,13 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         }
         if (request.Placement != RestorePlacement.NewFolder)
         {
-            if (machines.FirstOrDefault(machine => machine.Uuid == request.Machine) is { } moved)
+            if (roster.List().FirstOrDefault(machine => machine.Uuid == request.Machine) is { } moved)
             {
                 await new MoveRecovery(context, moved).EndAsync(cancellationToken);
             }
             ExistingMachine.Recover(request);
         }
-        var plan = await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken);
+        var plan = await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken);
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
@@ -196,6 +200,6 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
     }
 
     private QemuMachine Find(Id16 id) =>
-        machines.FirstOrDefault(machine => machine.Uuid == id)
+        roster.List().FirstOrDefault(machine => machine.Uuid == id)
         ?? throw new FaultException(FaultReason.NotFound, $"No machine with the UUID {id.ToUuidString()} is configured on this host.");
 }
