@@ -1,4 +1,3 @@
-using VirtBackup.Core;
 using VirtBackup.Hypervisors;
 
 namespace VirtBackup.Agent.Tests.Fakes;
