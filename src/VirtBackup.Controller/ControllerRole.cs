@@ -122,7 +122,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var errands = new AgentErrands(Jobs, Connections, entropy, time);
         _migrationPlanner = new MigrationPlanner(Catalog, Jobs, errands, Connections, loggers.CreateLogger<MigrationPlanner>());
         _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, owners, time), loggers.CreateLogger<MigrationRunner>());
-        Migrations = new MigrationEndpoint(Catalog, references, Jobs, _migrations, _migrationPlanner, entropy, time);
+        Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;

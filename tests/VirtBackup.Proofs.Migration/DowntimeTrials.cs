@@ -16,7 +16,7 @@ internal sealed class DowntimeTrials : IAsyncDisposable
     public const string Unscored = "unscored";
 
     private const int Stage = 2, Content = 3;
-    private const int LongDiskBytes = 512 << 20, ShortDiskBytes = 96 << 20;
+    private const int LongDiskBytes = 512 << 20, ShortDiskBytes = 160 << 20;
     private const int WriteBytesMax = 64 << 10;
 
     /// <summary>The order to stop comes before the stop, and looking takes time.</summary>

@@ -21,14 +21,15 @@ public sealed class MigrationEndpoint
     private readonly CatalogDatabase _catalog;
     private readonly References _references;
     private readonly JobService _jobs;
+    private readonly AgentConnections _connections;
     private readonly MigrationRunner _runner;
     private readonly MigrationPlanner _planner;
     private readonly IEntropy _entropy;
     private readonly TimeProvider _time;
 
     internal MigrationEndpoint(
-        CatalogDatabase catalog, References references, JobService jobs, MigrationRunner runner, MigrationPlanner planner, IEntropy entropy, TimeProvider time) =>
-        (_catalog, _references, _jobs, _runner, _planner, _entropy, _time) = (catalog, references, jobs, runner, planner, entropy, time);
+        CatalogDatabase catalog, References references, JobService jobs, AgentConnections connections, MigrationRunner runner, MigrationPlanner planner, IEntropy entropy, TimeProvider time) =>
+        (_catalog, _references, _jobs, _connections, _runner, _planner, _entropy, _time) = (catalog, references, jobs, connections, runner, planner, entropy, time);
 
     public async ValueTask<StartMigrationResponse> StartMigrationAsync(StartMigrationRequest request, CancellationToken cancellationToken)
     {
@@ -134,7 +135,21 @@ public sealed class MigrationEndpoint
                 throw new FaultException(FaultReason.InvalidArgument, $"'{machine.Name}' is on {machine.Agent} already. Its disks move to another storage there with --to-storage.");
             }
         }
+        RequireAble(machine, options);
         return (machine, options);
+    }
+
+    // Known before anything is copied, of agents that are there.
+    private void RequireAble(MachineRow machine, MigrationOptions options)
+    {
+        var needed = options.Storage is null ? JobKind.StopMachine : JobKind.MoveStorage;
+        foreach (var agent in new[] { machine.Agent, options.Agent }.Where(static agent => agent.Length > 0))
+        {
+            if (_connections.FindAbilities(agent)?.Refuse(new JobRow { JobId = machine.VmId, Kind = needed, CreatedMs = 0 }) is { } refused)
+            {
+                throw refused;
+            }
+        }
     }
 
     private ValueTask<JobRow> CreateAsync(JobKind kind, MachineRow machine, MigrationOptions options, string requestId, CancellationToken cancellationToken) => _jobs.CreateAsync(
