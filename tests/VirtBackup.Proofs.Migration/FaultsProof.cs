@@ -5,7 +5,9 @@ namespace VirtBackup.Proofs.Migration;
 /// <summary>Whoever is killed at whatever moment of a migration: one machine runs at the end, its disk is right, and nothing is left behind.</summary>
 internal sealed class FaultsProof : IProof
 {
-    private FaultTrials? _running;
+    private const int Kind = 21;
+    private FaultTrials? _hosts;
+    private MirrorTrials? _mirrors;
 
     public string Name => "migration-faults";
 
@@ -20,16 +22,37 @@ internal sealed class FaultsProof : IProof
 
     public TimeSpan ShortLimit => TimeSpan.FromSeconds(12);
 
-    public string Figures => _running?.Figures ?? "";
+    public string Figures => string.Join(' ', new[] { _hosts?.Figures, _mirrors?.Figures }.OfType<string>());
 
+    // Each kind has a stage of its own, set when its first trial comes: a run of one trial sets one.
     public async Task RunAsync(ProofOptions options, IEnumerable<int> trials, Func<bool> isLate, CancellationToken cancellationToken)
     {
-        await using var run = await FaultTrials.PrepareAsync(options, cancellationToken);
-        _running = run;
-        foreach (var trial in trials)
+        try
         {
-            await run.RunAsync(trial, cancellationToken);
-            if (!options.Short) Console.WriteLine($"trial {trial}: {run.LastStory}");
+            foreach (var trial in trials)
+            {
+                var story = options.RandomOf(trial, Kind).Next(3) == 0 ? await MirrorAsync(options, trial, cancellationToken) : await MigrateAsync(options, trial, cancellationToken);
+                if (!options.Short) Console.WriteLine($"trial {trial}: {story}");
+            }
         }
+        finally
+        {
+            if (_hosts is not null) await _hosts.DisposeAsync();
+            if (_mirrors is not null) await _mirrors.DisposeAsync();
+        }
+    }
+
+    private async Task<string> MigrateAsync(ProofOptions options, int trial, CancellationToken cancellationToken)
+    {
+        _hosts ??= await FaultTrials.PrepareAsync(options, cancellationToken);
+        await _hosts.RunAsync(trial, cancellationToken);
+        return _hosts.LastStory;
+    }
+
+    private async Task<string> MirrorAsync(ProofOptions options, int trial, CancellationToken cancellationToken)
+    {
+        _mirrors ??= await MirrorTrials.PrepareAsync(options, cancellationToken);
+        await _mirrors.RunAsync(trial, cancellationToken);
+        return _mirrors.LastStory;
     }
 }

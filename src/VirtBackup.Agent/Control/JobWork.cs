@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Agent.Capture;
+using VirtBackup.Agent.Moving;
 using VirtBackup.Agent.Restore;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors;
@@ -86,6 +87,16 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
             case Job.TaskOneofCase.PlanBackup:
                 report.PlanBackup = await PlanAsync(job.PlanBackup, slot);
                 break;
+            case Job.TaskOneofCase.MoveStorage:
+            {
+                var machine = ParseId(job.MoveStorage.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.MoveStorage = await (await MoveOfAsync(machine, job.MoveStorage.Options, slot)).RunAsync(slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.CheckMoveStorage:
+                report.CheckMoveStorage = await (await MoveOfAsync(ParseId(job.CheckMoveStorage.VmId, "machine"), job.CheckMoveStorage.Options, slot)).CheckAsync(slot.Stopping);
+                break;
             case Job.TaskOneofCase.StopMachine:
             {
                 var machine = ParseId(job.StopMachine.VmId, "machine");
@@ -114,6 +125,9 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
 
     private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot) => new(
         context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress);
+
+    private async Task<StorageMoveRun> MoveOfAsync(Id16 machine, StorageMoveOptions? options, JobSlot slot) =>
+        new(context, await FindAsync(machine, slot.Stopping), machine, options ?? new StorageMoveOptions(), slot.Progress);
 
     private async Task<BackupPlan> PlanAsync(PlanBackupTask task, JobSlot slot)
     {

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Libvirt.Moving;
 using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -23,6 +24,7 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
         var folders = ScratchFolder.FindAll(Options.FleeceFolder, machine);
         foreach (var folder in folders.Where(folder => folder.Marks.Any))
         {
+            await HeldDomain.ResumeAsync(connection, machine, folder.Marks, cancellationToken);
             await ReleaseGuestAsync(connection, machine, folder.Marks, cancellationToken);
         }
         await JobsOf(connection).EndOursAsync(machine, cancellationToken);

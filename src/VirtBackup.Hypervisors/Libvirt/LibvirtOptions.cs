@@ -11,7 +11,7 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
 {
     public const string SystemUri = "qemu:///system";
 
-    /// <summary>Absolute path of a folder of this driver's own for records of machines that come and go; null: they cannot.</summary>
+    /// <summary>Absolute path of a folder of this driver's own for records of machines that come and go, and of moves of disks; null: they cannot.</summary>
     public string? StateFolder { get; init; }
 
     /// <summary>Names of machines to serve; empty: all.</summary>

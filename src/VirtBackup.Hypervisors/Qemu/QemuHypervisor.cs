@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Qemu.Comparing;
 using VirtBackup.Hypervisors.Qemu.Moving;
 using VirtBackup.Hypervisors.Targets;
@@ -10,7 +11,7 @@ namespace VirtBackup.Hypervisors.Qemu;
 /// QEMU machines that run as plain processes, reached over QMP. Needs QEMU 7.1 or later: the <c>copy-before-write</c>
 /// filter with <c>on-cbw-error</c>. See README.md beside this file for the method and its limits.
 /// </summary>
-public sealed class QemuHypervisor : IHypervisor
+public sealed class QemuHypervisor : IHypervisor, IStorageMover
 {
     private static readonly HashSet<string> NoneExcluded = [];
     private readonly MachineRoster roster;
@@ -74,6 +75,7 @@ public sealed class QemuHypervisor : IHypervisor
     {
         ArgumentNullException.ThrowIfNull(committed);
         var target = Find(machine);
+        await new MoveRecovery(context, target).EndAsync(cancellationToken);
         await using var qmp = await context.OpenAsync(target, cancellationToken);
         return await context.SettleAsync(qmp, target, committed.Contains, cancellationToken);
     }
@@ -83,6 +85,7 @@ public sealed class QemuHypervisor : IHypervisor
         Images.OrphanedServers.End(context.Options.QemuNbd);
         foreach (var machine in roster.List())
         {
+            await TryEndMoveAsync(machine, cancellationToken);
             await ExistingMachine.RecoverAsync(context, machine, cancellationToken);
             if (CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Count == 0)
             {
@@ -149,6 +152,10 @@ public sealed class QemuHypervisor : IHypervisor
         }
         if (request.Placement != RestorePlacement.NewFolder)
         {
+            if (roster.List().FirstOrDefault(machine => machine.Uuid == request.Machine) is { } moved)
+            {
+                await new MoveRecovery(context, moved).EndAsync(cancellationToken);
+            }
             ExistingMachine.Recover(request);
         }
         var plan = await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken);
@@ -160,6 +167,36 @@ public sealed class QemuHypervisor : IHypervisor
         return request.Placement == RestorePlacement.NewFolder
             ? await QemuRestore.BeginAsync(context, request, plan, cancellationToken)
             : await new ExistingMachine(context, request).BeginAsync(plan, cancellationToken);
+    }
+
+    public async ValueTask<StorageMovePlan> CheckMoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return (await new QemuMovePlanner(context, Find(request.Machine)).PlanAsync(request, cancellationToken)).Plan;
+    }
+
+    public ValueTask<MoveSample> SampleMoveAsync(StorageMovePlan plan, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(plan);
+        return MovePathSample.MeasureAsync(plan.Disks, context.Time, cancellationToken);
+    }
+
+    public async ValueTask<StorageMoveOutcome> MoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return await new QemuMover(context, Find(request.Machine), request).MoveAsync(cancellationToken);
+    }
+
+    private async Task TryEndMoveAsync(QemuMachine machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await new MoveRecovery(context, machine).EndAsync(cancellationToken);
+        }
+        catch (FaultException)
+        {
+            // Its monitor is in use, or it cannot be tidied up: whoever uses the machine next is told.
+        }
     }
 
     private QemuMachine Find(Id16 id) =>

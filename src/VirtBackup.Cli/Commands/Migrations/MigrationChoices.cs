@@ -13,7 +13,7 @@ internal sealed class MigrationChoices
 
     private readonly Option<string?> _toStorage = new("--to-storage")
     {
-        Description = "Move the disks of the running machine on its own host: to this folder, device or pool (pool:NAME)", HelpName = "TARGET",
+        Description = "Move the disks on their own host, while the machine runs or is off: to this folder or pool (pool:NAME)", HelpName = "TARGET",
     };
 
     private readonly Option<string?> _folder = new("--folder")
