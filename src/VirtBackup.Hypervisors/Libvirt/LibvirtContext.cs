@@ -30,6 +30,11 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
 
     private async Task ReleaseGuestAsync(LibvirtConnection connection, Id16 machine, FreezeMarks marks, CancellationToken cancellationToken)
     {
+        await HeldDomain.ResumeAsync(connection, machine, marks, cancellationToken);
+        if (!marks.Any)
+        {
+            return;
+        }
         try
         {
             await using var agent = new DomainAgent(connection, machine, Time);

@@ -37,6 +37,8 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
 
     public string Kind => "libvirt";
 
+    public bool HoldsAtGate => true;
+
     public RestoreAbilities RestoreAbilities =>
         RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
 

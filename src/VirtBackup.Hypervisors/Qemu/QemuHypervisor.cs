@@ -35,6 +35,8 @@ public sealed class QemuHypervisor : IHypervisor
 
     public string Kind => "qemu";
 
+    public bool HoldsAtGate => true;
+
     public RestoreAbilities RestoreAbilities =>
         RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
 
