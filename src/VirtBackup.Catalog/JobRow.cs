@@ -19,8 +19,11 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Collection = 7,
 
-    /// <summary>Runs in the controller; all but these four run on an agent.</summary>
+    /// <summary>Runs in the controller.</summary>
     Scrub = 8,
+
+    /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own. All but these five run on an agent.</summary>
+    GroupBackup = 20,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

@@ -4,6 +4,7 @@ using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Groups;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Signals;
@@ -44,6 +45,8 @@ public sealed record ControllerParts
 
     public ScrubSettings Scrub { get; init; } = new();
 
+    public GroupCutLimits GroupCut { get; init; } = new();
+
     /// <summary>Where copies of damaged records are looked for.</summary>
     public IReadOnlyList<IRecordSource> RecordSources { get; init; } = [];
 
@@ -68,6 +71,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
     private readonly ScrubService _scrubs;
+    private readonly GroupBackups _groups;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -116,6 +120,11 @@ public sealed partial class ControllerRole : IAsyncDisposable
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
             new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
+        var groupPoints = new GroupPoints(Catalog, Jobs);
+        _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
+        Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
+        Jobs.Cuts = _groups;
+        Connections.Closed = _groups.NoteDisconnected;
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;
         Jobs.OwnJobCancelled = job =>
@@ -124,6 +133,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _retention.Cancel(job);
             _collections.Cancel(job);
             _scrubs.Cancel(job);
+            _groups.Cancel(job);
         };
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
@@ -149,6 +159,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
     public AdminEndpoint Admin { get; }
 
     public RetentionEndpoint Retention { get; }
+
+    public GroupEndpoint Groups { get; }
 
     /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
     public PointCustody Custody => _custody;
@@ -176,6 +188,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
         _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
+        await _groups.SettleAsync(cancellationToken);
         await _signals.SettleAsync(cancellationToken);
     }
 
@@ -187,7 +200,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         [
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
-            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token),
+            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _groups.RunJobsAsync(scope.Token),
         ];
         try
         {
@@ -208,6 +221,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retention.Dispose();
         _collections.Dispose();
         _scrubs.Dispose();
+        _groups.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

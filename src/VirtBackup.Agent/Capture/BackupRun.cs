@@ -41,6 +41,7 @@ public sealed class BackupRun
     private readonly Id16 _point;
     private readonly RunProgress _progress;
     private readonly long _started;
+    private bool _cutAnew;
 
     public BackupRun(BackupContext context, IHypervisor hypervisor, Job job, Id16 machine, Id16 point, RunProgress progress)
     {
@@ -53,6 +54,9 @@ public sealed class BackupRun
         _progress = progress;
         _started = context.Tools.Time.GetTimestamp();
     }
+
+    /// <summary>Where the cut waits for other machines; null: it is made by itself.</summary>
+    public ICutGate? Gate { get; init; }
 
     /// <exception cref="FaultException">There is no recovery point, and the machine is as it was.</exception>
     public async Task<BackupResult> RunAsync(CancellationToken cancellationToken)
@@ -107,6 +111,7 @@ public sealed class BackupRun
                 QuiesceTimeout = policy.QuiesceTimeout,
                 FreezeLimit = policy.FreezeLimit,
                 Hooks = policy.Hooks,
+                Gate = Gate,
                 Log = _progress.Log,
                 ChangedExtents = extents,
                 AlsoReadable = audit.Ranges,
@@ -255,7 +260,9 @@ public sealed class BackupRun
 
     private async ValueTask<ICapture> CutAnewAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
-        var capture = await BeginCaptureAsync(request with { Base = null, ChangedExtents = ToldExtents.Read([]) }, cancellationToken);
+        // The others of a group have gone on long since.
+        var capture = await BeginCaptureAsync(request with { Base = null, ChangedExtents = ToldExtents.Read([]), Gate = null }, cancellationToken);
+        _cutAnew = true;
         _progress.Log($"Cut anew: {capture.ConsistencyDetail}");
         return capture;
     }
@@ -373,12 +380,11 @@ public sealed class BackupRun
             ConsistencyDetail = capture.ConsistencyDetail,
             BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
             BytesSent = (ulong)_progress.BytesSent,
-            Impact = fared,
+            Impact = fared, CutAnew = _cutAnew,
         };
         result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
         {
-            DiskId = disk.Source.Disk.Id.ToString(),
-            Name = disk.Source.Disk.Name,
+            DiskId = disk.Source.Disk.Id.ToString(), Name = disk.Source.Disk.Name,
             LengthBytes = (ulong)disk.Source.Disk.LengthBytes,
             ChangedOnly = disk.Source.ChangedOnly,
             ReadBytes = (ulong)disk.BytesRead,

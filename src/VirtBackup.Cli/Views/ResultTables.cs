@@ -37,6 +37,9 @@ internal static class ResultTables
             case { Collection: { } collection }:
                 collection.Write(console);
                 break;
+            case { GroupBackup: { } point }:
+                GroupTables.WriteResult(console, point);
+                break;
         }
     }
 

@@ -106,6 +106,7 @@ internal static class AdminMessages
         JobKind.Restore => new JobResult { Restore = ToRestore(AgentMessages.RestoreResult.Parser.ParseFrom(row.Result)) },
         JobKind.BackupPlan => new JobResult { BackupPlan = BackupPlan.Parser.ParseFrom(row.Result) },
         JobKind.RestoreCheck => new JobResult { RestoreCheck = ToCheck(AgentMessages.CheckRestoreResult.Parser.ParseFrom(row.Result)) },
+        JobKind.GroupBackup => new JobResult { GroupBackup = GroupPoint.Parser.ParseFrom(row.Result) },
         JobKind.Scrub => new JobResult { Scrub = ScrubResult.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
@@ -148,6 +149,7 @@ internal static class AdminMessages
         JobKind.Retention => "retention",
         JobKind.Collection => "collection",
         JobKind.Scrub => "scrub",
+        JobKind.GroupBackup => "group-backup",
         _ => "verify",
     };
 }
