@@ -53,8 +53,8 @@ public sealed class HostileMessageTests
         await SendAsync<ConfirmTimeRequest>(messages, r => retention.ConfirmTimeAsync(r, World.Token).AsTask());
         await SendAsync<DeleteRuleSetRequest>(messages, r => retention.DeleteRuleSetAsync(r, World.Token).AsTask());
         var groups = world.Role.Groups;
-        await SendAsync<CreateGroupRequest>(messages, r => groups.CreateGroupAsync(r, World.Token).AsTask());
         await groups.CreateGroupAsync(new CreateGroupRequest { Name = agent.VmName, Vms = { agent.VmName } }, World.Token);
+        await SendAsync<CreateGroupRequest>(messages, r => groups.CreateGroupAsync(r, World.Token).AsTask());
         await SendAsync<ChangeGroupRequest>(messages, r => groups.ChangeGroupAsync(r, World.Token).AsTask());
         await SendAsync<GetGroupRequest>(messages, r => groups.GetGroupAsync(r, World.Token).AsTask());
         await SendAsync<StartGroupBackupRequest>(messages, r => groups.StartGroupBackupAsync(r, World.Token).AsTask());

@@ -95,6 +95,7 @@ internal sealed class Stage : IAsyncDisposable
             if (booting.IsCompletedSuccessfully) _exchange = await booting;
         }
         _exchange = await booting;
+        _tally.Begin();
         var random = _options.RandomOf(-1, 0);
         foreach (var guest in Guests)
         {

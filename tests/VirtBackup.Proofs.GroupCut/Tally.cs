@@ -7,22 +7,23 @@ namespace VirtBackup.Proofs.GroupCut;
 internal sealed class Tally
 {
     private readonly List<double> _skews = [];
-    private (long At, long Sent)? _first;
-    private (long At, long Sent) _last;
+    private long _begunAt, _lastAt, _sent;
     private int _cuts, _controls;
 
     public long ControlViolations { get; private set; }
 
     /// <summary>Messages a second, of both guests together.</summary>
-    public double Rate => _first is { } first && _last.At > first.At ? (_last.Sent - first.Sent) / Stopwatch.GetElapsedTime(first.At, _last.At).TotalSeconds : 0;
+    public double Rate => _lastAt > _begunAt ? _sent / Stopwatch.GetElapsedTime(_begunAt, _lastAt).TotalSeconds : 0;
+
+    /// <summary>The guests begin to exchange messages.</summary>
+    public void Begin() => _begunAt = _lastAt = Stopwatch.GetTimestamp();
 
     /// <param name="skewMs">As the product tells it.</param>
     public void AddCut(double skewMs, Records left, Records right)
     {
         _cuts++;
         _skews.Add(skewMs);
-        _last = (Stopwatch.GetTimestamp(), left.Sent.Count + right.Sent.Count);
-        _first ??= _last;
+        (_lastAt, _sent) = (Stopwatch.GetTimestamp(), left.Sent.Count + right.Sent.Count);
     }
 
     public void AddControl(long violations)
