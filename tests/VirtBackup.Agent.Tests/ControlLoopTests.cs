@@ -179,7 +179,7 @@ public sealed class ControlLoopTests
     }
 
     [Fact]
-    public async Task AMachineOfAGroupGoesOnWhenAllHaveComeAndItsStepsOutliveTheLink()
+    public async Task AMachineOfAGroupGoesOnWhenAllHaveComeAndItIsReadyAcrossLinks()
     {
         using var rig = new Rig(8, Rig.RandomBytes(8, 2 * Chunk));
         rig.Hypervisor.HoldsAtGate = true;
@@ -191,13 +191,14 @@ public sealed class ControlLoopTests
         for (var step = CutStep.Ready; step <= CutStep.Cut; step++)
         {
             await link.WaitForAsync(message => message.JobReport is { State: JobState.Running } report && report.CutStep == step);
-            if (step == CutStep.Frozen)
+            if (step == CutStep.Ready)
             {
-                // The answer is lost with the link; the next list holds it.
+                // Its guest has not been touched: the next list holds the answer.
                 link.Break();
                 link = await agent.NextAsync();
                 await link.GreetAsync();
-                await link.WaitForAsync(message => message.JobReport is { } report && report.CutStep == CutStep.Frozen);
+                link.Assign(1, job);
+                await link.WaitForAsync(message => message.JobReport is { CutStep: CutStep.Ready });
             }
             link.Assign((ulong)step + 1, new Job(job) { CutStepPassed = step });
         }
@@ -224,6 +225,26 @@ public sealed class ControlLoopTests
         Assert.Equal(CutStep.Unspecified, done.JobReport.CutStep);
         Assert.Equal([true, false], rig.Hypervisor.Gates.Select(gate => gate is not null));
         Assert.Equal(["commit"], rig.Hypervisor.Ends);
+    }
+
+    [Fact]
+    public async Task AGuestThatStandsStillForItsGroupGoesOnWhenTheLinkBreaks()
+    {
+        using var rig = new Rig(11, Rig.RandomBytes(11, Chunk));
+        rig.Hypervisor.HoldsAtGate = true;
+        await using var agent = new RunningAgent(rig);
+        var job = rig.NewJob(new BackupOptions { GroupRunId = rig.NewId().ToString() });
+        var link = await agent.NextAsync();
+        await link.GreetAsync();
+        link.Assign(1, new Job(job) { CutStepPassed = CutStep.Prepared });
+        await link.WaitForAsync(message => message.JobReport is { CutStep: CutStep.Frozen });
+        link.Break();
+        link = await agent.NextAsync();
+        await link.GreetAsync();
+        link.Assign(2, job);
+        var failed = await link.WaitForAsync(message => message.JobReport is { State: JobState.Failed });
+        Assert.Contains("The link to the controller broke during the cut", failed.JobReport.FailureMessage, StringComparison.Ordinal);
+        Assert.Empty(rig.Hypervisor.Ends);
     }
 
     [Fact]

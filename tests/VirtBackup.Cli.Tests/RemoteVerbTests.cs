@@ -41,7 +41,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("retention detach web1", "retention.is_default=true", "usual (default): everything")]
     [InlineData("retention simulate web1 --daily 7", "interval_minutes=1440 points_at_end=7 recovery_points.0.retention.expire_time=2031-05-11T12:00:00.000Z", "daily 1 of 7, latest")]
     [InlineData("retention apply", "state=succeeded result.retention.points_kept=5 result.retention.expired.0.vm=web1", "no rule of 'gold' (daily 7) keeps it")]
-    [InlineData("group list", "groups.0.name=shop groups.0.members.0.agent=null groups.0.members.1.vm=web1 groups.0.skew_bound_ms=1000", "shop    db1 (gone), web1   1,000 ms")]
+    [InlineData("group list", "groups.0.name=shop groups.0.members.0.agent=null groups.0.members.1.vm=web1 groups.0.skew_bound_ms=1000", "shop    db1 (gone), web1     1,000 ms")]
     [InlineData("group show shop --limit 5", "group_points.0.consistent=true group_points.0.skew_ms=12.3 group_points.1.members.0.state=forgotten", "no, incomplete   db1 (forgotten), web1")]
     [InlineData("group show-point shop@latest", "complete=false inconsistency=db1_has_forgotten_its_recovery_point_of_this_cut. members.1.held=true members.1.failure=null", "at most 12.3 ms, of 1,000 ms")]
     [InlineData("group create shop db1 web1 --skew-bound 250", "name=shop members.1.vm=web1 skew_bound_ms=250", "virtbackup group backup shop")]

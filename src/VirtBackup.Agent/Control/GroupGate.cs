@@ -1,3 +1,4 @@
+using VirtBackup.Core;
 using VirtBackup.Hypervisors;
 using VirtBackup.Protocol.Agent.V1;
 
@@ -5,7 +6,8 @@ namespace VirtBackup.Agent.Control;
 
 /// <summary>
 /// Between a run that waits for the machines of its group and the control stream: what was reached is reported until the job ends,
-/// what all have reached is heard with every list of assignments, so that a broken link costs time and no step. Safe for concurrent use.
+/// what all have reached is heard with every list of assignments, so that repetition does no harm. Before the guest is touched a broken
+/// link costs time only; later the controller gives the cut up, and so the guest waits no longer. Safe for concurrent use.
 /// </summary>
 /// <param name="news">Called when there is something to report.</param>
 internal sealed class GroupGate(Action news) : ICutGate
@@ -41,6 +43,21 @@ internal sealed class GroupGate(Action news) : ICutGate
         foreach (var waiting in passed)
         {
             waiting.TrySetResult();
+        }
+    }
+
+    /// <summary>Nobody tells what the others have reached.</summary>
+    public void Break()
+    {
+        List<TaskCompletionSource> broken;
+        lock (_lock)
+        {
+            broken = [.. _waiting.Where(static waiting => waiting.Step > CutStep.Ready).Select(static waiting => waiting.Passed)];
+            _waiting.RemoveAll(static waiting => waiting.Step > CutStep.Ready);
+        }
+        foreach (var waiting in broken)
+        {
+            waiting.TrySetException(new FaultException(FaultReason.Unavailable, "The link to the controller broke during the cut of the group; the guest goes on."));
         }
     }
 

@@ -89,6 +89,18 @@ internal sealed class JobBoard(JobWork work) : IDisposable
         }
     }
 
+    /// <summary>The link has broken: guests that stand still for their group are let go on, other work goes on.</summary>
+    public void BreakGates()
+    {
+        lock (_gate)
+        {
+            foreach (var slot in _slots.Values)
+            {
+                slot.Gate.Break();
+            }
+        }
+    }
+
     /// <summary>Waits for a change, at most <paramref name="limit"/>.</summary>
     public async Task WaitForNewsAsync(TimeSpan limit, TimeProvider time, CancellationToken cancellationToken)
     {
