@@ -35,6 +35,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
     // The new images have the names of the old ones, which get them back when this fails.
     private async Task<RestoredMachine> ReplaceAsync(ReplacementJournal journal, CancellationToken cancellationToken)
     {
+        var starts = false;
         try
         {
             await activation.HandOverAsync([.. plan.Images.Select(image => image.Path), .. SmallFiles], cancellationToken);
@@ -47,7 +48,8 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
                 throw new FaultException(FaultReason.FailedPrecondition, $"The machine {plan.Name} was started while it was to be replaced. Shut it down, and run the restore again.");
             }
             cancellationToken.ThrowIfCancellationRequested();
-            if (request.Start)
+            starts = await request.MayStartAsync(cancellationToken);
+            if (starts)
             {
                 journal.Settle();
                 await StartAsync(journal);
@@ -59,7 +61,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
             throw;
         }
         await ForgetCheckpointsAsync();
-        return await activation.FinishAsync(request.Start, cancellationToken);
+        return await activation.FinishAsync(starts, cancellationToken);
     }
 
     private async Task StartAsync(ReplacementJournal journal)
@@ -115,6 +117,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
     // The disks are whole: a failure concerns the definition and the start.
     private async Task<RestoredMachine> FinishInPlaceAsync(CancellationToken cancellationToken)
     {
+        var starts = false;
         try
         {
             if (SmallFiles.Any())
@@ -125,7 +128,8 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
             {
                 await activation.DefineAsync(xml, cancellationToken);
             }
-            if (request.Start)
+            starts = await request.MayStartAsync(cancellationToken);
+            if (starts)
             {
                 await activation.StartAsync();
             }
@@ -134,6 +138,6 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
         {
             throw new FaultException(fault.Reason, $"The disks of {plan.Name} are restored, but the machine is not complete or did not start. {fault.Message}", fault);
         }
-        return await activation.FinishAsync(request.Start, cancellationToken);
+        return await activation.FinishAsync(starts, cancellationToken);
     }
 }

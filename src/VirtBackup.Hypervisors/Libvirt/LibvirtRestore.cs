@@ -12,6 +12,7 @@ internal sealed class LibvirtRestore : IRestore
     private readonly LibvirtRestorePlan plan;
     private readonly NewImages images;
     private readonly DomainActivation activation;
+    private bool started;
 
     private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images)
     {
@@ -46,7 +47,7 @@ internal sealed class LibvirtRestore : IRestore
             throw;
         }
         images.Keep();
-        return await activation.FinishAsync(request.Start, cancellationToken);
+        return await activation.FinishAsync(started, cancellationToken);
     }
 
     // libvirt gives the images to QEMU's user when the machine starts, but not the way to them. A session's user owns all.
@@ -65,8 +66,9 @@ internal sealed class LibvirtRestore : IRestore
         try
         {
             cancellationToken.ThrowIfCancellationRequested();
-            if (request.Start)
+            if (await request.MayStartAsync(cancellationToken))
             {
+                started = true;
                 await activation.StartAsync();
             }
         }

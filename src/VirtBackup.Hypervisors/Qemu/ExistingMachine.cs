@@ -99,13 +99,13 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         {
             launcher.WriteRecord();
         }
-        if (request.Start)
+        var starts = await request.MayStartAsync(cancellationToken);
+        if (starts)
         {
             journal?.Settle();
         }
-        int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
-        return await new RestoredDescription(context, plan, request)
-            .AddAsync(new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid)), launcher, cancellationToken);
+        int? pid = starts ? await launcher.StartAsync(cancellationToken) : null;
+        return await new RestoredDescription(context, plan, request).AddAsync(launcher.Describe(pid), launcher, cancellationToken);
     }
 
     private static MachineImage[] PlacesOf(IReadOnlyList<ImageReplacement> images) => [.. images.Select(image => new MachineImage(image.DiskName, image.NewFile, image.Format))];
