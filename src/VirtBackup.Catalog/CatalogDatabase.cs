@@ -22,6 +22,8 @@ public sealed class CatalogDatabase
         Runs = new RunRecords(database);
         Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
+        Dependencies = new DependencyRecords(database);
+        Recoveries = new RecoveryRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -49,4 +51,8 @@ public sealed class CatalogDatabase
     public AuditRecords Audits { get; }
 
     public EstimateRecords Estimates { get; }
+
+    public DependencyRecords Dependencies { get; }
+
+    public RecoveryRecords Recoveries { get; }
 }
