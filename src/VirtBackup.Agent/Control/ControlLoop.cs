@@ -89,7 +89,7 @@ public sealed partial class ControlLoop(
             BootId = bootId,
             Capabilities = new AgentCapabilities
             {
-                Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true,
+                Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true, StartOrder = true,
                 RestoreOptions = HighestField(RestoreOptions.Descriptor), BackupOptions = HighestField(BackupOptions.Descriptor),
             },
         };

@@ -55,6 +55,7 @@ internal sealed class JobBoard(JobWork work) : IDisposable
                     _running.Add(slot);
                     slot.Ended = RunAsync(slot);
                 }
+                slot.Gate.Set(job.Restore?.Start);
                 if (job.Cancel && slot.Final is null)
                 {
                     cancelled.Add(slot);

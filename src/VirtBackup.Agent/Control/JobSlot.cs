@@ -1,4 +1,5 @@
 using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
 
@@ -10,6 +11,9 @@ internal sealed class JobSlot(Job job, CancellationToken agentStopping) : IDispo
     private readonly CancellationTokenSource _stop = CancellationTokenSource.CreateLinkedTokenSource(agentStopping);
 
     public Job Job => job;
+
+    /// <summary>Before the start of a machine that needs others.</summary>
+    public StartGate Gate { get; } = new();
 
     public RunProgress Progress { get; } = new();
 
