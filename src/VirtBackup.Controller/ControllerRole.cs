@@ -4,6 +4,7 @@ using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Recovery;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Signals;
@@ -68,6 +69,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
     private readonly ScrubService _scrubs;
+    private readonly RecoveryService _recoveries;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -112,6 +114,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var damages = new DamageOutlook(parts.Repository, Catalog, parts.Scrub, time);
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
+        _recoveries = new RecoveryService(Catalog, Jobs, entropy, time, loggers.CreateLogger<RecoveryService>());
+        Recovery = new RecoveryEndpoint(Catalog, references, Jobs, _recoveries, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
             new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
@@ -124,7 +128,9 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _retention.Cancel(job);
             _collections.Cancel(job);
             _scrubs.Cancel(job);
+            _recoveries.Cancel(job);
         };
+        Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
 
@@ -149,6 +155,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
     public AdminEndpoint Admin { get; }
 
     public RetentionEndpoint Retention { get; }
+
+    public RecoveryEndpoint Recovery { get; }
 
     /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
     public PointCustody Custody => _custody;
@@ -176,6 +184,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
         _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
+        await _recoveries.LoadAsync(cancellationToken);
         await _signals.SettleAsync(cancellationToken);
     }
 
@@ -187,7 +196,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         [
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
-            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token),
+            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _recoveries.RunAsync(scope.Token),
         ];
         try
         {
@@ -208,6 +217,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retention.Dispose();
         _collections.Dispose();
         _scrubs.Dispose();
+        _recoveries.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

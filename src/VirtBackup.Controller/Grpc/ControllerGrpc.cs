@@ -25,11 +25,13 @@ public static class ControllerGrpc
         services.AddSingleton(role.Store);
         services.AddSingleton(role.Admin);
         services.AddSingleton(role.Retention);
+        services.AddSingleton(role.Recovery);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
         services.AddSingleton<AdminGrpcService>();
         services.AddSingleton<RetentionGrpcService>();
+        services.AddSingleton<RecoveryGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
@@ -52,5 +54,6 @@ public static class ControllerGrpc
         routes.MapGrpcService<StoreGrpcService>();
         routes.MapGrpcService<AdminGrpcService>();
         routes.MapGrpcService<RetentionGrpcService>();
+        routes.MapGrpcService<RecoveryGrpcService>();
     }
 }
