@@ -51,6 +51,7 @@ internal sealed class ControllerConnection : IDisposable
         });
         Admin = new AdminService.AdminServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
+        Recovery = new RecoveryService.RecoveryServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -61,6 +62,8 @@ internal sealed class ControllerConnection : IDisposable
     public AdminService.AdminServiceClient Admin { get; }
 
     public RetentionService.RetentionServiceClient Retention { get; }
+
+    public RecoveryService.RecoveryServiceClient Recovery { get; }
 
     private string Peer => $"The controller at {Address}";
 

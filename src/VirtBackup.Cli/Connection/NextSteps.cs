@@ -8,4 +8,5 @@ internal static class NextSteps
     public const string ListPoints = "virtbackup recovery-point list";
     public const string ListJobs = "virtbackup job list";
     public const string ListRuleSets = "virtbackup retention list";
+    public const string ShowDependencies = "virtbackup dependency show";
 }
