@@ -96,7 +96,7 @@ internal sealed class RealRecovery(ProofOptions options)
         foreach (var name in names)
         {
             var probe = options.Sabotage == Sabotages.ReadyTooSoon && name == edges[0].Needs ? "hasty" : "console";
-            (await installation.RunAsync("dependency", "probe", name, "--command", probe, "--interval", "0.1", "--timeout", "120")).EnsureSuccess();
+            (await installation.RunAsync("dependency", "probe", name, "--command", probe, "--interval", "0.1", "--timeout", "280")).EnsureSuccess();
         }
         foreach (var (machine, needs) in edges)
         {

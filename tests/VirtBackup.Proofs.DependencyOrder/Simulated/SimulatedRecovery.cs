@@ -26,9 +26,9 @@ internal sealed class SimulatedRecovery
     private readonly Dictionary<Id16, RecoveryStep> _seen = [];
     private readonly List<(double At, Id16 Machine, bool IsStart)> _running = [];
 
-    public SimulatedRecovery(ProofOptions options, int trial, SimulationTally tally)
+    public SimulatedRecovery(Random random, string? sabotage, SimulationTally tally)
     {
-        (_tally, _random, _sabotage) = (tally, options.RandomOf(trial, 1), options.Sabotage);
+        (_tally, _random, _sabotage) = (tally, random, sabotage);
         _machines = [.. Enumerable.Range(1, _random.Next(1, 51)).Select(static i => new Id16((UInt128)i))];
         var order = _machines.ToArray();
         _random.Shuffle(order);
