@@ -51,8 +51,8 @@ finish() {
 
 stop_running() {
   local leader
-  # The programs of a test share the process group of its time limit, so none of them outlives it.
-  for leader in "${running[@]}"; do kill -KILL -- "-$leader" 2> /dev/null || true; done
+  # The programs of a test share the process group of its time limit, so none of them outlives it. What has no group is proof_beside.
+  for leader in "${running[@]}"; do kill -KILL -- "-$leader" 2> /dev/null || kill -TERM "$leader" 2> /dev/null || true; done
   running=()
 }
 
@@ -205,7 +205,7 @@ judge_project() {
   say "   $good passed, $bad failed, $((SECONDS - started)) s"
 }
 
-# run_projects NAME...: two at a time, as most of them wait for guests and programs half of their time; the longest first.
+# run_projects NAME...: three at a time, as most of them wait for guests and programs half of their time; the longest first.
 run_projects() {
   local -A names=() starts=()
   local name program
@@ -219,7 +219,7 @@ run_projects() {
       summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" 0 1 0)")
       continue
     fi
-    if [ "${#names[@]}" -ge 2 ]; then await_project; fi
+    if [ "${#names[@]}" -ge 3 ]; then await_project; fi
     begin "$logs/$name.log" "$program" -xml "$logs/$name.xml" -noColor -noLogo
     names[$!]=$name
     starts[$!]=$SECONDS
@@ -301,6 +301,54 @@ run_sabotage() {
   summary+=("$(printf '%-34s %-19s %6s s' "  sabotage $sabotage" "$outcome" "$((SECONDS - started))")")
 }
 
+# alone PROOF: it measures time or memory, and says so.
+alone() { grep -q '^# The suite runs it alone\.' "$1"; }
+
+# run_proofs PROOF...: those that measure one after the other, the others two at a time.
+run_proofs() {
+  local proof ended
+  local -A names=()
+  for proof in "$@"; do
+    if ! alone "$proof"; then
+      if [ "${#names[@]}" -ge 2 ]; then await_proof; fi
+      rm -f "$logs/$(basename "$proof" .sh).result"
+      proof_beside "$proof" > "$logs/$(basename "$proof" .sh).said" 2>&1 &
+      running+=($!)
+      names[$!]=$(basename "$proof" .sh)
+    fi
+  done
+  while [ "${#names[@]}" -gt 0 ]; do await_proof; done
+  for proof in "$@"; do
+    if alone "$proof"; then run_proof "$proof"; fi
+  done
+}
+
+# proof_beside PROOF: runs it in this process, whose counts go to a file.
+proof_beside() {
+  trap stop_running EXIT
+  trap 'exit 1' INT TERM
+  passed=0 failed=0 failures=() summary=() running=()
+  run_proof "$1"
+  declare -p passed failed failures summary > "$logs/$(basename "$1" .sh).result"
+}
+
+# await_proof: adds up the first of run_proofs' processes that ends.
+await_proof() {
+  local good=$passed bad=$failed
+  local -a lost=("${failures[@]}") lines=("${summary[@]}")
+  wait -n -p ended "${!names[@]}" || true
+  cat "$logs/${names[$ended]}.said"
+  passed=0 failed=1 failures=("proof ${names[$ended]}: it left no result") summary=()
+  # shellcheck source=/dev/null # written by proof_beside
+  if [ -f "$logs/${names[$ended]}.result" ]; then . <(sed 's/^declare -[-a]* //' "$logs/${names[$ended]}.result"); fi
+  passed=$((good + passed))
+  failed=$((bad + failed))
+  failures=("${lost[@]}" "${failures[@]}")
+  summary=("${lines[@]}" "${summary[@]}")
+  unset "names[$ended]"
+  running=("${!names[@]}")
+}
+
 mkdir -p "$logs"
 if [ "$build" = yes ]; then set_up; fi
 scratch=$(mktemp -d /tmp/vbtest.XXXXXX)
@@ -309,5 +357,5 @@ chmod 711 "$scratch"
 mapfile -t selected < <(test_projects)
 run_projects "${selected[@]}"
 mapfile -t selected < <(proofs)
-for proof in "${selected[@]}"; do run_proof "$proof"; done
+run_proofs "${selected[@]}"
 if finish; then exit 0; else exit 1; fi

@@ -10,6 +10,7 @@
 #   --work DIR        where the repositories go (default $TMPDIR, else /tmp); the room needed is checked
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'collection-scale: PASS ...' or 'collection-scale: FAIL ...'.
+# The suite runs it alone.
 set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash

@@ -15,6 +15,7 @@
 #   --work DIR        where images, backups and restored disks go (default $TMPDIR, else /tmp): 36 GiB; QEMU's user must be able to enter it
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'compare-virtnbdbackup: PASS ...' or 'compare-virtnbdbackup: FAIL ...'.
+# The suite runs it alone.
 set -euo pipefail
 
 arguments=()

@@ -9,6 +9,7 @@
 #   --work DIR        where the disks and repositories go (default $TMPDIR, else /tmp); the room needed is told and checked
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'constant-memory: PASS ...' or 'constant-memory: FAIL ...'.
+# The suite runs it alone.
 set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash

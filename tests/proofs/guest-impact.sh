@@ -12,6 +12,7 @@
 #                     standstill are refuted
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'guest-impact: PASS ...' or 'guest-impact: FAIL ...'.
+# The suite runs it alone.
 set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash

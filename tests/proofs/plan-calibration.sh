@@ -10,6 +10,7 @@
 #   --short           4 waves: the share of fewer than 100 must only not be too unlikely for a P90
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'plan-calibration: PASS ...' or 'plan-calibration: FAIL ...'.
+# The suite runs it alone.
 set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash

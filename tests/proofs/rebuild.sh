@@ -19,6 +19,7 @@
 # rebuild but reading map nodes and checking their references, which has its own figure; 'whole-ratio' counts that too. Of
 # several rounds the fastest counts, for each figure and on both sides: other work on the machine only ever adds time.
 # The last line is 'rebuild: PASS ...' or 'rebuild: FAIL ...'.
+# The suite runs it alone.
 set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash

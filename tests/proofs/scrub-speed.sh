@@ -10,6 +10,7 @@
 #   --work DIR        where the repositories go (default $TMPDIR, else /tmp)
 #   --sabotage NAME   plants a defect that must be found; 'list' names them
 # The last line is 'scrub-speed: PASS ...' or 'scrub-speed: FAIL ...'.
+# The suite runs it alone.
 set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash

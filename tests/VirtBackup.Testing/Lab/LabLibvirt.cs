@@ -14,6 +14,7 @@ public sealed class LabLibvirt : IAsyncDisposable
     private readonly LabDirectory directory = new();
     private readonly List<LabDomain> domains = [];
     private readonly bool isSystem;
+    private readonly LibvirtCapabilities capabilities;
     private BackgroundProc? daemon;
 
     private LabLibvirt(LabGuest guest, bool isSystem)
@@ -25,7 +26,9 @@ public sealed class LabLibvirt : IAsyncDisposable
         System.IO.File.Copy(guest.Initrd, Initrd);
         Directory.CreateDirectory(File("c/libvirt"));
         foreach (var name in new[] { "r", "h", "k" }) Directory.CreateDirectory(File(name));
+        capabilities = new LibvirtCapabilities(guest, File(isSystem ? "s/cache/libvirt/qemu/capabilities" : "k/libvirt/qemu/cache/capabilities"), isSystem ? "system" : "session");
         if (isSystem) foreach (var made in Covered.Values.Where(path => path.Contains('/', StringComparison.Ordinal)).Append("r/libvirt")) Directory.CreateDirectory(File(made));
+        capabilities.Lend();
         var sockets = isSystem ? $"unix_sock_dir = \"{File("r/libvirt")}\"\n" : "";
         var user = isSystem ? $"user = \"{QemuUser}\"\ngroup = \"{QemuUser}\"\nnamespaces = []\ncgroup_controllers = []\n" : "";
         if (isSystem)
@@ -164,6 +167,7 @@ public sealed class LabLibvirt : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         if (daemon is not null) await daemon.DisposeAsync();
+        capabilities.Keep();
         foreach (var pid in Directory.Exists(RunFolder) ? Directory.GetFiles(RunFolder, "*.pid") : [])
         {
             await Proc.RunAsync("kill", ["-KILL", System.IO.File.ReadAllText(pid).Trim()]);
