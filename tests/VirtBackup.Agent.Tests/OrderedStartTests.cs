@@ -96,7 +96,7 @@ public sealed class OrderedStartTests : IDisposable
     {
         var probes = new ReadinessProbes(new Dictionary<string, ProbeCommand>(), TimeProvider.System);
         var machine = new RestoredMachine(default, "db", true, new Dictionary<string, string>());
-        Task<string?> TryAsync(ReadinessProbe probe) => probes.TryAsync(probe, machine, static _ => { }, Token);
+        Task<string?> TryAsync(ReadinessProbe probe) => probes.TryAsync(probe, machine, Token);
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();
         var address = listener.LocalEndpoint.ToString()!;

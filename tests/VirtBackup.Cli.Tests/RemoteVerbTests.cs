@@ -60,10 +60,9 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("repository damage list", "", "No damage is open.")]
     [InlineData("dependency add web1 --needs db1", "vm=web1 needs.0=db1 probe=started timeout_seconds=null", "it runs (no probe)")]
     [InlineData("dependency remove web1 --needs db1", "vm=web1", "none")]
-    [InlineData("dependency list", "machines.0.vm=db1 machines.0.timeout_seconds=90 machines.0.interval_seconds=0.5", "db1    -       10.0.0.7:5432 accepts connections   1m 30s")]
+    [InlineData("dependency list", "machines.0.vm=db1 machines.0.timeout_seconds=90 machines.0.interval_seconds=0.5", "10.0.0.7:5432 accepts connections    1m 30s")]
     [InlineData("dependency show web1", "machines.1.stage=2 machines.1.needs.0=db1", "web1 needs db1; ready when it runs (no probe)")]
     [InlineData("dependency probe db1 --tcp 10.0.0.7:5432 --timeout 90 --interval 0.5", "probe=tcp_10.0.0.7:5432", "10.0.0.7:5432 accepts connections")]
-    [InlineData("dependency probe db1 --none", "vm=db1", "10.0.0.7:5432")]
     [InlineData("recovery plan --all --folder /srv/r", "result.recovery.dry_run=true result.recovery.machines.0.ready_judged_by=3 result.recovery.actual_seconds=null", "Without a probe, and so ready as soon as they run: web1.")]
     [InlineData("recovery run --vm web1 --vm db1 --in-place --dry-run", "result.recovery.machines.0.state=planned", "db1 restored 20s → db1 ready 25s → web1 ready 5.0s")]
     [InlineData("recovery run --vm web1 --vm db1 --folder /srv/r --name-suffix -new --parallel 2 --at 2031-05-04T12:00Z --map-network br0=isolated", "state=succeeded result.recovery.machines.1.state=ready result.recovery.parallel=2", "1m 01s; the prediction held")]
@@ -97,12 +96,10 @@ public sealed class RemoteVerbTests : IAsyncLifetime
 
     [Theory]
     [InlineData("recovery run --folder /srv/r", "either --vm VM, once for each, or --all")]
-    [InlineData("recovery run --all --vm web1 --folder /srv/r", "either --vm VM")]
     [InlineData("recovery run --all", "exactly one of --folder DIR, --replace and --in-place")]
     [InlineData("recovery run --all --in-place --name-suffix x", "belongs to --folder")]
     [InlineData("recovery run --all --in-place --at noon", "is not a time")]
     [InlineData("dependency probe db1", "exactly one of --guest-agent")]
-    [InlineData("dependency probe db1 --guest-agent --none", "exactly one of --guest-agent")]
     [InlineData("dependency probe db1 --guest-agent --timeout 1e9", "at most a day's")]
     public async Task A_recovery_says_what_is_wrong_with_its_choices(string line, string error) => (await RunAsync(line.Split(' '))).Fails(2, error);
 

@@ -103,7 +103,12 @@ public sealed class RecoveryEndpoint
                 CreatedMs = _time.NowMs(),
             },
             cancellationToken);
-        _recoveries.Start(job);
+        if (!_recoveries.Start(job))
+        {
+            const string TooMany = "Too many recoveries wait already: wait until some are over.";
+            await _jobs.FinishAsync(job.JobId, JobPhase.Failed, [], TooMany, FaultReason.FailedPrecondition, cancellationToken);
+            throw new FaultException(FaultReason.FailedPrecondition, TooMany);
+        }
         return new StartRecoveryResponse { Job = AdminMessages.ToMessage(job, null) };
     }
 

@@ -29,13 +29,14 @@ internal sealed partial class RecoveryService(CatalogDatabase catalog, JobServic
     }
 
     /// <summary>Begins a run whose job was stored before; nothing happens when it goes on already.</summary>
-    public void Start(JobRow job)
+    /// <returns>False: too many wait.</returns>
+    public bool Start(JobRow job)
     {
         var source = new CancellationTokenSource();
         if (job.IsFinal || !_runs.TryAdd(job.JobId, (source, RecoveryPlan.Read(job.Options))))
         {
             source.Dispose();
-            return;
+            return true;
         }
         if (job.CancelRequested)
         {
@@ -45,8 +46,9 @@ internal sealed partial class RecoveryService(CatalogDatabase catalog, JobServic
         {
             _runs.TryRemove(job.JobId, out _);
             source.Dispose();
-            throw new FaultException(FaultReason.FailedPrecondition, "Too many recovery runs wait already: wait until some are over.");
+            return false;
         }
+        return true;
     }
 
     /// <summary>Nothing happens to a job that is not one of these.</summary>

@@ -60,8 +60,14 @@ public sealed class OrderedStart(StartGate gate, ReadinessProbe? probe, Readines
         var timeout = probe is { TimeoutMs: > 0 } ? TimeSpan.FromMilliseconds(probe.TimeoutMs) : TimeoutDefault;
         var interval = probe is { IntervalMs: > 0 } ? TimeSpan.FromMilliseconds(probe.IntervalMs) : IntervalDefault;
         progress.Reach(StartStage.Probing, "waiting until it is ready");
-        while (await probes.TryAsync(probe, machine, progress.Log, cancellationToken) is { } problem)
+        var told = "";
+        while (await probes.TryAsync(probe, machine, cancellationToken) is { } problem)
         {
+            if (problem != told)
+            {
+                progress.Log($"not ready yet: {problem}");
+                told = problem;
+            }
             if (time.GetElapsedTime(opened) + interval > timeout)
             {
                 throw new FaultException(FaultReason.Unavailable, $"{machine.Name} was started, but was not ready within {timeout.TotalSeconds:0.#} s: {problem}. It runs on; nothing that needs it is started.");

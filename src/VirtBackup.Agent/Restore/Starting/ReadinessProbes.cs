@@ -27,7 +27,7 @@ public sealed class ReadinessProbes(IReadOnlyDictionary<string, ProbeCommand> co
 
     /// <summary>One attempt.</summary>
     /// <returns>Null: the machine is ready. Otherwise why it does not count as ready.</returns>
-    public async Task<string?> TryAsync(ReadinessProbe? probe, RestoredMachine machine, Action<string> log, CancellationToken cancellationToken)
+    public async Task<string?> TryAsync(ReadinessProbe? probe, RestoredMachine machine, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(machine);
         return probe?.ProbeCase switch
@@ -36,7 +36,7 @@ public sealed class ReadinessProbes(IReadOnlyDictionary<string, ProbeCommand> co
                 : await guest.AnswersAsync(AttemptLimit, cancellationToken) ? null : "its guest agent does not answer",
             ReadinessProbe.ProbeOneofCase.Tcp => await TryTcpAsync(probe.Tcp, cancellationToken),
             ReadinessProbe.ProbeOneofCase.Http => await TryHttpAsync(probe.Http, cancellationToken),
-            ReadinessProbe.ProbeOneofCase.Command => await TryCommandAsync(probe.Command, machine, log, cancellationToken),
+            ReadinessProbe.ProbeOneofCase.Command => await TryCommandAsync(probe.Command, machine, cancellationToken),
             _ => null,
         };
     }
@@ -88,13 +88,13 @@ public sealed class ReadinessProbes(IReadOnlyDictionary<string, ProbeCommand> co
         }
     }
 
-    private async Task<string?> TryCommandAsync(string name, RestoredMachine machine, Action<string> log, CancellationToken cancellationToken)
+    private async Task<string?> TryCommandAsync(string name, RestoredMachine machine, CancellationToken cancellationToken)
     {
         var (command, inGuest) = commands[name];
         if (inGuest)
         {
             return machine.Guest is not { } guest ? "it has no channel to a guest agent"
-                : await guest.RunAsync(command, name, log, cancellationToken) is { } problem ? $"the command '{name}' in the guest {problem}" : null;
+                : await guest.RunAsync(command, name, static _ => { }, cancellationToken) is { } problem ? $"the command '{name}' in the guest {problem}" : null;
         }
         string[] environment = [$"VIRTBACKUP_VM={machine.Name}", $"VIRTBACKUP_VM_ID={machine.Id}", $"VIRTBACKUP_FOLDER={machine.Details.GetValueOrDefault("folder", "")}"];
         try
