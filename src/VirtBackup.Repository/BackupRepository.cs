@@ -105,7 +105,10 @@ public sealed class BackupRepository : IAsyncDisposable
         var committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, floored);
         var reconciler = new IndexReconciler(store, index, committer, owner.Generation, floored, options.RebuildProgress);
         var report = await reconciler.RunAsync(rebuild: !isCurrent, cancellationToken);
-        return new BackupRepository(store, index, options, floored, owner, head) { OpenReport = report };
+        var repository = new BackupRepository(store, index, options, floored, owner, head) { OpenReport = report };
+        // Before anybody can rely on what was in them.
+        await repository.Upkeep.TakeOutAsync(reconciler.Gone, cancellationToken);
+        return repository;
     }
 
     /// <summary>Reads and checks the object FORMAT.</summary>

@@ -304,7 +304,8 @@ public sealed partial class JobService(
             {
                 State = JobPhase.Failed,
                 EndedMs = time.NowMs(),
-                FailureMessage = $"The agent '{job.Agent}' was restarted while the job ran (attempt {job.Attempt}): see its log, then start the job again.",
+                FailureMessage = $"The agent '{job.Agent}' was restarted while the job ran (attempt {job.Attempt}): see its log, then start the job again."
+                    + (job.Kind == JobKind.Restore ? " If the restored machine is there, it is complete: what was not has been removed." : ""),
                 FailureReason = FaultReason.Unavailable,
             };
         }

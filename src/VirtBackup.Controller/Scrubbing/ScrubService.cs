@@ -61,6 +61,10 @@ public sealed partial class ScrubService : IDisposable
         {
             await TryAsync(RecallDamagesAsync(cancellationToken));
         }
+        else if (_parts.Repository.OpenReport.ProblemCount > 0)
+        {
+            await TryAsync(SettleAsync([], cancellationToken));
+        }
         while (true)
         {
             await Task.Delay(Interval, _parts.Time, cancellationToken);

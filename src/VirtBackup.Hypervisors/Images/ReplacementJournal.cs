@@ -119,12 +119,23 @@ internal sealed class ReplacementJournal
         IsSettled = true;
     }
 
+    /// <summary>The new machine does not run and did not: a run that breaks off from here on is undone again.</summary>
+    public void Reopen()
+    {
+        if (IsSettled)
+        {
+            Write(settled: false);
+            IsSettled = false;
+        }
+    }
+
     /// <summary>It cannot be told now whether the new machine runs, or the old one cannot be brought back now: that is left to whoever finds the journal.</summary>
     public void Leave() => IsLeft = true;
 
     /// <summary>Puts the old images back and drops the new ones.</summary>
     public void GoBack()
     {
+        Reopen();
         foreach (var image in _entry.Images)
         {
             if (File.Exists(image + OldEnding))

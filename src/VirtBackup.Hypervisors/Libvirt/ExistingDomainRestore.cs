@@ -83,6 +83,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
     {
         try
         {
+            journal.Reopen();
             await activation.DefineAsync(Existing.View.Xml, CancellationToken.None);
         }
         catch (FaultException fault)

@@ -2,6 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
 using VirtBackup.Format.Manifests;
+using VirtBackup.Format.Records;
 using VirtBackup.Repository.Commits;
 using VirtBackup.Repository.Index;
 
@@ -9,13 +10,22 @@ namespace VirtBackup.Repository.Rebuilding;
 
 /// <summary>
 /// Brings the index up to the store, which is the truth. At every start: packs, keys and manifests that the index lacks
-/// are added, points whose manifest is gone are removed, pending commits are settled. An index that cannot be brought up so
+/// are added, points whose manifest is gone are removed, pending commits are settled. A few packs that are gone are told, for
+/// <see cref="Scrubbing.RepositoryUpkeep.TakeOutAsync"/>. An index that cannot be brought up so
 /// is made anew. Damaged objects are named and left out.
 /// </summary>
 internal sealed class IndexReconciler(
     IObjectStore store, IDatabase index, RecoveryPointCommitter committer, long generation, TimeProvider clock, IProgress<RebuildProgress>? progress)
 {
+    /// <summary>With more of them gone, or more than half of all, it takes less time to make the index anew.</summary>
+    private const int GoneMax = 16;
+
+    private const int PacksPerPage = 4096;
+
     private readonly RebuildNews _news = new(progress);
+
+    /// <summary>Packs that the index knows and the store does not hold any more; their rows are as they were.</summary>
+    public IReadOnlyList<PackRow> Gone { get; private set; } = [];
 
     private StoredManifests Manifests => new(store, _news);
 
@@ -26,12 +36,12 @@ internal sealed class IndexReconciler(
         {
             var known = await index.ReadAsync(PackTable.CountLive, cancellationToken);
             var intake = new PackIntake(store, index, generation, clock, _news.Report, progress);
-            // Marks of complete nodes may rest on a pack that is gone.
-            if (await intake.RunAsync(cancellationToken) >= known)
+            if (await FindGoneAsync(known, await intake.RunAsync(cancellationToken), cancellationToken) is { } gone)
             {
                 await AddKeysAsync(cancellationToken);
                 if (await SettlePointsAsync(cancellationToken) is { } settled)
                 {
+                    Gone = gone;
                     return new OpenReport(false, intake.Done.Packs, settled.Added, settled.Removed, _news.Problems, _news.ProblemCount);
                 }
             }
@@ -39,6 +49,42 @@ internal sealed class IndexReconciler(
         }
         var added = await new IndexRebuild(store, index, committer, generation, clock, _news).RunAsync(() => AddKeysAsync(cancellationToken), cancellationToken);
         return new OpenReport(true, _news.Done.Packs, added, 0, _news.Problems, _news.ProblemCount);
+    }
+
+    /// <returns>Null: too many.</returns>
+    private async ValueTask<IReadOnlyList<PackRow>?> FindGoneAsync(long known, long found, CancellationToken cancellationToken)
+    {
+        if (found >= known)
+        {
+            return [];
+        }
+        if (known - found > Math.Min(GoneMax, known / 2))
+        {
+            return null;
+        }
+        var gone = new List<PackRow>();
+        foreach (var kind in new[] { RecordKind.Map, RecordKind.Data })
+        {
+            for (long after = 0; ;)
+            {
+                var packs = await index.ReadAsync(connection => PackTable.ListLive(connection, kind, after, PacksPerPage), cancellationToken);
+                foreach (var pack in packs)
+                {
+                    after = pack.Number;
+                    if (await store.FindAsync(ObjectKeys.Pack(pack.Hash), cancellationToken) is null)
+                    {
+                        gone.Add(pack);
+                        _news.Report(ObjectKeys.Pack(pack.Hash), "The pack is gone from the store.");
+                    }
+                }
+                if (packs.Count < PacksPerPage)
+                {
+                    break;
+                }
+            }
+        }
+        // What has another length than the index says is no lost pack.
+        return gone.Count == known - found ? gone : null;
     }
 
     private async ValueTask AddKeysAsync(CancellationToken cancellationToken)

@@ -50,6 +50,15 @@ public sealed class RepositoryUpkeep : IDisposable
         return await new PackScrub(_store, _index, _parts.Clock, options, new RepairRound(_parts, options.Opener).RunAsync) { DoubtCleared = () => Interlocked.Increment(ref _doubtsCleared) }.RunAsync(cancellationToken);
     }
 
+    /// <summary>Takes packs that are gone out of use: what no other pack holds is lost, until it is found elsewhere or comes again.</summary>
+    internal async ValueTask TakeOutAsync(IReadOnlyList<PackRow> packs, CancellationToken cancellationToken)
+    {
+        if (packs.Count > 0)
+        {
+            await new RepairRound(_parts, opener: null).RunAsync([.. packs.Select(static pack => new Suspect(pack, IsUnreadable: false))], cancellationToken);
+        }
+    }
+
     /// <summary>
     /// Checks everything that is not a pack: the head, wrapped keys, manifests with their signatures, key objects, agents'
     /// keys, locks. Their number is small. Walks no map.

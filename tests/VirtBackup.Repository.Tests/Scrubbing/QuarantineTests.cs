@@ -144,6 +144,31 @@ public sealed class QuarantineTests
         await restarted.AssertSoundAsync(point, next);
     }
 
+    [Theory]
+    [InlineData(RecordKind.Data)]
+    [InlineData(RecordKind.Map)]
+    public async Task APackThatIsGoneAtTheStartIsNamedAndHealed(RecordKind kind)
+    {
+        await using var world = await World.CreateAsync();
+        var machine = world.NewMachine(1);
+        var point = machine.Point(1, Disk);
+        await world.BackUpAsync(point);
+        var (key, _, _) = await world.FindPackAsync(kind == RecordKind.Data ? Machine.ChunkId(1) : point.Root);
+        await world.Store.DeleteAsync(key, Token);
+        await using var restarted = await world.RestartAsync();
+        Assert.False(restarted.Repository.OpenReport.Rebuilt);
+        Assert.Equal([key], restarted.Repository.OpenReport.Problems.Select(static problem => problem.ObjectKey));
+        Assert.Equal((key, kind == RecordKind.Data ? 90L : point.Nodes.Count), Assert.Single(await restarted.Repository.Upkeep.ListDamagesAsync(Token)) is var damage ? (damage.ObjectKey, damage.RecordsLost) : default);
+        Assert.Equal([new AffectedRange(machine.Vm, point.Id, Machine.Stream, new ByteRange(0, 90 * 4096))], (await restarted.Repository.Upkeep.FindLossesAsync(point.Id, Token)).Select(loss => loss.Range));
+        Assert.Equal([0], await World.ProbeAsync(restarted.Repository, kind, World.Scope, (kind == RecordKind.Data ? Machine.ChunkId(1) : point.Root).ToArray()));
+        // It is said once.
+        await using var again = await restarted.RestartAsync();
+        Assert.Empty(again.Repository.OpenReport.Problems);
+        var next = machine.Point(2, Disk);
+        await again.ReadInFullAsync(next);
+        await again.AssertSoundAsync(point, next);
+    }
+
     /// <summary>Without keys nobody can tell which chunk it is: all stay readable, none is relied on.</summary>
     [Fact]
     public async Task WithoutKeysTheWholePackIsInDoubt()
