@@ -48,7 +48,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
                 throw new FaultException(FaultReason.FailedPrecondition, $"The machine {plan.Name} was started while it was to be replaced. Shut it down, and run the restore again.");
             }
             cancellationToken.ThrowIfCancellationRequested();
-            starts = await request.MayStartAsync(cancellationToken);
+            starts = await MayStartAsync(journal, cancellationToken);
             if (starts)
             {
                 journal.Settle();
@@ -62,6 +62,26 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
         }
         await ForgetCheckpointsAsync();
         return await activation.FinishAsync(starts, cancellationToken);
+    }
+
+    // The wait may be long, and nothing keeps anybody from starting the machine meanwhile: its disks must not go back under it then.
+    private async Task<bool> MayStartAsync(ReplacementJournal journal, CancellationToken cancellationToken)
+    {
+        bool starts;
+        try
+        {
+            starts = await request.MayStartAsync(cancellationToken);
+        }
+        finally
+        {
+            if (request.StartGate is not null && await activation.IsActiveAsync())
+            {
+                journal.Settle();
+                journal.Leave();
+            }
+        }
+        return !journal.IsLeft ? starts : throw new FaultException(FaultReason.FailedPrecondition,
+            $"The machine {plan.Name} was started by somebody else while its start waited. It runs on its restored disks; the old ones stay beside them.");
     }
 
     private async Task StartAsync(ReplacementJournal journal)

@@ -99,13 +99,36 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         {
             launcher.WriteRecord();
         }
-        var starts = await request.MayStartAsync(cancellationToken);
+        var starts = await MayStartAsync(plan, journal, cancellationToken);
         if (starts)
         {
             journal?.Settle();
         }
         int? pid = starts ? await launcher.StartAsync(cancellationToken) : null;
         return await new RestoredDescription(context, plan, request).AddAsync(launcher.Describe(pid), launcher, cancellationToken);
+    }
+
+    // The wait may be long, and nothing keeps anybody from starting the machine meanwhile: its disks must not go back under it then.
+    private async Task<bool> MayStartAsync(RestorePlan plan, ReplacementJournal? journal, CancellationToken cancellationToken)
+    {
+        bool starts;
+        try
+        {
+            starts = await request.MayStartAsync(cancellationToken);
+        }
+        finally
+        {
+            foreach (var image in request.StartGate is null || journal is null ? [] : plan.Images)
+            {
+                if (await ImageLock.IsHeldAsync(image.NewFile, context.ImageTools, CancellationToken.None))
+                {
+                    journal?.Settle();
+                    journal?.Leave();
+                }
+            }
+        }
+        return journal is not { IsLeft: true } ? starts : throw new FaultException(FaultReason.FailedPrecondition,
+            $"The machine {request.Name} was started by somebody else while its start waited. It runs on its restored disks; the old ones stay beside them.");
     }
 
     private static MachineImage[] PlacesOf(IReadOnlyList<ImageReplacement> images) => [.. images.Select(image => new MachineImage(image.DiskName, image.NewFile, image.Format))];
