@@ -1,3 +1,4 @@
+using VirtBackup.Catalog.Migrations;
 using VirtBackup.Database;
 
 namespace VirtBackup.Catalog;
@@ -24,6 +25,7 @@ public sealed class CatalogDatabase
         Estimates = new EstimateRecords(database);
         Dependencies = new DependencyRecords(database);
         Recoveries = new RecoveryRecords(database);
+        Migrations = new MigrationRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -55,4 +57,6 @@ public sealed class CatalogDatabase
     public DependencyRecords Dependencies { get; }
 
     public RecoveryRecords Recoveries { get; }
+
+    public MigrationRecords Migrations { get; }
 }

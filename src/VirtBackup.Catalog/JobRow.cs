@@ -22,8 +22,20 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Scrub = 8,
 
-    /// <summary>Restores several machines and starts them in order. Runs in the controller; all but these five run on an agent.</summary>
+    /// <summary>Restores several machines and starts them in order. Runs in the controller, and makes jobs for agents.</summary>
     Recovery = 60,
+
+    MoveStorage = 70,
+    MoveStorageCheck = 71,
+    StopMachine = 72,
+    StartMachine = 73,
+    RetireMachine = 74,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    Migration = 75,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    MigrationPlan = 76,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

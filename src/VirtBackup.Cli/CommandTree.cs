@@ -43,6 +43,9 @@ internal static class CommandTree
             new Commands.Dependencies.ShowCommand(context), new Commands.Dependencies.ProbeCommand(context)));
         root.Add(Noun("recovery", "Bring several machines back, each when what it needs is ready",
             new Commands.Recoveries.RunCommand(context, isPlan: false), new Commands.Recoveries.RunCommand(context, isPlan: true), new Commands.Recoveries.ListCommand(context)));
+        root.Add(Noun("migrate", "Move machines to other hosts, and their disks to other storages",
+            new Commands.Migrations.RunCommand(context), new Commands.Migrations.PlanCommand(context), new Commands.Migrations.ListCommand(context),
+            new Commands.Migrations.ShowCommand(context), new Commands.Jobs.CancelCommand(context), new Commands.Migrations.RemoveSourceCommand(context)));
         root.Add(Noun("repository", "The store of all recovery points",
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context),
             new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.ScrubCommand(context),

@@ -31,6 +31,12 @@ public sealed record RestoreRequest(
     /// </summary>
     public Func<CancellationToken, ValueTask<bool>>? StartGate { get; init; }
 
+    /// <summary>
+    /// The machine moves to this host: the driver serves it from now on, though it stays off, and removes it when it is retired. Only with
+    /// <see cref="KeepIdentity"/>, without <see cref="Start"/>.
+    /// </summary>
+    public bool Adopt { get; init; }
+
     public DiskPreallocation Preallocation { get; init; } = DiskPreallocation.None;
 
     public RestorePlacement Placement { get; init; }

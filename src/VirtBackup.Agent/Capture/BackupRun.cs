@@ -24,6 +24,9 @@ public sealed record BackupContext(
 {
     /// <summary>Null: what an interrupted restore leaves is not removed.</summary>
     public IRestoreNotes? RestoreNotes { get; init; }
+
+    /// <summary>Which maps the disks hold of machines that were restored and are off; null: later restores onto them compare all.</summary>
+    public IBaseStore? Restored { get; init; }
 }
 
 /// <summary>

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Agent.Capture;
+using VirtBackup.Agent.Moving;
 using VirtBackup.Agent.Restore;
 using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Core;
@@ -17,6 +18,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
 {
     private readonly MachineTurns _turns = new();
     private readonly TaskOptions _options = new(control, context.Tools);
+    private readonly MachineWork _machines = new(hypervisors, context.Tools);
 
     public async Task<JobReport> RunAsync(JobSlot slot)
     {
@@ -73,7 +75,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress).RunAsync(slot.Stopping);
                 break;
             }
-            case Job.TaskOneofCase.Restore when job.Restore.Options?.Placement is RestorePlacement.Replace or RestorePlacement.InPlace:
+            case Job.TaskOneofCase.Restore when job.Restore.Options is { Placement: RestorePlacement.Replace or RestorePlacement.InPlace } or { Adopt: true }:
             {
                 using var turn = await _turns.EnterAsync(ParseId(job.Restore.VmId, "machine"), slot.Stopping);
                 report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping);
@@ -88,6 +90,37 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
             case Job.TaskOneofCase.PlanBackup:
                 report.PlanBackup = await PlanAsync(job.PlanBackup, slot);
                 break;
+            case Job.TaskOneofCase.MoveStorage:
+            {
+                var machine = ParseId(job.MoveStorage.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.MoveStorage = await (await MoveOfAsync(machine, job.MoveStorage.Options, slot)).RunAsync(slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.CheckMoveStorage:
+                report.CheckMoveStorage = await (await MoveOfAsync(ParseId(job.CheckMoveStorage.VmId, "machine"), job.CheckMoveStorage.Options, slot)).CheckAsync(slot.Stopping);
+                break;
+            case Job.TaskOneofCase.StopMachine:
+            {
+                var machine = ParseId(job.StopMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.StopMachine = await _machines.StopAsync(machine, job.StopMachine, slot.Progress, slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.StartMachine:
+            {
+                var machine = ParseId(job.StartMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.StartMachine = await _machines.StartAsync(machine, slot.Progress, slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.RetireMachine:
+            {
+                var machine = ParseId(job.RetireMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.RetireMachine = await _machines.RetireAsync(machine, job.RetireMachine, slot.Progress, slot.Stopping);
+                break;
+            }
             default:
                 throw new FaultException(FaultReason.Unsupported, "The controller assigned a kind of job that this agent does not know. Update the agent.");
         }
@@ -99,6 +132,9 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         Start = start is null ? null
             : new OrderedStart(slot.Gate, start.Probe, new ReadinessProbes(context.Tools.ProbeCommands, context.Tools.Time), context.Tools.BeginUrgent, slot.Progress, context.Tools.Time),
     };
+
+    private async Task<StorageMoveRun> MoveOfAsync(Id16 machine, StorageMoveOptions? options, JobSlot slot) =>
+        new(context, await FindAsync(machine, slot.Stopping), machine, options ?? new StorageMoveOptions(), slot.Progress);
 
     private async Task<BackupPlan> PlanAsync(PlanBackupTask task, JobSlot slot)
     {

@@ -42,13 +42,13 @@ public sealed partial class JobService(
 
     public int RunningCount => _active.Count;
 
-    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it, but for runs of several machines, which are taken up again.</summary>
+    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it, but for migrations and recoveries, which go on.</summary>
     public async ValueTask LoadAsync(CancellationToken cancellationToken)
     {
         foreach (var job in await catalog.Jobs.ListActiveAsync(cancellationToken))
         {
             _active[job.JobId] = job;
-            if (job is { Agent.Length: 0, Kind: not JobKind.Recovery })
+            if (job is { Agent.Length: 0, Kind: not (JobKind.Migration or JobKind.Recovery) })
             {
                 await FinishAsync(job.JobId, JobPhase.Failed, [], "The controller was restarted while the job ran: start it again.", FaultReason.Unavailable, cancellationToken);
             }

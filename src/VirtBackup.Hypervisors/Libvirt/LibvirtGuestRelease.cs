@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
+using VirtBackup.Hypervisors.Libvirt.Moving;
 using VirtBackup.Hypervisors.Libvirt.Native;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -35,10 +36,12 @@ public sealed class LibvirtGuestRelease(IBlockingCalls blocking, TimeProvider ti
             if (!await connection.QueryAsync(libvirt => IsActive(libvirt, target.Machine), cancellationToken))
             {
                 log("The machine has ended.");
+                marks.Remove(FreezeMarks.Stopped);
                 marks.Remove(FreezeMarks.Frozen);
                 marks.Remove(FreezeMarks.Hooked);
                 return ReleaseOutcome.Released;
             }
+            await HeldDomain.ResumeAsync(connection, target.Machine, marks, cancellationToken);
             await using var agent = new DomainAgent(connection, target.Machine, time);
             await MarkedThaw.RunAsync(agent, marks, Patience, time, log, cancellationToken);
             return ReleaseOutcome.Released;

@@ -139,6 +139,12 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainCreate")]
     public static partial int Start(DomainHandle domain);
 
+    [LibraryImport(Library, EntryPoint = "virDomainShutdownFlags")]
+    public static partial int Shutdown(DomainHandle domain, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virDomainDestroy")]
+    public static partial int Destroy(DomainHandle domain);
+
     [LibraryImport(Library, EntryPoint = "virDomainSnapshotNum")]
     public static partial int CountSnapshots(DomainHandle domain, uint flags);
 
