@@ -31,6 +31,9 @@ internal static class ResultTables
             case { Retention: { } retention }:
                 RetentionTables.WriteResult(console, retention);
                 break;
+            case { Recovery: { } recovery }:
+                RecoveryTables.Write(console, recovery);
+                break;
             case { Scrub: { } scrub }:
                 DamageTables.Write(console, scrub);
                 break;
@@ -42,6 +45,9 @@ internal static class ResultTables
                 break;
             case { Collection: { } collection }:
                 collection.Write(console);
+                break;
+            case { GroupBackup: { } point }:
+                GroupTables.WriteResult(console, point);
                 break;
         }
     }
