@@ -16,7 +16,7 @@ internal sealed class FaultTrials : IAsyncDisposable
     private const int DiskBytes = 24 << 20;
     private const int WriteBytesMax = 256 << 10;
     private const int Stage = 2, Content = 3;
-    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(4);
+    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(8);
 
     private readonly ProofOptions _options;
     private readonly Hosts _hosts;
