@@ -24,6 +24,8 @@ public sealed class CatalogDatabase
         Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
         Migrations = new MigrationRecords(database);
+        Groups = new GroupRecords(database);
+        GroupRuns = new GroupRunRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -53,4 +55,8 @@ public sealed class CatalogDatabase
     public EstimateRecords Estimates { get; }
 
     public MigrationRecords Migrations { get; }
+
+    public GroupRecords Groups { get; }
+
+    public GroupRunRecords GroupRuns { get; }
 }

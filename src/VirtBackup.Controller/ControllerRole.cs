@@ -4,6 +4,7 @@ using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Groups;
 using VirtBackup.Controller.Migrations;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
@@ -45,6 +46,8 @@ public sealed record ControllerParts
 
     public ScrubSettings Scrub { get; init; } = new();
 
+    public GroupCutLimits GroupCut { get; init; } = new();
+
     /// <summary>Where copies of damaged records are looked for.</summary>
     public IReadOnlyList<IRecordSource> RecordSources { get; init; } = [];
 
@@ -71,6 +74,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly ScrubService _scrubs;
     private readonly MigrationPlanner _migrationPlanner;
     private readonly MigrationRunner _migrations;
+    private readonly GroupBackups _groups;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -124,6 +128,11 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, owners, time), loggers.CreateLogger<MigrationRunner>());
         Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
+        var groupPoints = new GroupPoints(Catalog, Jobs);
+        _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
+        Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
+        Jobs.Cuts = _groups;
+        Connections.Closed = _groups.NoteDisconnected;
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;
         Jobs.OwnJobCancelled = job =>
@@ -134,6 +143,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _scrubs.Cancel(job);
             _migrations.Cancel(job);
             _migrationPlanner.Cancel(job);
+            _groups.Cancel(job);
         };
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
@@ -162,6 +172,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
 
     public MigrationEndpoint Migrations { get; }
 
+    public GroupEndpoint Groups { get; }
+
     /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
     public PointCustody Custody => _custody;
 
@@ -189,6 +201,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
         await _migrations.LoadAsync(cancellationToken);
+        await _groups.SettleAsync(cancellationToken);
         await _signals.SettleAsync(cancellationToken);
     }
 
@@ -200,7 +213,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         [
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
-            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token),
+            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token),
         ];
         try
         {
@@ -223,6 +236,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _scrubs.Dispose();
         _migrations.Dispose();
         _migrationPlanner.Dispose();
+        _groups.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

@@ -53,6 +53,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         }
         report.Progress = slot.Progress.ToMessage();
         report.Survey = slot.Progress.Survey;
+        slot.TellCut(report);
         report.LogLines.AddRange(slot.Progress.TakeLog());
         ControlMessages.Fit(report);
         context.Tools.JobEnded?.Invoke();
@@ -69,7 +70,10 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 var machine = ParseId(job.Backup.VmId, "machine");
                 var hypervisor = await FindAsync(machine, slot.Stopping);
                 using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress).RunAsync(slot.Stopping);
+                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress)
+                {
+                    Gate = job.Backup.Options is { GroupRunId.Length: > 0 } ? GateOf(slot, hypervisor) : null,
+                }.RunAsync(slot.Stopping);
                 break;
             }
             case Job.TaskOneofCase.Restore when job.Restore.Options is { Placement: RestorePlacement.Replace or RestorePlacement.InPlace } or { Adopt: true }:
@@ -122,6 +126,10 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 throw new FaultException(FaultReason.Unsupported, "The controller assigned a kind of job that this agent does not know. Update the agent.");
         }
     }
+
+    private static GroupGate GateOf(JobSlot slot, IHypervisor hypervisor) => hypervisor.HoldsAtGate
+        ? slot.Gate
+        : throw new FaultException(FaultReason.Unsupported, $"Machines of the platform '{hypervisor.Kind}' cannot be cut together with others: take this one out of the group.");
 
     private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot) => new(
         context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress);

@@ -52,6 +52,7 @@ internal sealed class ControllerConnection : IDisposable
         Admin = new AdminService.AdminServiceClient(_channel);
         Migrations = new MigrationService.MigrationServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
+        Groups = new GroupService.GroupServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -64,6 +65,8 @@ internal sealed class ControllerConnection : IDisposable
     public RetentionService.RetentionServiceClient Retention { get; }
 
     public MigrationService.MigrationServiceClient Migrations { get; }
+
+    public GroupService.GroupServiceClient Groups { get; }
 
     private string Peer => $"The controller at {Address}";
 

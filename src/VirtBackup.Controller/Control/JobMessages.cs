@@ -61,7 +61,7 @@ internal static class JobMessages
                 job.RetireMachine.VmId = vm;
                 break;
             default:
-                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Migration or JobKind.MigrationPlan));
+                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Migration or JobKind.MigrationPlan or JobKind.GroupBackup));
                 break;
         }
         return job;
@@ -96,6 +96,9 @@ internal static class JobMessages
                 throw new FaultException(FaultReason.InvalidArgument, "The report does not say in which state the job is.");
         }
     }
+
+    /// <summary>Whether the job is that of one machine of a group.</summary>
+    public static bool IsOfGroup(JobRow row) => row.Kind == JobKind.Backup && InlineOptions(row) is { GroupRunId.Length: > 0 };
 
     private static BackupOptions? InlineOptions(JobRow row) => row.Options.Length <= OptionsInlineBytesMax ? BackupOptions.Parser.ParseFrom(row.Options) : null;
 
