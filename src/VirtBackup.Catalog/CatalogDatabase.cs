@@ -1,3 +1,4 @@
+using VirtBackup.Catalog.Migrations;
 using VirtBackup.Database;
 
 namespace VirtBackup.Catalog;
@@ -24,6 +25,7 @@ public sealed class CatalogDatabase
         Estimates = new EstimateRecords(database);
         Groups = new GroupRecords(database);
         GroupRuns = new GroupRunRecords(database);
+        Migrations = new MigrationRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -55,4 +57,6 @@ public sealed class CatalogDatabase
     public GroupRecords Groups { get; }
 
     public GroupRunRecords GroupRuns { get; }
+
+    public MigrationRecords Migrations { get; }
 }

@@ -24,6 +24,9 @@ public sealed record BackupContext(
 {
     /// <summary>Null: what an interrupted restore leaves is not removed.</summary>
     public IRestoreNotes? RestoreNotes { get; init; }
+
+    /// <summary>Which maps the disks hold of machines that were restored and are off; null: later restores onto them compare all.</summary>
+    public IBaseStore? Restored { get; init; }
 }
 
 /// <summary>
@@ -46,12 +49,7 @@ public sealed class BackupRun
     public BackupRun(BackupContext context, IHypervisor hypervisor, Job job, Id16 machine, Id16 point, RunProgress progress)
     {
         ArgumentNullException.ThrowIfNull(context);
-        _context = context;
-        _hypervisor = hypervisor;
-        _job = job;
-        _machine = machine;
-        _point = point;
-        _progress = progress;
+        (_context, _hypervisor, _job, _machine, _point, _progress) = (context, hypervisor, job, machine, point, progress);
         _started = context.Tools.Time.GetTimestamp();
     }
 

@@ -50,6 +50,7 @@ internal sealed class ControllerConnection : IDisposable
             MaxReceiveMessageSize = 64 << 20,
         });
         Admin = new AdminService.AdminServiceClient(_channel);
+        Migrations = new MigrationService.MigrationServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
         Groups = new GroupService.GroupServiceClient(_channel);
     }
@@ -64,6 +65,8 @@ internal sealed class ControllerConnection : IDisposable
     public RetentionService.RetentionServiceClient Retention { get; }
 
     public GroupService.GroupServiceClient Groups { get; }
+
+    public MigrationService.MigrationServiceClient Migrations { get; }
 
     private string Peer => $"The controller at {Address}";
 

@@ -108,6 +108,9 @@ internal static class AdminMessages
         JobKind.RestoreCheck => new JobResult { RestoreCheck = ToCheck(AgentMessages.CheckRestoreResult.Parser.ParseFrom(row.Result)) },
         JobKind.GroupBackup => new JobResult { GroupBackup = GroupPoint.Parser.ParseFrom(row.Result) },
         JobKind.Scrub => new JobResult { Scrub = ScrubResult.Parser.ParseFrom(row.Result) },
+        JobKind.Migration => new JobResult { Migration = MigrationResult.Parser.ParseFrom(row.Result) },
+        JobKind.MoveStorage or JobKind.MoveStorageCheck or JobKind.StopMachine or JobKind.StartMachine or JobKind.RetireMachine => null,
+        JobKind.MigrationPlan => new JobResult { MigrationPlan = MigrationPlan.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
         _ => new JobResult { Verify = VerifyResult.Parser.ParseFrom(row.Result) },
@@ -150,6 +153,13 @@ internal static class AdminMessages
         JobKind.Collection => "collection",
         JobKind.Scrub => "scrub",
         JobKind.GroupBackup => "group-backup",
+        JobKind.MoveStorage => "storage-move",
+        JobKind.MoveStorageCheck => "storage-move-check",
+        JobKind.StopMachine => "machine-stop",
+        JobKind.StartMachine => "machine-start",
+        JobKind.RetireMachine => "machine-retire",
+        JobKind.Migration => "migration",
+        JobKind.MigrationPlan => "migration-plan",
         _ => "verify",
     };
 }

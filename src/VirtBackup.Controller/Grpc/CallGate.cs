@@ -20,6 +20,7 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
     private const string Admin = "/virtbackup.admin.v1.AdminService/";
     private const string Retention = "/virtbackup.admin.v1.RetentionService/";
     private const string Groups = "/virtbackup.admin.v1.GroupService/";
+    private const string Migration = "/virtbackup.admin.v1.MigrationService/";
 
     /// <summary>Calls by service or full name, and the one role that may make them; null: anybody.</summary>
     private static readonly FrozenDictionary<string, PeerRole?> Roles = new Dictionary<string, PeerRole?>
@@ -32,6 +33,7 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
         [Admin] = PeerRole.Operator,
         [Retention] = PeerRole.Operator,
         [Groups] = PeerRole.Operator,
+        [Migration] = PeerRole.Operator,
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
     /// <summary>The caller that was let in.</summary>

@@ -26,12 +26,14 @@ public static class ControllerGrpc
         services.AddSingleton(role.Admin);
         services.AddSingleton(role.Retention);
         services.AddSingleton(role.Groups);
+        services.AddSingleton(role.Migrations);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
         services.AddSingleton<AdminGrpcService>();
         services.AddSingleton<RetentionGrpcService>();
         services.AddSingleton<GroupGrpcService>();
+        services.AddSingleton<MigrationGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
@@ -55,5 +57,6 @@ public static class ControllerGrpc
         routes.MapGrpcService<AdminGrpcService>();
         routes.MapGrpcService<RetentionGrpcService>();
         routes.MapGrpcService<GroupGrpcService>();
+        routes.MapGrpcService<MigrationGrpcService>();
     }
 }

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -10,6 +11,9 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
     private static readonly TimeSpan ThawTimeout = TimeSpan.FromSeconds(20);
 
     public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, Time = Time };
+
+    /// <summary>Of machines that come and go.</summary>
+    public MovingRecords Moving => new(Options.StateFolder);
 
     public DomainJobs JobsOf(LibvirtConnection connection) => new(connection, Options, Time);
 
