@@ -26,6 +26,8 @@ public sealed class CatalogDatabase
         Dependencies = new DependencyRecords(database);
         Recoveries = new RecoveryRecords(database);
         Migrations = new MigrationRecords(database);
+        Groups = new GroupRecords(database);
+        GroupRuns = new GroupRunRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -59,4 +61,8 @@ public sealed class CatalogDatabase
     public RecoveryRecords Recoveries { get; }
 
     public MigrationRecords Migrations { get; }
+
+    public GroupRecords Groups { get; }
+
+    public GroupRunRecords GroupRuns { get; }
 }

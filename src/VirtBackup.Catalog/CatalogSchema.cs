@@ -4,7 +4,7 @@ namespace VirtBackup.Catalog;
 
 /// <summary>
 /// The catalog's tables. Times are Unix milliseconds. What the repository holds too (recovery points) is a projection
-/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds, dependencies, series of runs and of restores are at home here.
+/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds, groups and their runs, dependencies, series of runs and of restores are at home here.
 /// </summary>
 public static class CatalogSchema
 {
@@ -292,6 +292,39 @@ public static class CatalogSchema
         CREATE INDEX migration_by_time ON migration (created_ms, migration_id);
         """;
 
+    private const string GroupTables = """
+        CREATE TABLE machine_group (
+            name TEXT NOT NULL PRIMARY KEY,
+            skew_bound_ms INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL
+        );
+        CREATE TABLE group_member (
+            name TEXT NOT NULL,
+            vm_id BLOB NOT NULL,
+            PRIMARY KEY (name, vm_id)
+        );
+        CREATE TABLE group_run (
+            run_id BLOB NOT NULL PRIMARY KEY,
+            name TEXT NOT NULL,
+            state INTEGER NOT NULL,
+            started_ms INTEGER NOT NULL,
+            cut_ms INTEGER NOT NULL,
+            skew_us INTEGER NOT NULL,
+            skew_bound_ms INTEGER NOT NULL
+        );
+        CREATE INDEX group_run_by_name ON group_run (name, cut_ms, run_id);
+        CREATE TABLE group_run_member (
+            run_id BLOB NOT NULL,
+            vm_id BLOB NOT NULL,
+            vm_name TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            job_id BLOB NOT NULL,
+            point_id BLOB NOT NULL,
+            held INTEGER NOT NULL,
+            PRIMARY KEY (run_id, vm_id)
+        );
+        """;
+
     private const string DependencyTables = """
         ALTER TABLE job ADD COLUMN start BLOB NOT NULL DEFAULT x'';
         CREATE TABLE dependency (
@@ -336,5 +369,5 @@ public static class CatalogSchema
         );
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, DependencyTables]);
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables]);
 }

@@ -36,6 +36,9 @@ public enum JobKind
 
     /// <summary>Runs in the controller, and makes jobs for agents.</summary>
     MigrationPlan = 76,
+
+    /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own.</summary>
+    GroupBackup = 20,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

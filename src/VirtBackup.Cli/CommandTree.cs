@@ -27,6 +27,10 @@ internal static class CommandTree
         root.Add(Noun("backup", "Take recovery points",
             new Commands.Backups.RunCommand(context), new Commands.Backups.PlanCommand(context),
             new Commands.Jobs.ListCommand(context, "List backups that were started, newest first", "backup"), new Commands.Jobs.ShowCommand(context, "Show one backup and its outcome")));
+        root.Add(Noun("group", "Virtual machines that are cut at one instant, also on several hosts",
+            new Commands.Groups.CreateCommand(context), new Commands.Groups.ListCommand(context), new Commands.Groups.ShowCommand(context), new Commands.Groups.ShowPointCommand(context),
+            new Commands.Groups.ChangeCommand(context, adds: true), new Commands.Groups.ChangeCommand(context, adds: false), new Commands.Groups.DeleteCommand(context),
+            new Commands.Groups.BackupCommand(context)));
         root.Add(Noun("job", "Work that was started",
             new Commands.Jobs.ListCommand(context, "List jobs, newest first"), new Commands.Jobs.ShowCommand(context, "Show one job and its outcome"), new Commands.Jobs.CancelCommand(context), new Commands.Jobs.LogCommand(context)));
         root.Add(Noun("recovery-point", "What was backed up",

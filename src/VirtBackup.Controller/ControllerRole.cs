@@ -4,6 +4,7 @@ using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Groups;
 using VirtBackup.Controller.Migrations;
 using VirtBackup.Controller.Recovery;
 using VirtBackup.Controller.Retention;
@@ -46,6 +47,8 @@ public sealed record ControllerParts
 
     public ScrubSettings Scrub { get; init; } = new();
 
+    public GroupCutLimits GroupCut { get; init; } = new();
+
     /// <summary>Where copies of damaged records are looked for.</summary>
     public IReadOnlyList<IRecordSource> RecordSources { get; init; } = [];
 
@@ -73,6 +76,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RecoveryService _recoveries;
     private readonly MigrationPlanner _migrationPlanner;
     private readonly MigrationRunner _migrations;
+    private readonly GroupBackups _groups;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -128,6 +132,11 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, owners, time), loggers.CreateLogger<MigrationRunner>());
         Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
+        var groupPoints = new GroupPoints(Catalog, Jobs);
+        _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
+        Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
+        Jobs.Cuts = _groups;
+        Connections.Closed = _groups.NoteDisconnected;
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;
         Jobs.OwnJobCancelled = job =>
@@ -139,6 +148,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _recoveries.Cancel(job);
             _migrations.Cancel(job);
             _migrationPlanner.Cancel(job);
+            _groups.Cancel(job);
         };
         Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
@@ -170,6 +180,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
 
     public MigrationEndpoint Migrations { get; }
 
+    public GroupEndpoint Groups { get; }
+
     /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
     public PointCustody Custody => _custody;
 
@@ -198,6 +210,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         await Jobs.LoadAsync(cancellationToken);
         await _recoveries.LoadAsync(cancellationToken);
         await _migrations.LoadAsync(cancellationToken);
+        await _groups.SettleAsync(cancellationToken);
         await _signals.SettleAsync(cancellationToken);
     }
 
@@ -209,7 +222,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         [
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
-            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
+            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
         ];
         try
         {
@@ -233,6 +246,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _recoveries.Dispose();
         _migrations.Dispose();
         _migrationPlanner.Dispose();
+        _groups.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

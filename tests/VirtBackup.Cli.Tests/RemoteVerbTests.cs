@@ -41,6 +41,12 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("retention detach web1", "retention.is_default=true", "usual (default): everything")]
     [InlineData("retention simulate web1 --daily 7", "interval_minutes=1440 points_at_end=7 recovery_points.0.retention.expire_time=2031-05-11T12:00:00.000Z", "daily 1 of 7, latest")]
     [InlineData("retention apply", "state=succeeded result.retention.points_kept=5 result.retention.expired.0.vm=web1", "no rule of 'gold' (daily 7) keeps it")]
+    [InlineData("group list", "groups.0.name=shop groups.0.members.0.agent=null groups.0.members.1.vm=web1 groups.0.skew_bound_ms=1000", "shop    db1 (gone), web1     1,000 ms")]
+    [InlineData("group show shop --limit 5", "group_points.0.consistent=true group_points.0.skew_ms=12.3 group_points.1.members.0.state=forgotten", "no, incomplete   db1 (forgotten), web1")]
+    [InlineData("group show-point shop@latest", "complete=false inconsistency=db1_has_forgotten_its_recovery_point_of_this_cut. members.1.held=true members.1.failure=null", "at most 12.3 ms, of 1,000 ms")]
+    [InlineData("group create shop db1 web1 --skew-bound 250", "name=shop members.1.vm=web1 skew_bound_ms=250", "virtbackup group backup shop")]
+    [InlineData("group delete shop", "deleted=shop", "The group 'shop' is deleted.")]
+    [InlineData("group backup shop --full --no-quiesce", "state=succeeded result.group_backup.consistent=true result.group_backup.members.0.vm=db1 result.backup=null", "Group backup of web1 succeeded")]
     [InlineData("controller confirm-time", "time=2031-05-04T12:00:00.000Z", "The time is confirmed")]
     [InlineData("job list --limit 1", "jobs.0.state=succeeded jobs.0.result.backup.vm=web1", "77aa55bb1122   backup   web1   succeeded   2031-05-04 12:00:00")]
     [InlineData("job show 77aa", "kind=backup duration_seconds=8 failure=null", "8.0s")]
@@ -242,6 +248,21 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         (await RunAsync("recovery-point", "lock", "web1@1", "--until", "tomorrow")).Fails(2, "'tomorrow' is not a time");
         _controller.Admin.TimeIsUnconfirmed = true;
         Assert.Contains("virtbackup controller confirm-time", (await RunAsync("controller", "status")).Succeeds().Output);
+    }
+
+    [Fact]
+    public async Task What_is_asked_of_a_group_reaches_the_controller_and_refusals_name_the_next_step()
+    {
+        (await RunAsync("group", "backup", "shop", "--full", "--rate-limit", "1MiB", "--detach")).Succeeds();
+        var backup = _controller.Admin.Request<StartGroupBackupRequest>();
+        Assert.Equal(("shop", 32, new BackupOptions { Full = true, ReadBytesPerSecondMax = 1 << 20 }), (backup.Name, backup.RequestId.Length, backup.Options));
+        (await RunAsync("group", "add", "shop", "db2", "--skew-bound", "40")).Succeeds();
+        Assert.Equal(new ChangeGroupRequest { Name = "shop", AddVms = { "db2" }, SkewBoundMs = 40 }, _controller.Admin.Request<ChangeGroupRequest>());
+        (await RunAsync("group", "remove", "none", "db2")).Fails(5, "no group 'none'", "virtbackup group list");
+        (await RunAsync("group", "add", "shop")).Fails(2, "Name virtual machines", "virtbackup group add --help");
+        (await RunAsync("group", "create", "shop", "--skew-bound", "0")).Fails(2, "between 1 and 60000");
+        Assert.Equal(["shop"], await CompleteAsync("virtbackup group show s"));
+        Assert.Equal(["shop@latest"], await CompleteAsync("virtbackup group show-point "));
     }
 
     [Fact]

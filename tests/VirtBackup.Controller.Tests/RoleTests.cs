@@ -67,6 +67,7 @@ public sealed class RoleTests : IAsyncLifetime
         using var channel = Open(IssueClient(PeerRole.Operator, "alice"));
         var status = await new AdminService.AdminServiceClient(channel).GetStatusAsync(new GetStatusRequest(), cancellationToken: World.Token);
         Assert.Equal(_world.Repository.Head.Uuid.ToString(), status.RepositoryId);
+        Assert.Empty((await new GroupService.GroupServiceClient(channel).ListGroupsAsync(new ListGroupsRequest(), cancellationToken: World.Token)).Groups);
         Assert.Empty((await new RetentionService.RetentionServiceClient(channel).ListRuleSetsAsync(new ListRuleSetsRequest(), cancellationToken: World.Token)).RuleSets);
         Assert.Empty((await new RecoveryService.RecoveryServiceClient(channel).ListRecoveriesAsync(new ListRecoveriesRequest(), cancellationToken: World.Token)).Runs);
         await RefusedAsync(StatusCode.PermissionDenied, () => new StoreService.StoreServiceClient(channel).BeginSessionAsync(new BeginSessionRequest()).ResponseAsync);

@@ -51,6 +51,7 @@ public sealed partial class ControlLoop(
                 {
                     LogBroken(logger, fault.Message);
                 }
+                _board.BreakGates();
                 await backoff.WaitAsync(cancellationToken);
             }
         }

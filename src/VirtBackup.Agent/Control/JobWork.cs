@@ -56,6 +56,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         }
         report.Progress = slot.Progress.ToMessage();
         report.Survey = slot.Progress.Survey;
+        slot.TellCut(report);
         report.LogLines.AddRange(slot.Progress.TakeLog());
         ControlMessages.Fit(report);
         context.Tools.JobEnded?.Invoke();
@@ -72,7 +73,10 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 var machine = ParseId(job.Backup.VmId, "machine");
                 var hypervisor = await FindAsync(machine, slot.Stopping);
                 using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress).RunAsync(slot.Stopping);
+                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress)
+                {
+                    Gate = job.Backup.Options is { GroupRunId.Length: > 0 } ? GateOf(slot, hypervisor) : null,
+                }.RunAsync(slot.Stopping);
                 break;
             }
             case Job.TaskOneofCase.Restore when job.Restore.Options is { Placement: RestorePlacement.Replace or RestorePlacement.InPlace } or { Adopt: true }:
@@ -126,11 +130,15 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         }
     }
 
+    private static GroupGate GateOf(JobSlot slot, IHypervisor hypervisor) => hypervisor.HoldsAtGate
+        ? slot.Gate
+        : throw new FaultException(FaultReason.Unsupported, $"Machines of the platform '{hypervisor.Kind}' cannot be cut together with others: take this one out of the group.");
+
     private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot, StartOrder? start = null) => new(
         context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress)
     {
         Start = start is null ? null
-            : new OrderedStart(slot.Gate, start.Probe, new ReadinessProbes(context.Tools.ProbeCommands, context.Tools.Time), context.Tools.BeginUrgent, slot.Progress, context.Tools.Time),
+            : new OrderedStart(slot.StartGate, start.Probe, new ReadinessProbes(context.Tools.ProbeCommands, context.Tools.Time), context.Tools.BeginUrgent, slot.Progress, context.Tools.Time),
     };
 
     private async Task<StorageMoveRun> MoveOfAsync(Id16 machine, StorageMoveOptions? options, JobSlot slot) =>

@@ -52,6 +52,7 @@ internal sealed class ControllerConnection : IDisposable
         Admin = new AdminService.AdminServiceClient(_channel);
         Migrations = new MigrationService.MigrationServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
+        Groups = new GroupService.GroupServiceClient(_channel);
         Recovery = new RecoveryService.RecoveryServiceClient(_channel);
     }
 
@@ -67,6 +68,8 @@ internal sealed class ControllerConnection : IDisposable
     public RecoveryService.RecoveryServiceClient Recovery { get; }
 
     public MigrationService.MigrationServiceClient Migrations { get; }
+
+    public GroupService.GroupServiceClient Groups { get; }
 
     private string Peer => $"The controller at {Address}";
 

@@ -106,6 +106,7 @@ internal static class AdminMessages
         JobKind.Restore => new JobResult { Restore = ToRestore(AgentMessages.RestoreResult.Parser.ParseFrom(row.Result)) },
         JobKind.BackupPlan => new JobResult { BackupPlan = BackupPlan.Parser.ParseFrom(row.Result) },
         JobKind.RestoreCheck => new JobResult { RestoreCheck = ToCheck(AgentMessages.CheckRestoreResult.Parser.ParseFrom(row.Result)) },
+        JobKind.GroupBackup => new JobResult { GroupBackup = GroupPoint.Parser.ParseFrom(row.Result) },
         JobKind.Scrub => new JobResult { Scrub = ScrubResult.Parser.ParseFrom(row.Result) },
         JobKind.Migration => new JobResult { Migration = MigrationResult.Parser.ParseFrom(row.Result) },
         JobKind.MoveStorage or JobKind.MoveStorageCheck or JobKind.StopMachine or JobKind.StartMachine or JobKind.RetireMachine => null,
@@ -160,6 +161,7 @@ internal static class AdminMessages
         JobKind.RetireMachine => "machine-retire",
         JobKind.Migration => "migration",
         JobKind.MigrationPlan => "migration-plan",
+        JobKind.GroupBackup => "group-backup",
         _ => "verify",
     };
 }

@@ -139,6 +139,10 @@ public sealed class JobStarter(
     private static byte[] ToBytes(BackupOptions? options)
     {
         options ??= new BackupOptions();
+        if (options.GroupRunId.Length > 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "A machine is not backed up with its group by itself: start the group's backup.");
+        }
         if (options.ExcludedDisks.Count > ExcludedDisksMax || options.ChangedExtents.Count > ExcludedDisksMax)
         {
             throw new FaultException(FaultReason.InvalidArgument, $"Options name at most {ExcludedDisksMax} disks.");

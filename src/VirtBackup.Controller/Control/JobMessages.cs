@@ -64,7 +64,7 @@ internal static class JobMessages
                 job.RetireMachine.VmId = vm;
                 break;
             default:
-                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Recovery or JobKind.Migration or JobKind.MigrationPlan));
+                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Migration or JobKind.MigrationPlan or JobKind.GroupBackup or JobKind.Recovery));
                 break;
         }
         return job;
@@ -104,6 +104,9 @@ internal static class JobMessages
                 throw new FaultException(FaultReason.InvalidArgument, "The report does not say in which state the job is.");
         }
     }
+
+    /// <summary>Whether the job is that of one machine of a group.</summary>
+    public static bool IsOfGroup(JobRow row) => row.Kind == JobKind.Backup && InlineOptions(row) is { GroupRunId.Length: > 0 };
 
     private static BackupOptions? InlineOptions(JobRow row) => row.Options.Length <= OptionsInlineBytesMax ? BackupOptions.Parser.ParseFrom(row.Options) : null;
 

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Groups;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Agent.V1;
 
@@ -39,6 +40,9 @@ public sealed partial class JobService(
 
     /// <summary>Told when the cancellation of a job that the controller runs itself is asked for. Set once, before the first call.</summary>
     public Action<Id16>? OwnJobCancelled { get; set; }
+
+    /// <summary>Holds the cuts of groups together. Set once, before the first call.</summary>
+    internal ICutSteps? Cuts { get; set; }
 
     public int RunningCount => _active.Count;
 
@@ -87,6 +91,7 @@ public sealed partial class JobService(
         var bytes = 0;
         foreach (var job in _active.Values.Where(job => job.Agent == agent).OrderBy(static job => job.Number).Take(AssignedMax).Select(JobMessages.ToAssignment))
         {
+            job.CutStepPassed = Cuts?.FindPassed(Id16.Parse(job.JobId)) ?? CutStep.Unspecified;
             bytes += JobMessages.AssignedBytes(job);
             if (bytes > Limits.ControlMessageBytesMax)
             {
@@ -151,6 +156,12 @@ public sealed partial class JobService(
         if (report.LogLines.Count > LogLinesPerReportMax)
         {
             throw new FaultException(FaultReason.InvalidArgument, $"A report carries at most {LogLinesPerReportMax} log lines.");
+        }
+        if (report.CutStep != CutStep.Unspecified)
+        {
+            // Before anything is stored: guests wait.
+            _ = RequireAttempt(caller, jobId, report.Attempt);
+            Cuts?.Reach(jobId, report.CutStep, report.CutHeld);
         }
         using (await EnterAsync(cancellationToken))
         {
@@ -297,8 +308,8 @@ public sealed partial class JobService(
         {
             return job with { State = JobPhase.Cancelled, EndedMs = time.NowMs() };
         }
-        // A restore that was cut short left files behind: people decide, no second try writes into them.
-        if (job.Kind == JobKind.Restore || job.Attempt >= AttemptsMax)
+        // A restore that was cut short left files behind: people decide, no second try writes into them. A group is not cut twice.
+        if (job.Kind == JobKind.Restore || job.Attempt >= AttemptsMax || JobMessages.IsOfGroup(job))
         {
             return job with
             {
@@ -328,6 +339,7 @@ public sealed partial class JobService(
             {
                 await estimates.WithdrawAsync(after.JobId, cancellationToken);
             }
+            Cuts?.End(after);
             LogEnded(after.Kind, after.JobId, after.VmName, after.State, after.FailureMessage);
         }
         else

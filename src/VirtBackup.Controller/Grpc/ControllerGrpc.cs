@@ -27,6 +27,7 @@ public static class ControllerGrpc
         services.AddSingleton(role.Retention);
         services.AddSingleton(role.Recovery);
         services.AddSingleton(role.Migrations);
+        services.AddSingleton(role.Groups);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
@@ -34,6 +35,7 @@ public static class ControllerGrpc
         services.AddSingleton<RetentionGrpcService>();
         services.AddSingleton<RecoveryGrpcService>();
         services.AddSingleton<MigrationGrpcService>();
+        services.AddSingleton<GroupGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
@@ -58,5 +60,6 @@ public static class ControllerGrpc
         routes.MapGrpcService<RetentionGrpcService>();
         routes.MapGrpcService<RecoveryGrpcService>();
         routes.MapGrpcService<MigrationGrpcService>();
+        routes.MapGrpcService<GroupGrpcService>();
     }
 }

@@ -1,7 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
-using VirtBackup.Hypervisors.Libvirt.Moving;
 using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -36,6 +35,11 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
 
     private async Task ReleaseGuestAsync(LibvirtConnection connection, Id16 machine, FreezeMarks marks, CancellationToken cancellationToken)
     {
+        await HeldDomain.ResumeAsync(connection, machine, marks, cancellationToken);
+        if (!marks.Any)
+        {
+            return;
+        }
         try
         {
             await using var agent = new DomainAgent(connection, machine, Time);

@@ -1,6 +1,5 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
-using VirtBackup.Hypervisors.Libvirt.Moving;
 using VirtBackup.Hypervisors.Libvirt.Native;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -42,6 +41,10 @@ public sealed class LibvirtGuestRelease(IBlockingCalls blocking, TimeProvider ti
                 return ReleaseOutcome.Released;
             }
             await HeldDomain.ResumeAsync(connection, target.Machine, marks, cancellationToken);
+            if (!marks.Any)
+            {
+                return ReleaseOutcome.Released;
+            }
             await using var agent = new DomainAgent(connection, target.Machine, time);
             await MarkedThaw.RunAsync(agent, marks, Patience, time, log, cancellationToken);
             return ReleaseOutcome.Released;

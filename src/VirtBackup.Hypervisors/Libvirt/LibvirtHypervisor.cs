@@ -41,6 +41,8 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
 
     public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections[0]);
 
+    public bool HoldsAtGate => true;
+
     public RestoreAbilities RestoreAbilities =>
         RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
         | (context.Options.StateFolder is null ? RestoreAbilities.None : RestoreAbilities.Adopt);

@@ -40,6 +40,8 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
 
     public string Kind => "qemu";
 
+    public bool HoldsAtGate => true;
+
     public RestoreAbilities RestoreAbilities =>
         RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
         | RestoreAbilities.Adopt;

@@ -233,6 +233,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
         "recovery" => new JobResult { Recovery = FakeRecovery.Result(IsRecoveryPlan, Failure is not null) },
         "retention" => new JobResult { Retention = FakeRetention.Result },
+        "group-backup" => new JobResult { GroupBackup = FakeGroups.Stored },
         "scrub" => new JobResult
         {
             Scrub = new ScrubResult
