@@ -293,5 +293,11 @@ public static class CatalogSchema
         );
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, Version8]);
+    private const string Version9 = """
+        ALTER TABLE point ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE point ADD COLUMN state_stored_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE point ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, Version8, Version9]);
 }

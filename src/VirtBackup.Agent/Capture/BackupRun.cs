@@ -85,7 +85,7 @@ public sealed class BackupRun
             _progress.Log($"An audit has found that change tracking missed a change ({suspicion}): all blocks are read.");
             settled = settled with { Tracked = null };
         }
-        if (settled.Tracked is not null && settled.Base!.Disks.Any(disk => disk.Shape != _context.Tools.Shape))
+        if (settled.Tracked is not null && settled.Base!.Disks.Any(disk => disk.Shape != _context.Tools.Shape && disk.Shape != StateStreams.Shape))
         {
             _progress.Log("Disks are cut in another way than before: all blocks are read once.");
             settled = settled with { Tracked = null };
@@ -108,6 +108,7 @@ public sealed class BackupRun
             var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal))
             {
                 Quiesce = !options.SkipQuiesce,
+                WithState = StateStreams.ModeOf(options.State),
                 QuiesceTimeout = policy.QuiesceTimeout,
                 FreezeLimit = policy.FreezeLimit,
                 Hooks = policy.Hooks,
@@ -179,6 +180,7 @@ public sealed class BackupRun
         Action commitSent, CancellationToken cancellationToken)
     {
         RequireDisks(held.Current);
+        StateStreams.Require(request, held.Current);
         var vmKey = _context.VmKeys.Get(_machine);
         using var idKey = ReadIdKey(session.Current);
         using var chunkKeys = idKey.DeriveChunkKeys();
@@ -206,6 +208,7 @@ public sealed class BackupRun
             [
                 .. held.Current.Disks.Select(disk => Open(audit.SourceOf(disk), StreamKind.Disk, session, settled)),
                 .. held.Current.Contents.Select(content => Open(new CapturedContent(content), content.Kind == MachineContentKind.Nvram ? StreamKind.Nvram : StreamKind.Tpm, session, settled)),
+                .. StateStreams.Of(held.Current).Select(stream => Open(stream.Source, stream.Kind, session, settled)),
             ];
             _progress.Enter("reading");
             await pipeline.RunAsync(disks, token);
@@ -247,7 +250,7 @@ public sealed class BackupRun
                 return bytes;
             },
             cancellationToken);
-        return (ResultOf(held.Current, disks, fared), record!);
+        return (CapturedResult.Of(_point, held.Current, disks, _progress.BytesSent, fared, _cutAnew), record!);
     }
 
     private static void RequireDisks(ICapture capture)
@@ -341,7 +344,7 @@ public sealed class BackupRun
 
     private DiskRun Open(ICapturedDisk disk, StreamKind kind, StoreSession session, SettledBase settled)
     {
-        var shape = _context.Tools.Shape;
+        var shape = StateStreams.ShapeOf(kind, _context.Tools.Shape);
         var geometry = new MapGeometry(shape, disk.Disk.LengthBytes);
         var known = settled.Base?.Disks.FirstOrDefault(candidate => candidate.Disk == disk.Disk.Id && candidate.LengthBytes == disk.Disk.LengthBytes && candidate.Shape == shape);
         if (disk.ChangedOnly && known is null)
@@ -369,31 +372,5 @@ public sealed class BackupRun
             throw FaultException.Malformed("The controller handed out a chunk-id key of the wrong form.");
         }
         return new IdKey(Id16.Parse(session.ScopeId), (ushort)session.IdGeneration, session.IdKey.Span);
-    }
-
-    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks, Protocol.Common.V1.GuestImpact? fared)
-    {
-        var result = new BackupResult
-        {
-            PointId = _point.ToString(),
-            Consistency = (Protocol.Common.V1.Consistency)(int)capture.Consistency,
-            ConsistencyDetail = capture.ConsistencyDetail,
-            BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
-            BytesSent = (ulong)_progress.BytesSent,
-            Impact = fared, CutAnew = _cutAnew,
-        };
-        result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
-        {
-            DiskId = disk.Source.Disk.Id.ToString(), Name = disk.Source.Disk.Name,
-            LengthBytes = (ulong)disk.Source.Disk.LengthBytes,
-            ChangedOnly = disk.Source.ChangedOnly,
-            ReadBytes = (ulong)disk.BytesRead,
-            Reason = disk.Source.Reason,
-        }));
-        result.Disks.AddRange(capture.SkippedDisks.Select(disk => new Protocol.Common.V1.DiskPlan
-        {
-            DiskId = disk.Id.ToString(), Name = disk.Name, LengthBytes = (ulong)disk.LengthBytes, Reason = disk.SkipReason ?? "", Skipped = true,
-        }));
-        return result;
     }
 }

@@ -35,7 +35,7 @@ public sealed class RestoreRun(
             throw new FaultException(FaultReason.FailedPrecondition, $"Recovery point {point} cannot be restored here: {string.Join(" ", blocked.Select(finding => finding.Message))}");
         }
         await SurveyAsync(hypervisor, request, stored, source, cancellationToken);
-        progress.AddTotal(request.Disks.Sum(disk => disk.DataBytes));
+        progress.AddTotal(DataBytesOf(request));
         progress.Enter(request.Placement == Hypervisors.RestorePlacement.InPlace ? "opening disks" : "creating disks");
         using var note = new RestoreNote(context.RestoreNotes, request.Folder);
         await using var restore = await hypervisor.BeginRestoreAsync(request, cancellationToken);
@@ -46,6 +46,11 @@ public sealed class RestoreRun(
             var stream = stored.Manifest.Head.Streams.Single(candidate => candidate.Id == target.Disk.Id);
             var plan = target is IExistingDisk existing ? await CompareAsync(stored, stream, existing, counts, cancellationToken) : ReaderOf(stream).PlanAsync;
             await new DiskRestore(source, stream.Id, plan, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
+        }
+        foreach (var target in restore.State)
+        {
+            var stream = stored.Manifest.Head.Streams.Single(candidate => candidate.Id == target.Disk.Id);
+            await new DiskRestore(source, stream.Id, ReaderOf(stream).PlanAsync, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
         progress.Enter(request.Start ? "starting the machine" : "completing");
         // What is started now inherits the priority of whoever starts it.
@@ -62,7 +67,7 @@ public sealed class RestoreRun(
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
         var (hypervisor, request) = await PrepareAsync(stored, null, cancellationToken);
         var result = new CheckRestoreResult();
-        foreach (var finding in RestorePlanItems.Complete(await hypervisor.CheckRestoreAsync(request, cancellationToken)))
+        foreach (var finding in RestorePlanItems.Complete([.. await hypervisor.CheckRestoreAsync(request, cancellationToken), .. TellOfState(stored, request)]))
         {
             var severity = finding.Severity switch
             {
@@ -80,6 +85,17 @@ public sealed class RestoreRun(
         return result;
     }
 
+    private static IEnumerable<Hypervisors.RestoreFinding> TellOfState(StoredPoint stored, RestoreRequest request)
+    {
+        if (request is { State: null, DisksOnly: false } && stored.Manifest.Head.Streams.Any(stream => stream.Kind == StreamKind.RamState))
+        {
+            yield return new Hypervisors.RestoreFinding("state", FindingSeverity.Adapts, "The recovery point holds the machine's running state, which was not asked for: the machine boots. With '--with-state' it goes on from there.");
+        }
+    }
+
+    private static long DataBytesOf(RestoreRequest request) =>
+        request.Disks.Sum(disk => disk.DataBytes) + (request.State is { } state ? state.Memory.DataBytes + state.Devices.DataBytes : 0);
+
     private RestoreSource SourceOf(StoredPoint stored) =>
         new(context.Store, jobId, attempt, point, stored.ChunkKeys, stored.VmKeys, context.Tools.Time, context.Tools.Entropy, context.Tools.Workers);
 
@@ -94,7 +110,7 @@ public sealed class RestoreRun(
         progress.Tell(new RestoreSurvey
         {
             Path = RestorePath.NameOf(target, request),
-            DataBytes = (ulong)request.Disks.Sum(disk => disk.DataBytes),
+            DataBytes = (ulong)DataBytesOf(request),
             SampleBytes = (ulong)sampled.Bytes,
             SampleWireBytes = (ulong)sampled.WireBytes,
             SampleSeconds = sampled.Seconds,

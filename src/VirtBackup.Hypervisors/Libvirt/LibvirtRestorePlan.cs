@@ -2,6 +2,7 @@ using System.Text;
 using System.Xml.Linq;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -16,6 +17,9 @@ internal sealed record LibvirtRestorePlan(
 {
     /// <summary>The machine's TPM; null: it is not looked at, since something blocks or single disks are restored.</summary>
     public DomainTpmRestore? Tpm { get; init; }
+
+    /// <summary>The running state to go on from; null: the machine boots.</summary>
+    public StateFiles? State { get; init; }
 
     public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
 
@@ -72,6 +76,7 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
             await CompareKeptAsync(after, cancellationToken);
         }
         var xml = KeepsDefinition && XNode.DeepEquals(before, after) ? null : after.ToString(SaveOptions.DisableFormatting);
+        findings.AddRange(DomainStateComparison.Compare(request, document, findings));
         return new LibvirtRestorePlan(connection, existing, rewriter.Uuid, name, xml, images, variables, findings) { Tpm = await PlanTpmAsync(after, rewriter.Uuid, cancellationToken) };
     }
 

@@ -1,0 +1,37 @@
+using VirtBackup.Core;
+using VirtBackup.Format.Manifests;
+using VirtBackup.Hypervisors;
+using VirtBackup.Protocol.Agent.V1;
+
+namespace VirtBackup.Agent.Capture;
+
+/// <summary>What a finished backup reports.</summary>
+internal static class CapturedResult
+{
+    public static BackupResult Of(Id16 point, ICapture capture, IReadOnlyList<DiskRun> disks, long bytesSent, Protocol.Common.V1.GuestImpact? fared, bool cutAnew)
+    {
+        var result = new BackupResult
+        {
+            PointId = point.ToString(),
+            Consistency = (Protocol.Common.V1.Consistency)(int)capture.Consistency,
+            ConsistencyDetail = capture.ConsistencyDetail,
+            BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
+            BytesSent = (ulong)bytesSent,
+            Impact = fared,
+            CutAnew = cutAnew,
+        };
+        result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
+        {
+            DiskId = disk.Source.Disk.Id.ToString(), Name = disk.Source.Disk.Name,
+            LengthBytes = (ulong)disk.Source.Disk.LengthBytes,
+            ChangedOnly = disk.Source.ChangedOnly,
+            ReadBytes = (ulong)disk.BytesRead,
+            Reason = disk.Source.Reason,
+        }));
+        result.Disks.AddRange(capture.SkippedDisks.Select(disk => new Protocol.Common.V1.DiskPlan
+        {
+            DiskId = disk.Id.ToString(), Name = disk.Name, LengthBytes = (ulong)disk.LengthBytes, Reason = disk.SkipReason ?? "", Skipped = true,
+        }));
+        return result;
+    }
+}
