@@ -7,7 +7,8 @@ namespace VirtBackup.Hypervisors.State;
 /// <summary>The stored running state while it is being restored: files in a private folder beside the images, which go when the machine has it.</summary>
 internal sealed class StateFiles(ImageTools tools, RestoreRequest request, string folder) : IAsyncDisposable
 {
-    private const string FolderName = ".vb-state";
+    /// <summary>Of the private folder, beside the images.</summary>
+    public const string FolderName = ".vb-state";
     private readonly string place = Path.Combine(folder, FolderName);
     private readonly List<ImageWriter> files = [];
 

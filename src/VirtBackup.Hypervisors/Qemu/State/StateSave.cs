@@ -20,6 +20,8 @@ internal sealed class StateSave(QmpClient qmp, QemuMachine machine, QemuDriverCo
     private const int NoSpace = 28; // ENOSPC
     /// <summary>Devices, firmware and display memory, besides the machine's own.</summary>
     private const long BesidesBytes = 320L << 20;
+    /// <summary>However large its memory, a guest that stands still for longer is of more harm than a backup without it.</summary>
+    private static readonly TimeSpan StandStillMax = TimeSpan.FromMinutes(10);
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan DrainPollInterval = TimeSpan.FromMilliseconds(25);
     private readonly MigrationSettings settings = new(folder);
@@ -99,6 +101,7 @@ internal sealed class StateSave(QmpClient qmp, QemuMachine machine, QemuDriverCo
     }
 
     /// <summary>Begins saving a guest that stands still. Live: returns when the guest goes on, by QEMU's doing.</summary>
+    /// <param name="limit">For a guest that is saved live.</param>
     /// <param name="renew">Called while the guest stands still, for whoever watches over that.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the guest still stands still, or did not stand still all the time.</exception>
     public async Task SaveAsync(TimeSpan limit, Func<Task> renew)
@@ -121,9 +124,9 @@ internal sealed class StateSave(QmpClient qmp, QemuMachine machine, QemuDriverCo
                 Paused = stops is [var stopped] ? resumed.At - stopped.At : throw Moved();
                 return;
             }
-            if (context.Time.GetElapsedTime(started) > limit && IsLive)
+            if (context.Time.GetElapsedTime(started) > (IsLive ? limit : StandStillMax))
             {
-                throw new FaultException(FaultReason.HypervisorUnavailable, $"QEMU did not let {machine.Name} go on within {limit.TotalSeconds:0.#} s; its running state was given up.");
+                throw new FaultException(FaultReason.HypervisorUnavailable, $"QEMU did not save so much of {machine.Name} within {(IsLive ? limit : StandStillMax).TotalSeconds:0.#} s that it could go on; its running state was given up.");
             }
             if (context.Time.GetElapsedTime(renewed) > TimeSpan.FromSeconds(1))
             {
