@@ -1,3 +1,4 @@
+using VirtBackup.Catalog.Migrations;
 using VirtBackup.Database;
 
 namespace VirtBackup.Catalog;
@@ -22,6 +23,7 @@ public sealed class CatalogDatabase
         Runs = new RunRecords(database);
         Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
+        Migrations = new MigrationRecords(database);
         Groups = new GroupRecords(database);
         GroupRuns = new GroupRunRecords(database);
     }
@@ -51,6 +53,8 @@ public sealed class CatalogDatabase
     public AuditRecords Audits { get; }
 
     public EstimateRecords Estimates { get; }
+
+    public MigrationRecords Migrations { get; }
 
     public GroupRecords Groups { get; }
 

@@ -260,7 +260,39 @@ public static class CatalogSchema
         ALTER TABLE point ADD COLUMN frozen_ms INTEGER NOT NULL DEFAULT 0;
         """;
 
-    private const string Version8 = """
+    private const string MigrationTable = """
+        CREATE TABLE migration (
+            migration_id BLOB NOT NULL PRIMARY KEY,
+            vm_id BLOB NOT NULL,
+            vm_name TEXT NOT NULL,
+            source_agent TEXT NOT NULL,
+            target_agent TEXT NOT NULL,
+            options BLOB NOT NULL,
+            step INTEGER NOT NULL,
+            state INTEGER NOT NULL,
+            round INTEGER NOT NULL,
+            tries INTEGER NOT NULL,
+            point_id BLOB NOT NULL,
+            failure TEXT NOT NULL,
+            failure_reason INTEGER NOT NULL,
+            cancelled INTEGER NOT NULL,
+            result BLOB NOT NULL,
+            predicted_p50_us INTEGER NOT NULL,
+            predicted_p90_us INTEGER NOT NULL,
+            stop_us INTEGER NOT NULL,
+            start_us INTEGER NOT NULL,
+            last_us INTEGER NOT NULL,
+            last_bytes INTEGER NOT NULL,
+            downtime_us INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL,
+            ended_ms INTEGER,
+            source_removed INTEGER NOT NULL,
+            stopped_ms INTEGER
+        );
+        CREATE INDEX migration_by_time ON migration (created_ms, migration_id);
+        """;
+
+    private const string GroupTables = """
         CREATE TABLE machine_group (
             name TEXT NOT NULL PRIMARY KEY,
             skew_bound_ms INTEGER NOT NULL,
@@ -293,11 +325,11 @@ public static class CatalogSchema
         );
         """;
 
-    private const string Version9 = """
+    private const string StateColumns = """
         ALTER TABLE point ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE point ADD COLUMN state_stored_bytes INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE point ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, Version8, Version9]);
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, StateColumns]);
 }

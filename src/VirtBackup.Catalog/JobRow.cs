@@ -22,7 +22,19 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Scrub = 8,
 
-    /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own. All but these five run on an agent.</summary>
+    MoveStorage = 70,
+    MoveStorageCheck = 71,
+    StopMachine = 72,
+    StartMachine = 73,
+    RetireMachine = 74,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    Migration = 75,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    MigrationPlan = 76,
+
+    /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own.</summary>
     GroupBackup = 20,
 }
 

@@ -42,6 +42,9 @@ internal static class CommandTree
             new Commands.Retention.DeleteCommand(context), new Commands.Retention.AttachCommand(context), new Commands.Retention.DetachCommand(context),
             new Commands.Retention.SimulateCommand(context), new Commands.Retention.ApplyCommand(context)));
         root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
+        root.Add(Noun("migrate", "Move machines to other hosts, and their disks to other storages",
+            new Commands.Migrations.RunCommand(context), new Commands.Migrations.PlanCommand(context), new Commands.Migrations.ListCommand(context),
+            new Commands.Migrations.ShowCommand(context), new Commands.Jobs.CancelCommand(context), new Commands.Migrations.RemoveSourceCommand(context)));
         root.Add(Noun("repository", "The store of all recovery points",
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context),
             new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.ScrubCommand(context),

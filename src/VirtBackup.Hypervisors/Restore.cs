@@ -24,6 +24,12 @@ public sealed record RestoreRequest(
     /// <summary>Start the machine when its disks are complete.</summary>
     public bool Start { get; init; } = true;
 
+    /// <summary>
+    /// The machine moves to this host: the driver serves it from now on, though it stays off, and removes it when it is retired. Only with
+    /// <see cref="KeepIdentity"/>, without <see cref="Start"/>.
+    /// </summary>
+    public bool Adopt { get; init; }
+
     public DiskPreallocation Preallocation { get; init; } = DiskPreallocation.None;
 
     public RestorePlacement Placement { get; init; }

@@ -32,8 +32,10 @@ public enum RestoreAbilities
     BusMapping = 1 << 3,
     /// <summary><see cref="RestoreRequest.Networks"/>.</summary>
     NetworkMapping = 1 << 4,
+    /// <summary><see cref="RestoreRequest.Adopt"/>.</summary>
+    Adopt = 1 << 5,
     /// <summary><see cref="RestoreRequest.State"/>.</summary>
-    State = 1 << 5,
+    State = 1 << 6,
 }
 
 /// <param name="From">A network as the stored machine names it: a bridge, an interface, or the id of a connection.</param>

@@ -24,6 +24,9 @@ public sealed record BackupContext(
 {
     /// <summary>Null: what an interrupted restore leaves is not removed.</summary>
     public IRestoreNotes? RestoreNotes { get; init; }
+
+    /// <summary>Which maps the disks hold of machines that were restored and are off; null: later restores onto them compare all.</summary>
+    public IBaseStore? Restored { get; init; }
 }
 
 /// <summary>
@@ -68,7 +71,7 @@ public sealed class BackupRun
         var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(_point, cancellationToken);
         if (settled.IsCommitted)
         {
-            return ResultOfEarlier();
+            return BackupOutcome.OfEarlier(_point, _progress);
         }
         var extents = ToldExtents.Read(options.ChangedExtents);
         if (options.Full)
@@ -94,7 +97,7 @@ public sealed class BackupRun
         using var session = await BeginSessionAsync(purpose, cancellationToken);
         if (session is null)
         {
-            return ResultOfEarlier();
+            return BackupOutcome.OfEarlier(_point, _progress);
         }
         var commitSent = false;
         try
@@ -154,13 +157,6 @@ public sealed class BackupRun
         {
             return null;
         }
-    }
-
-    private BackupResult ResultOfEarlier()
-    {
-        const string what = "An earlier attempt of this job had committed the recovery point; only its answer was lost.";
-        _progress.Log(what);
-        return new BackupResult { PointId = _point.ToString(), ConsistencyDetail = what };
     }
 
     private async Task<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
@@ -250,7 +246,7 @@ public sealed class BackupRun
                 return bytes;
             },
             cancellationToken);
-        return (CapturedResult.Of(_point, held.Current, disks, _progress.BytesSent, fared, _cutAnew), record!);
+        return (BackupOutcome.Of(_point, held.Current, disks, _progress.BytesSent, fared, _cutAnew), record!);
     }
 
     private static void RequireDisks(ICapture capture)

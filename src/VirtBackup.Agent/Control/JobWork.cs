@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Agent.Capture;
+using VirtBackup.Agent.Moving;
 using VirtBackup.Agent.Restore;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors;
@@ -16,6 +17,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
 {
     private readonly MachineTurns _turns = new();
     private readonly TaskOptions _options = new(control, context.Tools);
+    private readonly MachineWork _machines = new(hypervisors, context.Tools);
 
     public async Task<JobReport> RunAsync(JobSlot slot)
     {
@@ -74,7 +76,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 }.RunAsync(slot.Stopping);
                 break;
             }
-            case Job.TaskOneofCase.Restore when job.Restore.Options?.Placement is RestorePlacement.Replace or RestorePlacement.InPlace:
+            case Job.TaskOneofCase.Restore when job.Restore.Options is { Placement: RestorePlacement.Replace or RestorePlacement.InPlace } or { Adopt: true }:
             {
                 using var turn = await _turns.EnterAsync(ParseId(job.Restore.VmId, "machine"), slot.Stopping);
                 report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot).RunAsync(slot.Stopping);
@@ -89,6 +91,37 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
             case Job.TaskOneofCase.PlanBackup:
                 report.PlanBackup = await PlanAsync(job.PlanBackup, slot);
                 break;
+            case Job.TaskOneofCase.MoveStorage:
+            {
+                var machine = ParseId(job.MoveStorage.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.MoveStorage = await (await MoveOfAsync(machine, job.MoveStorage.Options, slot)).RunAsync(slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.CheckMoveStorage:
+                report.CheckMoveStorage = await (await MoveOfAsync(ParseId(job.CheckMoveStorage.VmId, "machine"), job.CheckMoveStorage.Options, slot)).CheckAsync(slot.Stopping);
+                break;
+            case Job.TaskOneofCase.StopMachine:
+            {
+                var machine = ParseId(job.StopMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.StopMachine = await _machines.StopAsync(machine, job.StopMachine, slot.Progress, slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.StartMachine:
+            {
+                var machine = ParseId(job.StartMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.StartMachine = await _machines.StartAsync(machine, slot.Progress, slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.RetireMachine:
+            {
+                var machine = ParseId(job.RetireMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.RetireMachine = await _machines.RetireAsync(machine, job.RetireMachine, slot.Progress, slot.Stopping);
+                break;
+            }
             default:
                 throw new FaultException(FaultReason.Unsupported, "The controller assigned a kind of job that this agent does not know. Update the agent.");
         }
@@ -100,6 +133,9 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
 
     private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot) => new(
         context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress);
+
+    private async Task<StorageMoveRun> MoveOfAsync(Id16 machine, StorageMoveOptions? options, JobSlot slot) =>
+        new(context, await FindAsync(machine, slot.Stopping), machine, options ?? new StorageMoveOptions(), slot.Progress);
 
     private async Task<BackupPlan> PlanAsync(PlanBackupTask task, JobSlot slot)
     {

@@ -53,11 +53,23 @@ public sealed class RestoreRun(
             await new DiskRestore(source, stream.Id, ReaderOf(stream).PlanAsync, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
         progress.Enter(request.Start ? "starting the machine" : "completing");
+        await RememberAsync(stored, request, cancellationToken);
         // What is started now inherits the priority of whoever starts it.
         using var urgent = context.Tools.BeginUrgent?.Invoke();
         var result = ResultOf(await restore.CompleteAsync(cancellationToken), request, counts);
         result.ElapsedSeconds = context.Tools.Time.GetElapsedTime(begun).TotalSeconds;
         return result;
+    }
+
+    // Before the driver vouches for the disks: without this, it would vouch for maps that nobody knows.
+    private async Task RememberAsync(StoredPoint stored, RestoreRequest request, CancellationToken cancellationToken)
+    {
+        if (context.Restored is { } restored && !request.DisksOnly && !request.Start && (request.Adopt || request.Placement == Hypervisors.RestorePlacement.InPlace))
+        {
+            BaseDisk[] disks = [.. stored.Manifest.Head.Streams.Where(stream => request.Disks.Any(disk => disk.Id == stream.Id))
+                .Select(stream => new BaseDisk(stream.Id, stream.Geometry.StreamLength, stream.Geometry.Shape, stream.Root))];
+            await restored.SaveAsync(machine, [new BaseRecord(point, Id32.Zero, disks, [])], cancellationToken);
+        }
     }
 
     /// <summary>Compares the stored machine with this host, and measures the path to it; nothing is left there.</summary>

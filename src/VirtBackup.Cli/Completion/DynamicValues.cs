@@ -44,7 +44,7 @@ internal sealed class DynamicValues(CliContext context)
         {
             "vm" or "--vm" => ListMachinesAsync,
             "point" => ListPointsAsync,
-            "agent" or "--agent" => ListAgentsAsync,
+            "agent" or "--agent" or "--to-host" => ListAgentsAsync,
             "job" => ListJobsAsync,
             "rule-set" or "--rule-set" => ListRuleSetsAsync,
             "group" => ListGroupsAsync,

@@ -50,6 +50,7 @@ internal sealed class ControllerConnection : IDisposable
             MaxReceiveMessageSize = 64 << 20,
         });
         Admin = new AdminService.AdminServiceClient(_channel);
+        Migrations = new MigrationService.MigrationServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
         Groups = new GroupService.GroupServiceClient(_channel);
     }
@@ -62,6 +63,8 @@ internal sealed class ControllerConnection : IDisposable
     public AdminService.AdminServiceClient Admin { get; }
 
     public RetentionService.RetentionServiceClient Retention { get; }
+
+    public MigrationService.MigrationServiceClient Migrations { get; }
 
     public GroupService.GroupServiceClient Groups { get; }
 

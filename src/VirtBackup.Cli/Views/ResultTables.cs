@@ -34,6 +34,12 @@ internal static class ResultTables
             case { Scrub: { } scrub }:
                 DamageTables.Write(console, scrub);
                 break;
+            case { Migration: { } migration }:
+                MigrationTables.WriteResult(console, migration);
+                break;
+            case { MigrationPlan: { } plan }:
+                MigrationTables.WritePlan(console, plan);
+                break;
             case { Collection: { } collection }:
                 collection.Write(console);
                 break;

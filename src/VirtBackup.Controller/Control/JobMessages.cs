@@ -44,8 +44,24 @@ internal static class JobMessages
             case JobKind.RestoreCheck:
                 job.CheckRestore = new CheckRestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
                 break;
+            case JobKind.MoveStorage:
+                job.MoveStorage = new MoveStorageTask { VmId = vm, Options = StorageMoveOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.MoveStorageCheck:
+                job.CheckMoveStorage = new CheckMoveStorageTask { VmId = vm, Options = StorageMoveOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.StopMachine:
+                job.StopMachine = new StopMachineTask { VmId = vm, Options = StopOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.StartMachine:
+                job.StartMachine = new StartMachineTask { VmId = vm };
+                break;
+            case JobKind.RetireMachine:
+                job.RetireMachine = RetireMachineTask.Parser.ParseFrom(row.Options);
+                job.RetireMachine.VmId = vm;
+                break;
             default:
-                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.GroupBackup));
+                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Migration or JobKind.MigrationPlan or JobKind.GroupBackup));
                 break;
         }
         return job;
@@ -99,6 +115,11 @@ internal static class JobMessages
             JobKind.Restore => report.Restore,
             JobKind.BackupPlan => report.PlanBackup,
             JobKind.RestoreCheck => report.CheckRestore,
+            JobKind.MoveStorage => report.MoveStorage,
+            JobKind.MoveStorageCheck => report.CheckMoveStorage,
+            JobKind.StopMachine => report.StopMachine,
+            JobKind.StartMachine => report.StartMachine,
+            JobKind.RetireMachine => report.RetireMachine,
             _ => null,
         };
         if (result is null)

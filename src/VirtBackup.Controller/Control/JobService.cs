@@ -43,13 +43,13 @@ public sealed partial class JobService(
 
     public int RunningCount => _active.Count;
 
-    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it.</summary>
+    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it, but for migrations.</summary>
     public async ValueTask LoadAsync(CancellationToken cancellationToken)
     {
         foreach (var job in await catalog.Jobs.ListActiveAsync(cancellationToken))
         {
             _active[job.JobId] = job;
-            if (job.Agent.Length == 0)
+            if (job.Agent.Length == 0 && job.Kind != JobKind.Migration)
             {
                 await FinishAsync(job.JobId, JobPhase.Failed, [], "The controller was restarted while the job ran: start it again.", FaultReason.Unavailable, cancellationToken);
             }

@@ -25,12 +25,14 @@ public static class ControllerGrpc
         services.AddSingleton(role.Store);
         services.AddSingleton(role.Admin);
         services.AddSingleton(role.Retention);
+        services.AddSingleton(role.Migrations);
         services.AddSingleton(role.Groups);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
         services.AddSingleton<AdminGrpcService>();
         services.AddSingleton<RetentionGrpcService>();
+        services.AddSingleton<MigrationGrpcService>();
         services.AddSingleton<GroupGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
@@ -54,6 +56,7 @@ public static class ControllerGrpc
         routes.MapGrpcService<StoreGrpcService>();
         routes.MapGrpcService<AdminGrpcService>();
         routes.MapGrpcService<RetentionGrpcService>();
+        routes.MapGrpcService<MigrationGrpcService>();
         routes.MapGrpcService<GroupGrpcService>();
     }
 }

@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -25,9 +26,11 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
         }
         var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
         var existing = new List<ExistingPlace>();
+        var untouched = Adoption.TakeStamps(context.Moving, request.Machine);
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
-            existing.Add(await Existing.FindTrackingAsync(disk, place, inspector, cancellationToken));
+            existing.Add(untouched.TryGetValue(place.Path, out var point) && !File.Exists(InPlaceMark.PathOf(place.Path))
+                ? new ExistingPlace(disk, place, null, point, "nothing has written to it since it was restored") : await Existing.FindTrackingAsync(disk, place, inspector, cancellationToken));
         }
         return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, FinishInPlaceAsync, cancellationToken, contents);
     }
@@ -129,6 +132,10 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
             if (request.Start)
             {
                 await activation.StartAsync();
+            }
+            else
+            {
+                Adoption.Stamp(context.Moving, request, [.. plan.Images.Select(image => image.Path)]);
             }
         }
         catch (FaultException fault)

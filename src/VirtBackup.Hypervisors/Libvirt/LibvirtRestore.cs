@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -13,8 +14,11 @@ internal sealed class LibvirtRestore : IRestore
     private readonly NewImages images;
     private readonly DomainActivation activation;
 
-    private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images)
+    private readonly Adoption? adoption;
+
+    private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images, Adoption? adoption)
     {
+        this.adoption = adoption;
         this.request = request;
         this.plan = plan;
         this.images = images;
@@ -23,8 +27,20 @@ internal sealed class LibvirtRestore : IRestore
 
     public IReadOnlyList<IRestoredDisk> Disks => images.Disks;
 
-    public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken) =>
-        new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.Path)], context.ImageTools, cancellationToken));
+    public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken)
+    {
+        var adoption = request.Adopt ? new Adoption(context.Moving, request) : null;
+        adoption?.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, "", null, "", "", null, []));
+        try
+        {
+            return new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.Path)], context.ImageTools, cancellationToken), adoption);
+        }
+        catch
+        {
+            adoption?.Withdraw();
+            throw;
+        }
+    }
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
@@ -45,6 +61,7 @@ internal sealed class LibvirtRestore : IRestore
             plan.Tpm!.Undo();
             throw;
         }
+        adoption?.Complete([.. plan.Images.Select(image => image.Path)]);
         images.Keep();
         return await activation.FinishAsync(request.Start, cancellationToken);
     }
@@ -94,5 +111,9 @@ internal sealed class LibvirtRestore : IRestore
         }
     }
 
-    public ValueTask DisposeAsync() => images.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await images.DisposeAsync();
+        adoption?.Withdraw();
+    }
 }

@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -62,9 +63,11 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
             return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, (journal, token) => FinishAsync(plan, journal, token), cancellationToken, plan.Contents);
         }
         var existing = new List<ExistingPlace>();
+        var untouched = Adoption.TakeStamps(context.Moving, request.Machine);
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
-            existing.Add(await FindTrackingAsync(disk, place, cancellationToken));
+            existing.Add(untouched.TryGetValue(place.Path, out var point) && !File.Exists(InPlaceMark.PathOf(place.Path, context.Options.StateFolder))
+                ? new ExistingPlace(disk, place, null, point, "nothing has written to it since it was restored") : await FindTrackingAsync(disk, place, cancellationToken));
         }
         return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, token => FinishAsync(plan, null, token), cancellationToken, plan.Contents);
     }
@@ -102,6 +105,10 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         if (request.Start)
         {
             journal?.Settle();
+        }
+        if (!request.Start)
+        {
+            Adoption.Stamp(context.Moving, request, [.. plan.Images.Select(image => image.NewFile)]);
         }
         int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
         return await new RestoredDescription(context, plan, request)

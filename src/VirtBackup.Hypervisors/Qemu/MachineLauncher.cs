@@ -8,12 +8,12 @@ using VirtBackup.Hypervisors.Tpm;
 namespace VirtBackup.Hypervisors.Qemu;
 
 /// <summary>Writes how a restored machine is started, for people and for the driver, and starts it.</summary>
-internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan plan, RestoreRequest request)
+internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan plan, RestoreRequest request, LaunchFiles? place = null)
 {
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan ThawTimeout = TimeSpan.FromSeconds(5);
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };
-    private readonly LaunchFiles files = LaunchFiles.For(request, plan.Images);
+    private readonly LaunchFiles files = place ?? LaunchFiles.For(request, plan.Images);
     private string? thaw;
 
     public bool HasRecord => File.Exists(files.Record);
@@ -26,7 +26,7 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
             plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket, Disks = plan.Images.Select(image => new { Name = image.DiskName, File = image.NewFile, image.Format }),
         };
         File.WriteAllBytes(files.Record, JsonSerializer.SerializeToUtf8Bytes(record, Indented));
-        var script = new StringBuilder("#!/bin/sh\n# Starts the restored machine in the foreground.\n");
+        var script = new StringBuilder("#!/bin/sh\n# Starts the machine in the foreground.\n");
         script.Append("cd ").Append(Quote(plan.WorkingDirectory)).Append(" || exit 1\n");
         if (plan.Tpm is { Command: { } emulator } tpm)
         {

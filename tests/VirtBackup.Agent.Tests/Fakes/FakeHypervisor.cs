@@ -36,7 +36,7 @@ internal sealed class FakeDisk(Id16 id, string name, byte[] content, bool isStil
     }
 }
 
-internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IHypervisor
+internal sealed partial class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IHypervisor
 {
     public string Kind => "fake";
     public bool HoldsAtGate { get; set; }

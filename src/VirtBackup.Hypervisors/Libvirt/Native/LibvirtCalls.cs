@@ -151,6 +151,12 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainRestoreFlags", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int Restore(ConnectionHandle connection, string path, string? xml, uint flags);
 
+    [LibraryImport(Library, EntryPoint = "virDomainShutdownFlags")]
+    public static partial int Shutdown(DomainHandle domain, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virDomainDestroy")]
+    public static partial int Destroy(DomainHandle domain);
+
     [LibraryImport(Library, EntryPoint = "virDomainSnapshotNum")]
     public static partial int CountSnapshots(DomainHandle domain, uint flags);
 
