@@ -145,6 +145,12 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainCreate")]
     public static partial int Start(DomainHandle domain);
 
+    [LibraryImport(Library, EntryPoint = "virDomainSaveFlags", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Save(DomainHandle domain, string path, string? xml, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virDomainRestoreFlags", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Restore(ConnectionHandle connection, string path, string? xml, uint flags);
+
     [LibraryImport(Library, EntryPoint = "virDomainShutdownFlags")]
     public static partial int Shutdown(DomainHandle domain, uint flags);
 
