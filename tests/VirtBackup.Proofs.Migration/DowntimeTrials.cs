@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
+using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Proofs;
 
 namespace VirtBackup.Proofs.Migration;
@@ -71,7 +72,6 @@ internal sealed class DowntimeTrials : IAsyncDisposable
         var clock = Stopwatch.StartNew();
         double? lastSeen = null, firstSeen = null;
         var written = TimeSpan.Zero;
-        var record = Path.Combine(folder, "launch.json");
         while (firstSeen is null)
         {
             if (clock.Elapsed > TimeSpan.FromMinutes(10)) throw new RefutedException("a move is at no end after ten minutes");
@@ -90,7 +90,8 @@ internal sealed class DowntimeTrials : IAsyncDisposable
                     await WriteAsync(random, cancellationToken);
                 }
             }
-            else if (_hosts.Machine.Home != folder && File.Exists(record) && lastSeen is not null)
+            // A monitor that does not answer in time says nothing; a process in the new place does.
+            else if (_hosts.Machine.Home != folder && lastSeen is not null && RestoredVm.ProcessesNaming(folder + "/").Count > 0)
             {
                 _hosts.Machine.MovedTo(folder);
             }
