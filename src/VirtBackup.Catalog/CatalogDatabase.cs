@@ -23,6 +23,8 @@ public sealed class CatalogDatabase
         Runs = new RunRecords(database);
         Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
+        Dependencies = new DependencyRecords(database);
+        Recoveries = new RecoveryRecords(database);
         Migrations = new MigrationRecords(database);
         Groups = new GroupRecords(database);
         GroupRuns = new GroupRunRecords(database);
@@ -53,6 +55,10 @@ public sealed class CatalogDatabase
     public AuditRecords Audits { get; }
 
     public EstimateRecords Estimates { get; }
+
+    public DependencyRecords Dependencies { get; }
+
+    public RecoveryRecords Recoveries { get; }
 
     public MigrationRecords Migrations { get; }
 

@@ -4,7 +4,7 @@ namespace VirtBackup.Catalog;
 
 /// <summary>
 /// The catalog's tables. Times are Unix milliseconds. What the repository holds too (recovery points) is a projection
-/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds, groups and their runs, series of runs and of restores are at home here.
+/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds, groups and their runs, dependencies, series of runs and of restores are at home here.
 /// </summary>
 public static class CatalogSchema
 {
@@ -325,11 +325,55 @@ public static class CatalogSchema
         );
         """;
 
+    private const string DependencyTables = """
+        ALTER TABLE job ADD COLUMN start BLOB NOT NULL DEFAULT x'';
+        CREATE TABLE dependency (
+            vm_id BLOB NOT NULL,
+            needs BLOB NOT NULL,
+            PRIMARY KEY (vm_id, needs)
+        );
+        CREATE TABLE probe (
+            vm_id BLOB NOT NULL PRIMARY KEY,
+            kind INTEGER NOT NULL,
+            target TEXT NOT NULL,
+            timeout_ms INTEGER NOT NULL,
+            interval_ms INTEGER NOT NULL
+        );
+        CREATE TABLE recovery_machine (
+            run_id BLOB NOT NULL,
+            vm_id BLOB NOT NULL,
+            step INTEGER NOT NULL,
+            restore_p50_us INTEGER NOT NULL,
+            ready_p50_us INTEGER NOT NULL,
+            restore_p90_us INTEGER NOT NULL,
+            ready_p90_us INTEGER NOT NULL,
+            begun_ms INTEGER,
+            restored_ms INTEGER,
+            started_ms INTEGER,
+            ended_ms INTEGER,
+            agent TEXT NOT NULL,
+            probe TEXT NOT NULL,
+            ready_us INTEGER,
+            message TEXT NOT NULL,
+            judged_by INTEGER NOT NULL,
+            PRIMARY KEY (run_id, vm_id)
+        );
+        CREATE INDEX recovery_machine_by_agent ON recovery_machine (agent, probe, vm_id, ended_ms);
+        CREATE TABLE recovery_score (
+            run_id BLOB NOT NULL PRIMARY KEY,
+            made_ms INTEGER NOT NULL,
+            machines INTEGER NOT NULL,
+            p50_us INTEGER NOT NULL,
+            p90_us INTEGER NOT NULL,
+            actual_us INTEGER
+        );
+        """;
+
     private const string StateColumns = """
         ALTER TABLE point ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE point ADD COLUMN state_stored_bytes INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE point ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, StateColumns]);
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables, StateColumns]);
 }

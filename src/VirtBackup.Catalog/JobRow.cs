@@ -22,6 +22,9 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Scrub = 8,
 
+    /// <summary>Restores several machines and starts them in order. Runs in the controller, and makes jobs for agents.</summary>
+    Recovery = 60,
+
     MoveStorage = 70,
     MoveStorageCheck = 71,
     StopMachine = 72,
@@ -80,6 +83,9 @@ public sealed record JobRow
     public bool CancelRequested { get; init; }
 
     public byte[] Options { get; init; } = [];
+
+    /// <summary>Of a restore whose start waits for others: when and how it starts; empty: at once.</summary>
+    public byte[] Start { get; init; } = [];
 
     public byte[] Progress { get; init; } = [];
 

@@ -53,6 +53,7 @@ internal sealed class ControllerConnection : IDisposable
         Migrations = new MigrationService.MigrationServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
         Groups = new GroupService.GroupServiceClient(_channel);
+        Recovery = new RecoveryService.RecoveryServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -63,6 +64,8 @@ internal sealed class ControllerConnection : IDisposable
     public AdminService.AdminServiceClient Admin { get; }
 
     public RetentionService.RetentionServiceClient Retention { get; }
+
+    public RecoveryService.RecoveryServiceClient Recovery { get; }
 
     public MigrationService.MigrationServiceClient Migrations { get; }
 

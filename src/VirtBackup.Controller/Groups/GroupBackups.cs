@@ -176,9 +176,9 @@ public sealed partial class GroupBackups : ICutSteps, IDisposable
             await FailAsync(run, fault.Message);
             throw new FaultException(fault.Reason, $"The group '{run.Group}' was not cut, and all its machines go on: {fault.Message}", fault);
         }
-        catch (OperationCanceledException)
+        catch (Exception failure)
         {
-            await FailAsync(run, "its backup was cancelled.");
+            await FailAsync(run, failure is OperationCanceledException ? "its backup was cancelled, or the controller stopped." : "the controller failed unexpectedly: see its log.");
             throw;
         }
         finally

@@ -25,6 +25,7 @@ public static class ControllerGrpc
         services.AddSingleton(role.Store);
         services.AddSingleton(role.Admin);
         services.AddSingleton(role.Retention);
+        services.AddSingleton(role.Recovery);
         services.AddSingleton(role.Migrations);
         services.AddSingleton(role.Groups);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
@@ -32,6 +33,7 @@ public static class ControllerGrpc
         services.AddSingleton<StoreGrpcService>();
         services.AddSingleton<AdminGrpcService>();
         services.AddSingleton<RetentionGrpcService>();
+        services.AddSingleton<RecoveryGrpcService>();
         services.AddSingleton<MigrationGrpcService>();
         services.AddSingleton<GroupGrpcService>();
         var grpc = services.AddGrpc(static options =>
@@ -56,6 +58,7 @@ public static class ControllerGrpc
         routes.MapGrpcService<StoreGrpcService>();
         routes.MapGrpcService<AdminGrpcService>();
         routes.MapGrpcService<RetentionGrpcService>();
+        routes.MapGrpcService<RecoveryGrpcService>();
         routes.MapGrpcService<MigrationGrpcService>();
         routes.MapGrpcService<GroupGrpcService>();
     }
