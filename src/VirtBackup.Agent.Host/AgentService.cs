@@ -72,7 +72,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
             keys.SigningKey, KeyId.Compute(keys.ExportSigningPublicKey()),
             new CaptureTools(time, entropy, workers, (long)settings.ReadMibPerSecondMax << 20, GiveMemoryBack)
             {
-                Shape = settings.ToShape(), Audit = settings.ToAudit(), Guests = settings.ToGuestPolicies(), BeginUrgent = priority.BeginUrgent,
+                Shape = settings.ToShape(), Audit = settings.ToAudit(), Guests = settings.ToGuestPolicies(), ProbeCommands = settings.ToProbeCommands(), BeginUrgent = priority.BeginUrgent,
             })
         {
             Restored = new FileBaseStore(Path.Combine(settings.Home, "state", "restored")),

@@ -23,9 +23,11 @@ public sealed class CatalogDatabase
         Runs = new RunRecords(database);
         Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
+        Dependencies = new DependencyRecords(database);
+        Recoveries = new RecoveryRecords(database);
+        Migrations = new MigrationRecords(database);
         Groups = new GroupRecords(database);
         GroupRuns = new GroupRunRecords(database);
-        Migrations = new MigrationRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -54,9 +56,13 @@ public sealed class CatalogDatabase
 
     public EstimateRecords Estimates { get; }
 
+    public DependencyRecords Dependencies { get; }
+
+    public RecoveryRecords Recoveries { get; }
+
+    public MigrationRecords Migrations { get; }
+
     public GroupRecords Groups { get; }
 
     public GroupRunRecords GroupRuns { get; }
-
-    public MigrationRecords Migrations { get; }
 }

@@ -22,8 +22,8 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Scrub = 8,
 
-    /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own.</summary>
-    GroupBackup = 20,
+    /// <summary>Restores several machines and starts them in order. Runs in the controller, and makes jobs for agents.</summary>
+    Recovery = 60,
 
     MoveStorage = 70,
     MoveStorageCheck = 71,
@@ -36,6 +36,9 @@ public enum JobKind
 
     /// <summary>Runs in the controller, and makes jobs for agents.</summary>
     MigrationPlan = 76,
+
+    /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own.</summary>
+    GroupBackup = 20,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>
@@ -80,6 +83,9 @@ public sealed record JobRow
     public bool CancelRequested { get; init; }
 
     public byte[] Options { get; init; } = [];
+
+    /// <summary>Of a restore whose start waits for others: when and how it starts; empty: at once.</summary>
+    public byte[] Start { get; init; } = [];
 
     public byte[] Progress { get; init; } = [];
 

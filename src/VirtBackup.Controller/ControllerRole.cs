@@ -6,6 +6,7 @@ using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Groups;
 using VirtBackup.Controller.Migrations;
+using VirtBackup.Controller.Recovery;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Signals;
@@ -72,9 +73,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
     private readonly ScrubService _scrubs;
-    private readonly GroupBackups _groups;
+    private readonly RecoveryService _recoveries;
     private readonly MigrationPlanner _migrationPlanner;
     private readonly MigrationRunner _migrations;
+    private readonly GroupBackups _groups;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -120,6 +122,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var damages = new DamageOutlook(parts.Repository, Catalog, parts.Scrub, time);
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
+        _recoveries = new RecoveryService(Catalog, Jobs, entropy, time, loggers.CreateLogger<RecoveryService>());
+        Recovery = new RecoveryEndpoint(Catalog, references, Jobs, _recoveries, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
             new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
@@ -141,10 +145,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _retention.Cancel(job);
             _collections.Cancel(job);
             _scrubs.Cancel(job);
-            _groups.Cancel(job);
+            _recoveries.Cancel(job);
             _migrations.Cancel(job);
             _migrationPlanner.Cancel(job);
+            _groups.Cancel(job);
         };
+        Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
 
@@ -170,9 +176,11 @@ public sealed partial class ControllerRole : IAsyncDisposable
 
     public RetentionEndpoint Retention { get; }
 
-    public GroupEndpoint Groups { get; }
+    public RecoveryEndpoint Recovery { get; }
 
     public MigrationEndpoint Migrations { get; }
+
+    public GroupEndpoint Groups { get; }
 
     /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
     public PointCustody Custody => _custody;
@@ -200,8 +208,9 @@ public sealed partial class ControllerRole : IAsyncDisposable
         await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
         _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
-        await _groups.SettleAsync(cancellationToken);
+        await _recoveries.LoadAsync(cancellationToken);
         await _migrations.LoadAsync(cancellationToken);
+        await _groups.SettleAsync(cancellationToken);
         await _signals.SettleAsync(cancellationToken);
     }
 
@@ -213,8 +222,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         [
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
-            _groups.RunJobsAsync(scope.Token),
-            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token),
+            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
         ];
         try
         {
@@ -235,9 +243,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retention.Dispose();
         _collections.Dispose();
         _scrubs.Dispose();
-        _groups.Dispose();
+        _recoveries.Dispose();
         _migrations.Dispose();
         _migrationPlanner.Dispose();
+        _groups.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

@@ -64,6 +64,15 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("repository scrub --rate-limit 50MiB", "state=succeeded result.scrub.packs=2 result.scrub.damages_total=0", "5.0 MiB in 2 packs")]
     [InlineData("repository damage list --all", "damages.0.object=packs/22 damages.0.healed_time=2031-05-04T12:00:00.000Z", "packs/22: The pack is missing.")]
     [InlineData("repository damage list", "", "No damage is open.")]
+    [InlineData("dependency add web1 --needs db1", "vm=web1 needs.0=db1 probe=started timeout_seconds=null", "it runs (no probe)")]
+    [InlineData("dependency remove web1 --needs db1", "vm=web1", "none")]
+    [InlineData("dependency list", "machines.0.vm=db1 machines.0.timeout_seconds=90 machines.0.interval_seconds=0.5", "10.0.0.7:5432 accepts connections    1m 30s")]
+    [InlineData("dependency show web1", "machines.1.stage=2 machines.1.needs.0=db1", "web1 needs db1; ready when it runs (no probe)")]
+    [InlineData("dependency probe db1 --tcp 10.0.0.7:5432 --timeout 90 --interval 0.5", "probe=tcp_10.0.0.7:5432", "10.0.0.7:5432 accepts connections")]
+    [InlineData("recovery plan --all --folder /srv/r", "result.recovery.dry_run=true result.recovery.machines.0.ready_judged_by=3 result.recovery.actual_seconds=null", "Without a probe, and so ready as soon as they run: web1.")]
+    [InlineData("recovery run --vm web1 --vm db1 --in-place --dry-run", "result.recovery.machines.0.state=planned", "db1 restored 20s → db1 ready 25s → web1 ready 5.0s")]
+    [InlineData("recovery run --vm web1 --vm db1 --folder /srv/r --name-suffix -new --parallel 2 --at 2031-05-04T12:00Z --map-network br0=isolated", "state=succeeded result.recovery.machines.1.state=ready result.recovery.parallel=2", "1m 01s; the prediction held")]
+    [InlineData("recovery list", "recoveries.0.actual_seconds=61 recoveries.0.virtual_machines=2", "50s to 1m 20s   1m 01s   the prediction held")]
     [InlineData("repository verify --full", "result.verify.records=7 result.verify.damages_total=0", "none")]
     public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
     {
@@ -90,6 +99,27 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("--folder srv/r", "must be an absolute path")]
     public async Task A_restore_says_what_is_wrong_with_its_choices(string choices, string error) =>
         (await RunAsync(["restore", "run", "web1@latest", .. choices.Split(' ', StringSplitOptions.RemoveEmptyEntries)])).Fails(2, error);
+
+    [Theory]
+    [InlineData("recovery run --folder /srv/r", "either --vm VM, once for each, or --all")]
+    [InlineData("recovery run --all", "exactly one of --folder DIR, --replace and --in-place")]
+    [InlineData("recovery run --all --in-place --name-suffix x", "belongs to --folder")]
+    [InlineData("recovery run --all --in-place --at noon", "is not a time")]
+    [InlineData("dependency probe db1", "exactly one of --guest-agent")]
+    [InlineData("dependency probe db1 --guest-agent --timeout 1e9", "at most a day's")]
+    public async Task A_recovery_says_what_is_wrong_with_its_choices(string line, string error) => (await RunAsync(line.Split(' '))).Fails(2, error);
+
+    [Fact]
+    public async Task A_recovery_that_is_done_in_part_says_so_by_names_and_exit_code()
+    {
+        _controller.Admin.Failure = (ErrorReason.Incomplete, "1 of 2 machines is ready. web1: was not ready");
+        var part = await RunAsync("recovery", "run", "--all", "--in-place");
+        Assert.Equal(7, part.ExitCode);
+        Assert.Contains("web1: was not ready", part.Output, StringComparison.Ordinal);
+        Assert.Contains("error: 1 of 2 machines is ready. web1: was not ready", part.Error, StringComparison.Ordinal);
+        Assert.Equal(4, (await RunAsync("recovery", "plan", "--all", "--in-place")).ExitCode);
+        (await RunAsync("dependency", "add", "db1", "--needs", "web1")).Fails(4, "db1 needs web1 needs db1");
+    }
 
     [Fact]
     public async Task Unusual_runs_are_told_with_the_reason_and_the_next_step()

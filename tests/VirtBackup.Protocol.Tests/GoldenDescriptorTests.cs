@@ -16,11 +16,7 @@ public sealed class GoldenDescriptorTests
     {
         File =
         {
-            WithImports(
-                [
-                    AgentServiceReflection.Descriptor, StoreServiceReflection.Descriptor, AdminServiceReflection.Descriptor, RetentionServiceReflection.Descriptor,
-                    MigrationServiceReflection.Descriptor, GroupsServiceReflection.Descriptor,
-                ])
+            WithImports([AgentServiceReflection.Descriptor, StoreServiceReflection.Descriptor, AdminServiceReflection.Descriptor, RetentionServiceReflection.Descriptor, MigrationServiceReflection.Descriptor, GroupsServiceReflection.Descriptor])
                 .Select(file => FileDescriptorProto.Parser.ParseFrom(file.SerializedData)),
         },
     };

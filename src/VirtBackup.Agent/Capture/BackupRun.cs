@@ -66,7 +66,7 @@ public sealed class BackupRun
         var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(_point, cancellationToken);
         if (settled.IsCommitted)
         {
-            return ResultOfEarlier();
+            return BackupOutcome.OfEarlier(_point, _progress);
         }
         var extents = ToldExtents.Read(options.ChangedExtents);
         if (options.Full)
@@ -92,7 +92,7 @@ public sealed class BackupRun
         using var session = await BeginSessionAsync(purpose, cancellationToken);
         if (session is null)
         {
-            return ResultOfEarlier();
+            return BackupOutcome.OfEarlier(_point, _progress);
         }
         var commitSent = false;
         try
@@ -151,13 +151,6 @@ public sealed class BackupRun
         {
             return null;
         }
-    }
-
-    private BackupResult ResultOfEarlier()
-    {
-        const string what = "An earlier attempt of this job had committed the recovery point; only its answer was lost.";
-        _progress.Log(what);
-        return new BackupResult { PointId = _point.ToString(), ConsistencyDetail = what };
     }
 
     private async Task<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
@@ -245,7 +238,7 @@ public sealed class BackupRun
                 return bytes;
             },
             cancellationToken);
-        return (ResultOf(held.Current, disks, fared), record!);
+        return (BackupOutcome.Of(_point, held.Current, disks, _progress.BytesSent, fared, _cutAnew), record!);
     }
 
     private static void RequireDisks(ICapture capture)
@@ -367,31 +360,5 @@ public sealed class BackupRun
             throw FaultException.Malformed("The controller handed out a chunk-id key of the wrong form.");
         }
         return new IdKey(Id16.Parse(session.ScopeId), (ushort)session.IdGeneration, session.IdKey.Span);
-    }
-
-    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks, Protocol.Common.V1.GuestImpact? fared)
-    {
-        var result = new BackupResult
-        {
-            PointId = _point.ToString(),
-            Consistency = (Protocol.Common.V1.Consistency)(int)capture.Consistency,
-            ConsistencyDetail = capture.ConsistencyDetail,
-            BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
-            BytesSent = (ulong)_progress.BytesSent,
-            Impact = fared, CutAnew = _cutAnew,
-        };
-        result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
-        {
-            DiskId = disk.Source.Disk.Id.ToString(), Name = disk.Source.Disk.Name,
-            LengthBytes = (ulong)disk.Source.Disk.LengthBytes,
-            ChangedOnly = disk.Source.ChangedOnly,
-            ReadBytes = (ulong)disk.BytesRead,
-            Reason = disk.Source.Reason,
-        }));
-        result.Disks.AddRange(capture.SkippedDisks.Select(disk => new Protocol.Common.V1.DiskPlan
-        {
-            DiskId = disk.Id.ToString(), Name = disk.Name, LengthBytes = (ulong)disk.LengthBytes, Reason = disk.SkipReason ?? "", Skipped = true,
-        }));
-        return result;
     }
 }

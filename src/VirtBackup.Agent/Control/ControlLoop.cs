@@ -90,7 +90,7 @@ public sealed partial class ControlLoop(
             BootId = bootId,
             Capabilities = new AgentCapabilities
             {
-                Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true, StorageMove = true,
+                Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true, StartOrder = true, StorageMove = true,
                 RestoreOptions = HighestField(RestoreOptions.Descriptor), BackupOptions = HighestField(BackupOptions.Descriptor),
                 MachineControl = hypervisors.Any(static hypervisor => hypervisor.Control is not null),
             },

@@ -55,6 +55,7 @@ internal sealed class JobBoard(JobWork work) : IDisposable
                     slot.Ended = RunAsync(slot);
                 }
                 slot.Gate.Pass(job.CutStepPassed);
+                slot.StartGate.Set(job.Restore?.Start);
                 if (job.Cancel && slot.Final is null)
                 {
                     cancelled.Add(slot);

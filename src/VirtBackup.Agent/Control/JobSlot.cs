@@ -1,4 +1,5 @@
 using VirtBackup.Agent.Flow;
+using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
 
@@ -16,6 +17,9 @@ internal sealed class JobSlot(Job job, Action news, CancellationToken agentStopp
 
     /// <summary>Where it waits for the machines of its group, if it has one.</summary>
     public GroupGate Gate { get; } = new(news);
+
+    /// <summary>Before the start of a machine that needs others.</summary>
+    public StartGate StartGate { get; } = new();
 
     public CancellationToken Stopping => _stop.Token;
 

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Moving;
 using VirtBackup.Agent.Restore;
+using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors;
 using VirtBackup.Protocol.Agent.V1;
@@ -32,6 +33,8 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         {
             report.State = slot.CancelRequested ? JobState.Cancelled : JobState.Failed;
             report.FailureMessage = !slot.CancelRequested ? "The agent was stopped."
+                : slot.Progress.StartStage == StartStage.Probing ? "Cancelled; the machine was restored and started already, and runs on."
+                : job.Restore?.Options?.Placement == RestorePlacement.InPlace && slot.Progress.StartStage == StartStage.Restored ? "Cancelled; the disks are restored, and the machine was not started."
                 : job.Restore?.Options?.Placement == RestorePlacement.InPlace ? "Cancelled; the disks may be half restored: run the restore in place again to finish it."
                 : "Cancelled; nothing was left behind.";
             report.FailureReason = ErrorReason.Cancelled;
@@ -79,11 +82,11 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
             case Job.TaskOneofCase.Restore when job.Restore.Options is { Placement: RestorePlacement.Replace or RestorePlacement.InPlace } or { Adopt: true }:
             {
                 using var turn = await _turns.EnterAsync(ParseId(job.Restore.VmId, "machine"), slot.Stopping);
-                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot).RunAsync(slot.Stopping);
+                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping);
                 break;
             }
             case Job.TaskOneofCase.Restore:
-                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot).RunAsync(slot.Stopping);
+                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping);
                 break;
             case Job.TaskOneofCase.CheckRestore:
                 report.CheckRestore = await RestoreOf(job, job.CheckRestore.VmId, job.CheckRestore.PointId, job.CheckRestore.Options, slot).CheckAsync(slot.Stopping);
@@ -131,8 +134,12 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         ? slot.Gate
         : throw new FaultException(FaultReason.Unsupported, $"Machines of the platform '{hypervisor.Kind}' cannot be cut together with others: take this one out of the group.");
 
-    private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot) => new(
-        context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress);
+    private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot, StartOrder? start = null) => new(
+        context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress)
+    {
+        Start = start is null ? null
+            : new OrderedStart(slot.StartGate, start.Probe, new ReadinessProbes(context.Tools.ProbeCommands, context.Tools.Time), context.Tools.BeginUrgent, slot.Progress, context.Tools.Time),
+    };
 
     private async Task<StorageMoveRun> MoveOfAsync(Id16 machine, StorageMoveOptions? options, JobSlot slot) =>
         new(context, await FindAsync(machine, slot.Stopping), machine, options ?? new StorageMoveOptions(), slot.Progress);

@@ -42,7 +42,7 @@ internal sealed class DynamicValues(CliContext context)
     {
         Func<ControllerConnection, CallBounds, Task<IEnumerable<string>>>? list = name switch
         {
-            "vm" or "--vm" => ListMachinesAsync,
+            "vm" or "--vm" or "--needs" => ListMachinesAsync,
             "point" => ListPointsAsync,
             "agent" or "--agent" or "--to-host" => ListAgentsAsync,
             "job" => ListJobsAsync,

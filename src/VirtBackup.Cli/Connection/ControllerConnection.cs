@@ -53,6 +53,7 @@ internal sealed class ControllerConnection : IDisposable
         Migrations = new MigrationService.MigrationServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
         Groups = new GroupService.GroupServiceClient(_channel);
+        Recovery = new RecoveryService.RecoveryServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -64,9 +65,11 @@ internal sealed class ControllerConnection : IDisposable
 
     public RetentionService.RetentionServiceClient Retention { get; }
 
-    public GroupService.GroupServiceClient Groups { get; }
+    public RecoveryService.RecoveryServiceClient Recovery { get; }
 
     public MigrationService.MigrationServiceClient Migrations { get; }
+
+    public GroupService.GroupServiceClient Groups { get; }
 
     private string Peer => $"The controller at {Address}";
 

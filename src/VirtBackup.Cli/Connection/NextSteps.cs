@@ -9,4 +9,5 @@ internal static class NextSteps
     public const string ListJobs = "virtbackup job list";
     public const string ListGroups = "virtbackup group list";
     public const string ListRuleSets = "virtbackup retention list";
+    public const string ShowDependencies = "virtbackup dependency show";
 }

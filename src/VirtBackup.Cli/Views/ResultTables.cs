@@ -31,6 +31,9 @@ internal static class ResultTables
             case { Retention: { } retention }:
                 RetentionTables.WriteResult(console, retention);
                 break;
+            case { Recovery: { } recovery }:
+                RecoveryTables.Write(console, recovery);
+                break;
             case { Scrub: { } scrub }:
                 DamageTables.Write(console, scrub);
                 break;

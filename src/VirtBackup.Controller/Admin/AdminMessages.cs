@@ -97,7 +97,7 @@ internal static class AdminMessages
         FailureMessage = row.FailureMessage,
         FailureReason = FaultStatus.ToReason(row.FailureReason),
         CancelRequested = row.CancelRequested,
-        Result = row.State == JobPhase.Succeeded ? ToResult(row, point) : null,
+        Result = row.State == JobPhase.Succeeded || row is { Kind: JobKind.Recovery, Result.Length: > 0 } ? ToResult(row, point) : null,
     };
 
     private static JobResult? ToResult(JobRow row, PointRow? point) => row.Kind switch
@@ -112,6 +112,7 @@ internal static class AdminMessages
         JobKind.MoveStorage or JobKind.MoveStorageCheck or JobKind.StopMachine or JobKind.StartMachine or JobKind.RetireMachine => null,
         JobKind.MigrationPlan => new JobResult { MigrationPlan = MigrationPlan.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
+        JobKind.Recovery => new JobResult { Recovery = RecoveryResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
         _ => new JobResult { Verify = VerifyResult.Parser.ParseFrom(row.Result) },
     };
@@ -152,7 +153,7 @@ internal static class AdminMessages
         JobKind.Retention => "retention",
         JobKind.Collection => "collection",
         JobKind.Scrub => "scrub",
-        JobKind.GroupBackup => "group-backup",
+        JobKind.Recovery => "recovery",
         JobKind.MoveStorage => "storage-move",
         JobKind.MoveStorageCheck => "storage-move-check",
         JobKind.StopMachine => "machine-stop",
@@ -160,6 +161,7 @@ internal static class AdminMessages
         JobKind.RetireMachine => "machine-retire",
         JobKind.Migration => "migration",
         JobKind.MigrationPlan => "migration-plan",
+        JobKind.GroupBackup => "group-backup",
         _ => "verify",
     };
 }

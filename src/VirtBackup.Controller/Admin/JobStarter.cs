@@ -152,7 +152,8 @@ public sealed class JobStarter(
             : throw new FaultException(FaultReason.InvalidArgument, $"A job's options have at most {JobMessages.OptionsBytesMax} bytes: give fewer changed extents.");
     }
 
-    private static byte[] ToBytes(RestoreOptions? options)
+    /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: something is longer, or more, than a restore can ask for.</exception>
+    internal static byte[] ToBytes(RestoreOptions? options)
     {
         options ??= new RestoreOptions();
         _ = WireText.Bounded(options.Folder, PathCharsMax, "folder");

@@ -36,7 +36,10 @@ internal static class JobMessages
                 job.Backup = new BackupTask { VmId = vm, PointId = point, Options = InlineOptions(row), OptionsApart = row.Options.Length > OptionsInlineBytesMax };
                 break;
             case JobKind.Restore:
-                job.Restore = new RestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
+                job.Restore = new RestoreTask
+                {
+                    VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options), Start = row.Start.Length > 0 ? StartOrder.Parser.ParseFrom(row.Start) : null,
+                };
                 break;
             case JobKind.BackupPlan:
                 job.PlanBackup = new PlanBackupTask { VmId = vm, Options = InlineOptions(row), OptionsApart = row.Options.Length > OptionsInlineBytesMax };
@@ -61,11 +64,16 @@ internal static class JobMessages
                 job.RetireMachine.VmId = vm;
                 break;
             default:
-                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Migration or JobKind.MigrationPlan or JobKind.GroupBackup));
+                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Migration or JobKind.MigrationPlan or JobKind.GroupBackup or JobKind.Recovery));
                 break;
         }
         return job;
     }
+
+    public static byte[] WithGate(byte[] start, StartOrder.Types.Gate gate) => new StartOrder(StartOrder.Parser.ParseFrom(start)) { Gate = gate }.ToByteArray();
+
+    /// <summary>Restores of the job's run that its agent is given side by side; 0: it belongs to none.</summary>
+    public static int SideBySide(JobRow row) => row.Start.Length > 0 ? (int)Math.Min(StartOrder.Parser.ParseFrom(row.Start).SideBySide, 1000) : 0;
 
     /// <summary>Room that the job takes in a list of assignments, whatever becomes of it.</summary>
     public static int AssignedBytes(Job job) => job.CalculateSize() + FrameBytesMax;

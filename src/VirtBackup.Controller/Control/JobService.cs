@@ -35,6 +35,9 @@ public sealed partial class JobService(
     /// <summary>Told when an attempt is over, so that what it holds can be given up. Set once, before the first call.</summary>
     public Func<Id16, ValueTask>? AttemptEnded { get; set; }
 
+    /// <summary>Recovery points that runs of several machines are going to read. Set once, before the first call.</summary>
+    public Func<IEnumerable<Id16>>? PointsOfRuns { get; set; }
+
     /// <summary>Told when the cancellation of a job that the controller runs itself is asked for. Set once, before the first call.</summary>
     public Action<Id16>? OwnJobCancelled { get; set; }
 
@@ -43,13 +46,13 @@ public sealed partial class JobService(
 
     public int RunningCount => _active.Count;
 
-    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it, but for migrations.</summary>
+    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it, but for migrations and recoveries, which go on.</summary>
     public async ValueTask LoadAsync(CancellationToken cancellationToken)
     {
         foreach (var job in await catalog.Jobs.ListActiveAsync(cancellationToken))
         {
             _active[job.JobId] = job;
-            if (job.Agent.Length == 0 && job.Kind != JobKind.Migration)
+            if (job is { Agent.Length: 0, Kind: not (JobKind.Migration or JobKind.Recovery) })
             {
                 var next = job.Kind == JobKind.GroupBackup ? "if its machines had been cut, their jobs go on, and the group shows what comes of them." : "start it again.";
                 await FinishAsync(job.JobId, JobPhase.Failed, [], $"The controller was restarted while the job ran: {next}", FaultReason.Unavailable, cancellationToken);
@@ -119,7 +122,8 @@ public sealed partial class JobService(
         _feed.WatchAsync(jobId, token => GetAsync(jobId, token), cancellationToken);
 
     /// <summary>Recovery points that jobs read or make now.</summary>
-    public IEnumerable<Id16> PointsInUse => _active.Values.Where(static job => !job.PointId.IsEmpty).Select(static job => job.PointId);
+    public IEnumerable<Id16> PointsInUse => 
+        _active.Values.Where(static job => !job.PointId.IsEmpty).Select(static job => job.PointId).Concat(PointsOfRuns?.Invoke() ?? []);
 
     /// <summary>Whether the agent has a job for this machine that is not over.</summary>
     public bool HasJobFor(string agent, Id16 vmId) => _active.Values.Any(job => job.Agent == agent && job.VmId == vmId);
@@ -164,7 +168,8 @@ public sealed partial class JobService(
         {
             var before = RequireAttempt(caller, jobId, report.Attempt);
             var now = time.NowMs();
-            await estimates.NoteAsync(before, report, _active.Values.Count(job => job.Agent == caller.Name && job.Kind is JobKind.Backup or JobKind.Restore), cancellationToken);
+            var beside = _active.Values.Count(job => job.Agent == caller.Name && job.Kind is JobKind.Backup or JobKind.Restore);
+            await estimates.NoteAsync(before, report, Math.Max(beside, JobMessages.SideBySide(before)), cancellationToken);
             var after = JobMessages.Apply(before, report, now);
             if (after is { State: JobPhase.Succeeded, Kind: JobKind.Backup } && await catalog.Points.FindAsync(after.PointId, cancellationToken) is null)
             {
@@ -202,6 +207,19 @@ public sealed partial class JobService(
                 OwnJobCancelled?.Invoke(jobId);
             }
             return after;
+        }
+    }
+
+    /// <summary>Tells a restore whose machine waits for others what becomes of its start; nothing happens to one that is over.</summary>
+    public async ValueTask SetGateAsync(Id16 jobId, StartOrder.Types.Gate gate, CancellationToken cancellationToken)
+    {
+        using (await EnterAsync(cancellationToken))
+        {
+            if (_active.TryGetValue(jobId, out var before) && before.Start.Length > 0)
+            {
+                var after = await ChangeAsync(before, before with { Start = JobMessages.WithGate(before.Start, gate) }, [], cancellationToken);
+                connections.Nudge(after.Agent);
+            }
         }
     }
 
@@ -308,7 +326,7 @@ public sealed partial class JobService(
 
     private async ValueTask<JobRow> ChangeAsync(JobRow before, JobRow after, JobLogLine[] lines, CancellationToken cancellationToken)
     {
-        var fact = after.State != before.State || after.Attempt != before.Attempt || after.CancelRequested != before.CancelRequested || lines.Length > 0;
+        var fact = after.State != before.State || after.Attempt != before.Attempt || after.CancelRequested != before.CancelRequested || after.Start != before.Start || lines.Length > 0;
         if (fact || time.GetElapsedTime(_savedAt.GetValueOrDefault(after.JobId)) >= ProgressSaveInterval)
         {
             await catalog.Jobs.SaveAsync(after, lines, cancellationToken);

@@ -39,9 +39,9 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
 
     public string Kind => "libvirt";
 
-    public bool HoldsAtGate => true;
-
     public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections[0]);
+
+    public bool HoldsAtGate => true;
 
     public RestoreAbilities RestoreAbilities =>
         RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping

@@ -13,6 +13,7 @@ internal sealed class LibvirtRestore : IRestore
     private readonly LibvirtRestorePlan plan;
     private readonly NewImages images;
     private readonly DomainActivation activation;
+    private bool started;
 
     private readonly Adoption? adoption;
 
@@ -63,7 +64,7 @@ internal sealed class LibvirtRestore : IRestore
         }
         adoption?.Complete([.. plan.Images.Select(image => image.Path)]);
         images.Keep();
-        return await activation.FinishAsync(request.Start, cancellationToken);
+        return await activation.FinishAsync(started, cancellationToken);
     }
 
     // libvirt gives the images to QEMU's user when the machine starts, but not the way to them. A session's user owns all.
@@ -82,8 +83,9 @@ internal sealed class LibvirtRestore : IRestore
         try
         {
             cancellationToken.ThrowIfCancellationRequested();
-            if (request.Start)
+            if (await request.MayStartAsync(cancellationToken))
             {
+                started = true;
                 await activation.StartAsync();
             }
         }

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -155,7 +156,15 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         }
     }
 
-    public Dictionary<string, string> Details(int? pid)
+    /// <summary>The restored machine.</summary>
+    /// <param name="pid">Of its process; null: it was not started.</param>
+    public RestoredMachine Describe(int? pid) => new(plan.Launch.Uuid, request.Name, pid is not null, Details(pid))
+    {
+        Guest = pid is not null && plan.Launch.GuestAgentSocket is { } socket
+            ? new RestoredGuest(async (limit, token) => await GuestAgentClient.ConnectAsync(socket, context.Time, context.Entropy, limit, token), context.Time) : null,
+    };
+
+    private Dictionary<string, string> Details(int? pid)
     {
         var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["qmp socket"] = plan.Launch.QmpSocket };
         if (request.Folder.Length > 0)

@@ -55,12 +55,12 @@ internal sealed class QemuRestore : IRestore
         var launcher = new MachineLauncher(context, plan, request);
         launcher.WriteRecord();
         images.Flush();
+        var starts = await request.MayStartAsync(cancellationToken);
         adoption?.Complete();
         // From here on a failure concerns starting only: the disks are whole and stay.
         images.Keep();
-        int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
-        return await new RestoredDescription(context, plan, request)
-            .AddAsync(new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid)), launcher, cancellationToken);
+        int? pid = starts ? await launcher.StartAsync(cancellationToken) : null;
+        return await new RestoredDescription(context, plan, request).AddAsync(launcher.Describe(pid), launcher, cancellationToken);
     }
 
     public async ValueTask DisposeAsync()

@@ -238,14 +238,16 @@ internal sealed class FakeRestore(RestoreRequest request) : IRestore
 {
     public IReadOnlyList<IRestoredDisk> Disks { get; } = [.. request.Disks.Select(disk => new FakeTarget(disk))];
     public bool Completed { get; private set; }
+    public bool Started { get; private set; }
     public RestoreRequest Request => request;
 
     public byte[] Content(Id16 disk) => ((FakeTarget)Disks.Single(target => target.Disk.Id == disk)).Content;
 
-    public ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
+    public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
+        Started = await request.MayStartAsync(cancellationToken);
         Completed = true;
-        return new(new RestoredMachine(request.Machine, request.Name, true, new Dictionary<string, string>()));
+        return new RestoredMachine(request.Machine, request.Name, Started, new Dictionary<string, string> { ["folder"] = request.Folder });
     }
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
