@@ -19,6 +19,7 @@ public sealed class RestoreRemainsTests
         Assert.Empty(RestoreRemains.Remove(folder));
         Assert.True(Directory.Exists(folder));
         File.WriteAllText(Path.Combine(folder, "disk-root.raw.partial"), "");
+        File.WriteAllText(Path.Combine(Directory.CreateDirectory(Path.Combine(folder, ".vb-state")).FullName, "memory"), "");
         RestoreRemains.Remove(folder);
         Assert.False(Directory.Exists(folder));
         Assert.Empty(RestoreRemains.Remove(folder));

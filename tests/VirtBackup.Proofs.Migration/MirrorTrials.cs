@@ -13,8 +13,8 @@ internal sealed class MirrorTrials : IAsyncDisposable
 {
     private const int DiskBytes = 12 << 20;
     private const int Stage = 12, Content = 13;
-    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(3);
-    private static readonly TimeSpan SettleLimit = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(4);
+    private static readonly TimeSpan SettleLimit = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan LookInterval = TimeSpan.FromMilliseconds(2);
 
     private readonly ProofOptions _options;
@@ -114,7 +114,12 @@ internal sealed class MirrorTrials : IAsyncDisposable
         }
         foreach (var victim in victims) await victim.KillAsync();
         if (victims.Length > 0) await Task.Delay(plan.Absence, cancellationToken);
-        foreach (var victim in victims) await victim.StartAsync();
+        foreach (var victim in victims)
+        {
+            victim.Launch();
+            // An agent that starts first ends the move, and says only then that it is there.
+            await victim.WaitForLineAsync(victim == _installation.Controller ? "ready: listening" : "ready: connected", EndLimit);
+        }
     }
 
     private async Task<bool> IsDueAsync(MirrorPlan plan, string order, Stopwatch clock)

@@ -14,7 +14,7 @@ namespace VirtBackup.Proofs.DependencyOrder.Real;
 internal sealed class RealRecovery(ProofOptions options)
 {
     private const int MachinesLong = 6;
-    private const int MachinesShort = 3;
+    private const int MachinesShort = 2;
 
     /// <summary>Of the run, beyond what each machine took, one after the other where they need each other.</summary>
     private const double MakespanMax = 1.05;

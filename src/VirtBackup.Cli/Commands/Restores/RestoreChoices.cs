@@ -48,6 +48,11 @@ internal sealed class RestoreChoices
         Description = "Keep UUID and MAC addresses: for a machine that replaces the original, never beside it",
     };
 
+    private readonly Option<bool> _withState = new("--with-state")
+    {
+        Description = "Go on from the running state in the recovery point instead of booting; UUID and MAC addresses are kept [default: boot]",
+    };
+
     private readonly Option<bool> _noStart = new("--no-start") { Description = "Do not start the restored machine" };
 
     private readonly Option<string[]> _format = new("--format")
@@ -93,6 +98,7 @@ internal sealed class RestoreChoices
         command.Add(_agent);
         command.Add(_name);
         command.Add(_keepIdentity);
+        command.Add(_withState);
         command.Add(_noStart);
         command.Add(_format);
         command.Add(_preallocation);
@@ -109,6 +115,10 @@ internal sealed class RestoreChoices
             {
                 result.AddError("--keep-replaced belongs to --replace.");
             }
+            else if (result.GetValue(_withState) && (result.GetValue(_noStart) || result.GetValue(_disks) is { Length: > 0 }))
+            {
+                result.AddError("--with-state goes on with a machine: it does not go with --no-start or --disk.");
+            }
         });
     }
 
@@ -124,6 +134,7 @@ internal sealed class RestoreChoices
             Name = parse.GetValue(_name) ?? "",
             KeepIdentity = parse.GetValue(_keepIdentity),
             Start = !parse.GetValue(_noStart),
+            WithState = parse.GetValue(_withState),
             Preallocation = parse.GetValue(_preallocation) switch
             {
                 "metadata" => Preallocation.Metadata,

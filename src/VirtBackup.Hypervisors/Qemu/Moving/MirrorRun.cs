@@ -141,7 +141,7 @@ internal sealed class MirrorRun(QemuDriverContext context, QemuMachine machine, 
             await MoveDecision.TakeAsync(qmp, journal, CancellationToken.None);
             if (running)
             {
-                await HeldGuest.ContinueAsync(qmp, marks, CancellationToken.None);
+                await HeldGuest.ContinueAsync(qmp, marks.Folder, context.Time, CancellationToken.None);
                 Interruption = context.Time.GetElapsedTime(begun);
             }
         }
