@@ -11,6 +11,7 @@
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'migration-downtime: PASS ...' or 'migration-downtime: FAIL ...'.
 # The suite runs it alone.
+# The suite runs it alone.
 set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash

@@ -25,7 +25,6 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
         foreach (var folder in folders.Where(folder => folder.Marks.Any))
         {
             await ReleaseSavedAsync(connection, machine, folder, cancellationToken);
-            await HeldDomain.ResumeAsync(connection, machine, folder.Marks, cancellationToken);
             await ReleaseGuestAsync(connection, machine, folder.Marks, cancellationToken);
         }
         await JobsOf(connection).EndOursAsync(machine, cancellationToken);

@@ -84,12 +84,6 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainHasManagedSaveImage")]
     public static partial int HasSavedState(DomainHandle domain, uint flags);
 
-    [LibraryImport(Library, EntryPoint = "virDomainSuspend")]
-    public static partial int Suspend(DomainHandle domain);
-
-    [LibraryImport(Library, EntryPoint = "virDomainResume")]
-    public static partial int Resume(DomainHandle domain);
-
     [LibraryImport(Library, EntryPoint = "virDomainGetState")]
     public static partial int GetState(DomainHandle domain, out int state, out int reason, uint flags);
 
