@@ -93,20 +93,20 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
                 return Converge();
             case MigrationStep.Stopping:
                 await parts.Jobs.NoteAsync(row.MigrationId, "The machine is off.", stopping);
-                return To(MigrationStep.LastCopying) with { StopSeconds = SecondsOf(job), StoppedMs = job.StartedMs ?? job.CreatedMs };
+                return To(MigrationStep.LastCopying) with { StopSeconds = job.RunSeconds, StoppedMs = job.StartedMs ?? job.CreatedMs };
             case MigrationStep.LastCopying:
                 var bytes = _report.NoteCopy(row, job, isLast: true);
-                return To(_options.Cold ? MigrationStep.Restoring : MigrationStep.LastApplying) with { PointId = job.PointId, LastBytes = bytes, LastSeconds = SecondsOf(job) };
+                return To(_options.Cold ? MigrationStep.Restoring : MigrationStep.LastApplying) with { PointId = job.PointId, LastBytes = bytes, LastSeconds = job.RunSeconds };
             case MigrationStep.LastApplying:
                 _report.NoteApplied(job);
-                return To(MigrationStep.Retiring) with { LastSeconds = row.LastSeconds + SecondsOf(job) };
+                return To(MigrationStep.Retiring) with { LastSeconds = row.LastSeconds + job.RunSeconds };
             case MigrationStep.Retiring:
                 return To(MigrationStep.Starting);
             case MigrationStep.Starting:
                 var downtime = row.StoppedMs is { } stopped ? Math.Max(0.001, ((job.EndedMs ?? parts.Time.NowMs()) - stopped) / 1000.0) : 0;
                 _report.NoteStarted(row, downtime);
                 await parts.Jobs.NoteAsync(row.MigrationId, $"The machine runs on {row.TargetAgent}; it stood still for {downtime:0.0} s.", stopping);
-                var started = row with { StartSeconds = SecondsOf(job), DowntimeSeconds = downtime };
+                var started = row with { StartSeconds = job.RunSeconds, DowntimeSeconds = downtime };
                 return _options.RemoveSource ? To(MigrationStep.RemovingSource, started) : started with { State = JobPhase.Succeeded };
             case MigrationStep.RemovingSource:
                 _report.NoteSourceRemoved();
@@ -234,6 +234,4 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
     private bool IsBack => row.Step >= MigrationStep.HaltingTarget;
 
     private static bool IsOnTarget(MigrationStep step) => step == MigrationStep.RemovingSource;
-
-    private static double SecondsOf(JobRow job) => Math.Max(0, ((job.EndedMs ?? job.CreatedMs) - (job.StartedMs ?? job.CreatedMs)) / 1000.0);
 }

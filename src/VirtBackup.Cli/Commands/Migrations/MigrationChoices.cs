@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using VirtBackup.Cli.Commands.Restores;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
 
@@ -29,10 +30,7 @@ internal sealed class MigrationChoices
         Description = "With --to-storage: move only this disk, or it to another target (may be repeated)", HelpName = "DISK[=TARGET]", DefaultValueFactory = static _ => [],
     };
 
-    private readonly Option<string[]> _networks = new("--map-network")
-    {
-        Description = "With --to-host: connect what was on the network OLD to NEW, or to nothing with NEW 'isolated' (may be repeated)", HelpName = "OLD=NEW", DefaultValueFactory = static _ => [],
-    };
+    private readonly Option<string[]> _networks = NetworkMappings.Option("With --to-host");
 
     private readonly Option<ulong> _rate = new("--rate-limit")
     {
@@ -62,23 +60,7 @@ internal sealed class MigrationChoices
     public MigrationChoices()
     {
         _format.AcceptOnlyFromAmong("raw", "qcow2");
-        foreach (var path in new[] { _folder })
-        {
-            path.Validators.Add(static result =>
-            {
-                if (result.Tokens is [{ Value: var folder }] && !folder.StartsWith('/'))
-                {
-                    result.AddError($"--folder must be an absolute path on the target host; '{folder}' is not.");
-                }
-            });
-        }
-        _networks.Validators.Add(static result =>
-        {
-            foreach (var token in result.Tokens.Where(static token => token.Value.Split('=') is not [{ Length: > 0 }, { Length: > 0 }]))
-            {
-                result.AddError($"--map-network takes OLD=NEW; '{token.Value}' is not of that form.");
-            }
-        });
+        HostFolder.RequireAbsolute(_folder, "the target host");
     }
 
     public bool RemovesSource(ParseResult parse) => parse.GetValue(_removeSource);
@@ -128,7 +110,7 @@ internal sealed class MigrationChoices
         if (options.Agent.Length > 0)
         {
             options.Restore = new RestoreOptions { Folder = parse.GetValue(_folder) ?? "", Format = parse.GetValue(_format) ?? "" };
-            options.Restore.Networks.Add((parse.GetValue(_networks) ?? []).Select(static given => given.Split('=')).Select(static names => new NetworkMapping { From = names[0], To = names[1] }));
+            options.Restore.Networks.Add(NetworkMappings.Read(parse, _networks));
             return options;
         }
         options.Storage = new StorageMoveOptions

@@ -36,10 +36,7 @@ internal sealed class RestoreChoices
         Description = "Attach all disks, or one, to this bus: virtio, scsi, ide or sata (may be repeated) [default: as it was]", HelpName = "[DISK=]BUS", DefaultValueFactory = static _ => [],
     };
 
-    private readonly Option<string[]> _networks = new("--map-network")
-    {
-        Description = "Connect what was on the network OLD to NEW, or to nothing with NEW 'isolated' (may be repeated)", HelpName = "OLD=NEW", DefaultValueFactory = static _ => [],
-    };
+    private readonly Option<string[]> _networks = NetworkMappings.Option();
 
     private readonly Option<string?> _name = new("--name") { Description = "Name of the restored machine [default: as it was]", HelpName = "NAME" };
 
@@ -72,20 +69,7 @@ internal sealed class RestoreChoices
         Accept(_format, Formats);
         Accept(_bus, Buses);
         _preallocation.AcceptOnlyFromAmong("none", "metadata", "full");
-        _networks.Validators.Add(static result =>
-        {
-            foreach (var token in result.Tokens.Where(static token => token.Value.Split('=') is not [{ Length: > 0 }, { Length: > 0 }]))
-            {
-                result.AddError($"--map-network takes OLD=NEW; '{token.Value}' is not of that form.");
-            }
-        });
-        _folder.Validators.Add(static result =>
-        {
-            if (result.Tokens is [{ Value: var folder }] && !folder.StartsWith('/') && !Path.IsPathFullyQualified(folder))
-            {
-                result.AddError($"--folder must be an absolute path on the agent's host; '{folder}' is not.");
-            }
-        });
+        HostFolder.RequireAbsolute(_folder, "the agent's host");
     }
 
     public void AddTo(Command command)
@@ -167,7 +151,7 @@ internal sealed class RestoreChoices
             }
         }
         options.Disks.Add(disks.Values);
-        options.Networks.Add((parse.GetValue(_networks) ?? []).Select(static given => given.Split('=')).Select(static names => new NetworkMapping { From = names[0], To = names[1] }));
+        options.Networks.Add(NetworkMappings.Read(parse, _networks));
         return options;
     }
 
