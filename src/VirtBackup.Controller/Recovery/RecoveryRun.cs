@@ -237,9 +237,18 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
     private async Task FollowAsync(PlannedMachine machine, Id16 restore, CancellationToken cancellationToken)
     {
         await Task.Yield();
-        await foreach (var news in jobs.WatchAsync(restore, cancellationToken))
+        try
         {
-            await _news.Writer.WriteAsync((machine, news), cancellationToken);
+            await foreach (var news in jobs.WatchAsync(restore, cancellationToken))
+            {
+                await _news.Writer.WriteAsync((machine, news), cancellationToken);
+            }
+        }
+        catch (Exception failure) when (failure is not OperationCanceledException)
+        {
+            // Whoever waits for news must not wait for ever.
+            _news.Writer.TryComplete(failure);
+            throw;
         }
     }
 
