@@ -66,7 +66,7 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
             return;
         }
         await TellAsync($"checking {Count(plan.Machines.Count)}", cancellationToken);
-        _rows = await new RecoveryPrognosis(run, plan, children, records, jobs).MakeAsync(cancellationToken);
+        _rows = await new RecoveryPrognosis(run, plan, children, records).MakeAsync(cancellationToken);
         foreach (var machine in plan.Machines)
         {
             await SaveAsync(machine, row => row with { Message = WireText.Shortened(row.Message, MessageCharsMax), EndedMs = row.Step == RecoveryStep.Failed ? time.NowMs() : null }, cancellationToken);
