@@ -56,7 +56,7 @@ internal sealed class MoveRecovery(QemuDriverContext context, QemuMachine machin
             kept = journal.RemoveSources(inUse);
         }
         journal.RemoveTargets();
-        foreach (var folder in CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Where(static folder => File.Exists(Path.Combine(folder, MoveNames.JournalMark))))
+        foreach (var folder in CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Where(static folder => MoveNames.IsFolder(Path.GetFileName(folder))))
         {
             CaptureFolder.Delete(folder);
         }
