@@ -21,7 +21,7 @@ internal sealed class MoveRecovery(QemuDriverContext context, QemuMachine machin
             return null;
         }
         var inUse = new HashSet<string>(StringComparer.Ordinal);
-        if (await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+        if (await QemuMonitors.IsListeningAsync(machine, cancellationToken))
         {
             await using var qmp = await monitor.OpenAsync(cancellationToken);
             await context.ReleaseGuestAsync(qmp, machine, cancellationToken);
