@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Runtime.Versioning;
 using System.Text;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Qemu;
 using VirtBackup.Testing.Lab;
@@ -58,6 +59,11 @@ public sealed class MachineControlTests : IDisposable
                 Assert.Contains($"pid {process.Id}", fault.Message, StringComparison.Ordinal);
             }
             Assert.True(File.Exists(New));
+            var marks = new FreezeMarks(scratch.Path);
+            marks.Set(FreezeMarks.Stopped);
+            Assert.Equal(ReleaseOutcome.Again, await new QemuGuestRelease(TimeProvider.System, SystemEntropy.Instance)
+                .TryReleaseAsync(QemuGuestRelease.TargetOf(new QemuMachine(id, "lab", Socket), scratch.Path), static _ => { }, default));
+            Assert.True(marks.Has(FreezeMarks.Stopped));
             process.StandardInput.Close();
             await process.WaitForExitAsync(TestContext.Current.CancellationToken);
         }
