@@ -44,6 +44,20 @@ public sealed class MachineControlTests : IDisposable
     }
 
     [Fact]
+    [SupportedOSPlatform("linux")]
+    public async Task A_full_storage_of_old_launch_records_keeps_nobody_from_finishing_a_move()
+    {
+        LeaveMove(MoveStage.Settled);
+        Remember("/bin/false");
+        await File.WriteAllTextAsync(scratch.File("launch.json"), id.ToUuidString());
+        File.CreateSymbolicLink(scratch.File("launch.sh"), "/dev/full");
+        await Driver().ReleaseGuestsAsync(default);
+        Assert.False(File.Exists(Old));
+        Assert.Empty(Directory.GetFiles(scratch.Path, "launch.*"));
+        Assert.True(File.Exists(scratch.File("lab.launch.sh")));
+    }
+
+    [Fact]
     public async Task A_move_is_not_ended_while_a_process_holds_the_disks_though_nobody_listens()
     {
         LeaveMove(MoveStage.Copying);
