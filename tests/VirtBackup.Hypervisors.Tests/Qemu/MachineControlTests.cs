@@ -58,6 +58,21 @@ public sealed class MachineControlTests : IDisposable
     }
 
     [Fact]
+    public async Task A_stop_that_fails_leaves_the_guests_own_shutdown_as_it_was()
+    {
+        await using var monitor = new ScriptedMonitor(Socket, (command, _) => command switch
+        {
+            "query-uuid" => $$"""{"UUID":"{{id.ToUuidString()}}"}""",
+            "query-status" => """{"status":"running"}""",
+            "system_powerdown" => null,
+            _ => "{}",
+        });
+        var fault = await Assert.ThrowsAsync<FaultException>(async () => await Driver().Control.StopAsync(id, new StopRequest(TimeSpan.FromSeconds(5), Force: false, PowerOff: false), default));
+        Assert.Contains("refused by the test", fault.Message, StringComparison.Ordinal);
+        Assert.Equal(["""set-action {"shutdown":"pause"}""", """set-action {"shutdown":"poweroff"}"""], monitor.Asked.Where(static line => line.StartsWith("set-action", StringComparison.Ordinal)));
+    }
+
+    [Fact]
     public async Task A_move_is_not_ended_while_a_process_holds_the_disks_though_nobody_listens()
     {
         LeaveMove(MoveStage.Copying);

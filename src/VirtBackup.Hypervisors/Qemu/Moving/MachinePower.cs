@@ -44,7 +44,21 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
             await HoldAsync(cancellationToken);
             return new StoppedMachine(Graceful: false, WasRunning: true);
         }
-        await SetShutdownActionAsync("pause", cancellationToken);
+        try
+        {
+            await SetShutdownActionAsync("pause", cancellationToken);
+            return await ShutDownAsync(request, cancellationToken);
+        }
+        catch
+        {
+            // A guest that shuts down by itself later is to end its process, as it did before.
+            await TryResetShutdownActionAsync();
+            throw;
+        }
+    }
+
+    private async Task<StoppedMachine> ShutDownAsync(StopRequest request, CancellationToken cancellationToken)
+    {
         await AskToShutDownAsync(request.Timeout, cancellationToken);
         var begun = context.Time.GetTimestamp();
         while (context.Time.GetElapsedTime(begun) < request.Timeout)
@@ -60,7 +74,6 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
             await HoldAsync(cancellationToken);
             return new StoppedMachine(Graceful: false, WasRunning: true);
         }
-        await SetShutdownActionAsync("poweroff", cancellationToken);
         throw new FaultException(FaultReason.FailedPrecondition,
             $"The guest of {machine.Name} did not shut down within {request.Timeout.TotalSeconds:0} s and runs on. Shut it down from inside, or allow its power to be cut.");
     }
@@ -164,6 +177,18 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
     {
         await using var qmp = await context.OpenAsync(machine, cancellationToken);
         await qmp.ExecuteAsync("set-action", new JsonObject { ["shutdown"] = action }, cancellationToken);
+    }
+
+    private async Task TryResetShutdownActionAsync()
+    {
+        try
+        {
+            await SetShutdownActionAsync("poweroff", CancellationToken.None);
+        }
+        catch (FaultException)
+        {
+            // The first failure tells more.
+        }
     }
 
     // The agent's order works in guests that ignore the button; its success has no answer.
