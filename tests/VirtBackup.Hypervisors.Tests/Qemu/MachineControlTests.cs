@@ -72,6 +72,21 @@ public sealed class MachineControlTests : IDisposable
         Assert.Equal(["""set-action {"shutdown":"pause"}""", """set-action {"shutdown":"poweroff"}"""], monitor.Asked.Where(static line => line.StartsWith("set-action", StringComparison.Ordinal)));
     }
 
+    [Theory]
+    [InlineData("adopted")]
+    [InlineData("retired")]
+    public async Task A_record_that_cannot_be_read_takes_its_own_machine_out_of_service_only(string kind)
+    {
+        var other = CaptureLab.NewPoint();
+        var driver = new QemuHypervisor([new QemuMachine(id, "lab", Socket), new QemuMachine(other, "other", Socket)],
+            new QemuOptions(scratch.File("fleece")) { StateFolder = scratch.File("state") }, TimeProvider.System, SystemEntropy.Instance);
+        await File.WriteAllTextAsync(Path.Combine(Directory.CreateDirectory(scratch.File("state")).FullName, $"{kind}-{other}.json"), "{");
+        await driver.ReleaseGuestsAsync(default);
+        Assert.Equal(id, Assert.Single(await driver.ListMachinesAsync(default)).Id);
+        var fault = await Assert.ThrowsAsync<FaultException>(async () => await driver.ListTrackedPointsAsync(other, default));
+        Assert.Contains($"{kind}-{other}.json cannot be read", fault.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_move_is_not_ended_while_a_process_holds_the_disks_though_nobody_listens()
     {
