@@ -33,7 +33,7 @@ public sealed class GroupTests
         Assert.Equal(["crash", "filesystem"], await ConsistenciesAsync(installation, point));
 
         var asking = installation.RunAsync("group", "backup", "shop");
-        await KillAtAsync(agents[1], "stopped");
+        await agents[1].KillAtAsync("stopped");
         var failed = await asking;
         Outcomes.AssertOneError(failed, 1, "was not cut", "data: ");
         foreach (var vm in new[] { web, data })
@@ -61,18 +61,5 @@ public sealed class GroupTests
             found.Add(shown.GetProperty("consistency").GetString()!);
         }
         return [.. found];
-    }
-
-    /// <summary>Kills the agent as soon as it has stopped its guest.</summary>
-    private static async Task KillAtAsync(InstalledAgent agent, string mark)
-    {
-        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
-        while (!Directory.EnumerateFiles(agent.FleeceFolder, mark, SearchOption.AllDirectories).Any())
-        {
-            limit.Token.ThrowIfCancellationRequested();
-            Thread.SpinWait(100);
-        }
-        System.Diagnostics.Process.GetProcessById(agent.Service.Pid).Kill();
-        await agent.Service.KillAsync();
     }
 }
