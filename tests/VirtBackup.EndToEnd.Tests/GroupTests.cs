@@ -37,7 +37,7 @@ public sealed class GroupTests
         await LimitWritesAsync(web, 1 << 20);
         (await web.ExecAsync("head -c 3145728 /dev/urandom > /data/slow", TimeSpan.FromSeconds(30))).EnsureSuccess();
         var asking = installation.RunAsync("group", "backup", "shop");
-        await KillAtAsync(agents[1], "stopped");
+        await agents[1].KillAtAsync("stopped");
         await LimitWritesAsync(web, 0);
         var failed = await asking;
         Outcomes.AssertOneError(failed, 1, "was not cut", "data: ");
@@ -71,17 +71,4 @@ public sealed class GroupTests
     /// <param name="bytesPerSecond">0: no limit.</param>
     private static Task<JsonElement> LimitWritesAsync(LabVm vm, int bytesPerSecond) => vm.QmpAsync("block_set_io_throttle",
         $$"""{"id":"/machine/peripheral/disk-data/virtio-backend","bps":0,"bps_rd":0,"bps_wr":{{bytesPerSecond}},"iops":0,"iops_rd":0,"iops_wr":0}""");
-
-    /// <summary>Kills the agent as soon as it has stopped its guest.</summary>
-    private static async Task KillAtAsync(InstalledAgent agent, string mark)
-    {
-        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
-        while (!Directory.EnumerateFiles(agent.FleeceFolder, mark, SearchOption.AllDirectories).Any())
-        {
-            limit.Token.ThrowIfCancellationRequested();
-            Thread.SpinWait(100);
-        }
-        System.Diagnostics.Process.GetProcessById(agent.Service.Pid).Kill();
-        await agent.Service.KillAsync();
-    }
 }
