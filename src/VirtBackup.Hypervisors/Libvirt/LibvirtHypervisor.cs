@@ -40,7 +40,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
 
     public string Kind => "libvirt";
 
-    public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections[0]);
+    public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections);
 
     public bool HoldsAtGate => true;
 
@@ -204,7 +204,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
         {
             foreach (var (uuid, name) in await connection.QueryAsync(Domains.List, cancellationToken))
             {
-                if (IsServed(name))
+                if (context.Options.Serves(name))
                 {
                     await TryCleanUpAsync(connection, uuid, cancellationToken);
                 }
@@ -239,8 +239,6 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
 
     private static readonly HashSet<string> NoneExcluded = [];
 
-    private bool IsServed(string name) => (context.Options.Include.Count == 0 || context.Options.Include.Contains(name)) && !context.Options.Exclude.Contains(name);
-
     private async Task<IReadOnlyList<MachineSummary>> ListAsync(LibvirtConnection connection, CancellationToken cancellationToken)
     {
         try
@@ -248,7 +246,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
             var machines = new List<MachineSummary>();
             foreach (var (uuid, name) in await connection.QueryAsync(Domains.List, cancellationToken))
             {
-                if (IsServed(name) && await SummariseAsync(connection, uuid, name, cancellationToken) is { } machine)
+                if (context.Options.Serves(name) && await SummariseAsync(connection, uuid, name, cancellationToken) is { } machine)
                 {
                     machines.Add(machine);
                 }
@@ -282,8 +280,11 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
     private async Task<LibvirtConnection> FindAsync(Id16 machine, CancellationToken cancellationToken) => await TryFindAsync(machine, cancellationToken)
         ?? throw new FaultException(FaultReason.NotFound, $"libvirt on this host has no machine with the UUID {machine.ToUuidString()} that this agent serves.");
 
+    private Task<LibvirtConnection?> TryFindAsync(Id16 machine, CancellationToken cancellationToken) => TryFindAsync(machine, anyName: false, cancellationToken);
+
     /// <summary>Null: no connection has the machine, and all could be asked.</summary>
-    private async Task<LibvirtConnection?> TryFindAsync(Id16 machine, CancellationToken cancellationToken)
+    /// <param name="anyName">Also one that is not served by its name.</param>
+    private async Task<LibvirtConnection?> TryFindAsync(Id16 machine, bool anyName, CancellationToken cancellationToken)
     {
         FaultException? unreachable = null;
         foreach (var connection in connections)
@@ -295,7 +296,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
                     using var domain = Domains.TryFind(libvirt, machine);
                     return domain is null ? null : Domains.NameOf(domain);
                 }, cancellationToken);
-                if (name is not null && IsServed(name))
+                if (name is not null && (anyName || context.Options.Serves(name)))
                 {
                     return connection;
                 }

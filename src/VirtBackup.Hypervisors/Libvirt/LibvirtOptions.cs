@@ -20,6 +20,8 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>Names of machines to leave alone.</summary>
     public IReadOnlySet<string> Exclude { get; init; } = new HashSet<string>();
 
+    internal bool Serves(string name) => (Include.Count == 0 || Include.Contains(name)) && !Exclude.Contains(name);
+
     public string QemuImg { get; init; } = "qemu-img";
 
     public string QemuNbd { get; init; } = "qemu-nbd";
