@@ -67,7 +67,7 @@ internal sealed class BlockCopyRun(LibvirtContext context, LibvirtConnection con
     private bool Look(ConnectionHandle libvirt)
     {
         using var domain = Domains.Find(libvirt, request.Machine);
-        if (LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 0)
+        if (!Domains.IsActive(domain))
         {
             throw new FaultException(FaultReason.HypervisorUnavailable, "The machine ended while its disks were moved. They are where they were.");
         }

@@ -161,11 +161,8 @@ internal sealed class LibvirtMachineControl(
         return Always | (keeps ? KeepVariables : ForgetVariables) | RetiredTpm.ChooseFlags(view.Document, version, keeps);
     }
 
-    private static Task<bool> IsActiveAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken) => connection.QueryAsync(libvirt =>
-    {
-        using var domain = Domains.TryFind(libvirt, machine);
-        return domain is not null && LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
-    }, cancellationToken);
+    private static Task<bool> IsActiveAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken) =>
+        connection.QueryAsync(libvirt => Domains.IsActive(libvirt, machine), cancellationToken);
 
     private static bool With(ConnectionHandle libvirt, Id16 machine, Func<DomainHandle, int> call)
     {
