@@ -238,9 +238,13 @@ public sealed partial class GroupBackups : ICutSteps, IDisposable
         }
         catch (OperationCanceledException)
         {
-            foreach (var member in run.Members)
+            // When the controller stops, what was cut is stored all the same.
+            if ((await _jobs.GetAsync(run.RunId, CancellationToken.None)).CancelRequested)
             {
-                await _jobs.CancelAsync(member.JobId, CancellationToken.None);
+                foreach (var member in run.Members)
+                {
+                    await _jobs.CancelAsync(member.JobId, CancellationToken.None);
+                }
             }
             throw;
         }

@@ -89,10 +89,7 @@ public sealed class GroupEndpoint(CatalogDatabase catalog, References references
                 Kind = JobKind.GroupBackup, VmName = group.Name, Options = request.ToByteArray(), CreatedMs = time.NowMs(),
             },
             cancellationToken);
-        if (job is { State: JobPhase.Queued, StartedMs: null })
-        {
-            await backups.StartAsync(job, cancellationToken);
-        }
+        await backups.StartAsync(job, cancellationToken);
         return new StartGroupBackupResponse { Job = AdminMessages.ToMessage(job, null) };
     }
 

@@ -39,6 +39,11 @@ public sealed class MigrationEndpoint
             options.Cold = true;
         }
         var job = await CreateAsync(JobKind.Migration, machine, options, request.RequestId, cancellationToken);
+        if (job.IsFinal)
+        {
+            // Asked for again: that one is over.
+            return new StartMigrationResponse { Job = AdminMessages.ToMessage(job, null) };
+        }
         await _runner.StartAsync(
             new MigrationRow
             {
@@ -84,14 +89,19 @@ public sealed class MigrationEndpoint
     {
         ArgumentNullException.ThrowIfNull(request);
         var row = await FindAsync(request.MigrationId, cancellationToken);
-        if (row.State != JobPhase.Succeeded || row.SourceAgent == row.TargetAgent)
+        if (row.State != JobPhase.Succeeded || row.SourceAgent == row.TargetAgent || row.SourceRemoved)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The migration {row.MigrationId} left no copy on a source host that could be removed.");
         }
         var machine = await _catalog.Machines.FindAsync(row.VmId, cancellationToken);
-        if (machine is { Present: true } && machine.Agent == row.SourceAgent)
+        // Whether an inventory has missed it or not.
+        if (machine?.Agent == row.SourceAgent)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"{row.VmName} is on {row.SourceAgent} again: nothing of it is removed there.");
+        }
+        if ((await _catalog.Migrations.ListActiveAsync(cancellationToken)).Find(other => other.VmId == row.VmId) is { } moving)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"{row.VmName} is being migrated (migration {moving.MigrationId}): nothing of it is removed until that is over.");
         }
         var job = await _jobs.CreateAsync(
             new JobRow

@@ -30,6 +30,10 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
             {
                 next = row.Step is MigrationStep.Checking && !await FindPointAsync(stopping) ? AfterCheck() : await TakeAsync(stopping);
             }
+            catch (FaultException) when (IsBack && row.Tries + 1 < BackTriesMax)
+            {
+                next = await AgainAsync(stopping);
+            }
             catch (FaultException fault)
             {
                 next = Fail(fault.Message, fault.Reason);
@@ -170,10 +174,15 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
         if (retries || (IsBack && row.Tries + 1 < BackTriesMax))
         {
             await parts.Jobs.NoteAsync(row.MigrationId, $"{message} It is tried again.", stopping);
-            await Task.Delay(RetryDelay, parts.Time, stopping);
-            return row with { Tries = row.Tries + 1 };
+            return await AgainAsync(stopping);
         }
         return Fail(message, job.State == JobPhase.Cancelled ? FaultReason.Cancelled : job.FailureReason);
+    }
+
+    private async ValueTask<MigrationRow> AgainAsync(CancellationToken stopping)
+    {
+        await Task.Delay(RetryDelay, parts.Time, stopping);
+        return row with { Tries = row.Tries + 1 };
     }
 
     /// <summary>Where it goes from here when the step came to nothing.</summary>

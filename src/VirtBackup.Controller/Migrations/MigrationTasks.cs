@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Migrations;
+using VirtBackup.Controller.Control;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;

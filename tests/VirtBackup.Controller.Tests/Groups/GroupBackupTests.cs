@@ -88,6 +88,51 @@ public sealed class GroupBackupTests
     }
 
     [Fact]
+    public async Task What_was_cut_goes_on_when_the_controller_is_restarted()
+    {
+        await using var site = await Site.CreateAsync();
+        await site.StartAsync();
+        var assigned = await site.PassAllAsync(held: true);
+        await site.RestartAsync();
+        foreach (var work in assigned)
+        {
+            var job = await site.World.Role.Jobs.GetAsync(Id16.Parse(work.JobId), World.Token);
+            Assert.Equal((false, JobPhase.Running), (job.CancelRequested, job.State));
+        }
+    }
+
+    [Fact]
+    public async Task A_cancelled_group_backup_cancels_what_was_cut()
+    {
+        await using var site = await Site.CreateAsync();
+        var job = await site.StartAsync();
+        var assigned = await site.PassAllAsync(held: true);
+        await site.World.Role.Admin.CancelJobAsync(new CancelJobRequest { JobId = job.JobId }, World.Token);
+        Assert.Equal(JobState.Cancelled, (await site.EndAsync(job)).State);
+        foreach (var work in assigned)
+        {
+            Assert.True((await site.World.Role.Jobs.GetAsync(Id16.Parse(work.JobId), World.Token)).CancelRequested);
+        }
+    }
+
+    [Fact]
+    public async Task The_same_request_backs_a_group_up_once()
+    {
+        await using var site = await Site.CreateAsync();
+        var job = await site.StartAsync("once");
+        Assert.Equal(job.JobId, (await site.StartAsync("once")).JobId);
+        var assigned = await site.PassAllAsync(held: true);
+        Assert.Equal(job.JobId, (await site.StartAsync("once")).JobId);
+        foreach (var (agent, task) in site.Agents.Zip(assigned))
+        {
+            await Site.StoreAsync(agent, task);
+        }
+        Assert.Equal(JobState.Succeeded, (await site.EndAsync(job)).State);
+        Assert.Equal(JobState.Succeeded, (await site.StartAsync("once")).State);
+        Assert.Single((await site.World.Role.Groups.GetGroupAsync(new GetGroupRequest { Name = "shop" }, World.Token)).GroupPoints);
+    }
+
+    [Fact]
     public async Task A_controller_that_was_killed_during_the_cut_ends_it_at_its_next_start()
     {
         await using var world = await World.CreateAsync();
