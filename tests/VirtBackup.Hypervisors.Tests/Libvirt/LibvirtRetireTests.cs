@@ -62,6 +62,42 @@ public class LibvirtRetireTests
     }
 
     [Fact]
+    public async Task A_machine_that_cannot_be_taken_over_or_is_started_meanwhile_is_not_half_there()
+    {
+        await using var lab = await LibvirtLab.DefineAsync();
+        ControlOf(lab, []);
+        var point = LibvirtLab.NewPoint();
+        await using var capture = await lab.Driver.BeginCaptureAsync(lab.Request(point), default);
+        await capture.CommitAsync(default);
+        var request = lab.RestoreRequest(capture, point, lab.Libvirt.File("copy"), "copy") with { Adopt = true, Start = false };
+        await using (var restore = await lab.Driver.BeginRestoreAsync(request, default))
+        {
+            new MovingRecords(lab.Options.StateFolder).RemoveAdopted(lab.Machine);
+            var fault = await Assert.ThrowsAsync<FaultException>(async () => await restore.CompleteAsync(default));
+            Assert.Contains("could not be taken over, and was removed again", fault.Message, StringComparison.Ordinal);
+        }
+        Assert.NotEqual(0, (await lab.Libvirt.TryVirshAsync("domuuid", "copy")).ExitCode);
+        Assert.False(Directory.Exists(request.Folder));
+
+        var waiting = request with
+        {
+            Adopt = false, Start = true,
+            StartGate = async _ =>
+            {
+                await lab.Libvirt.VirshAsync("start", "copy", "--paused");
+                return false;
+            },
+        };
+        await using (var restore = await lab.Driver.BeginRestoreAsync(waiting, default))
+        {
+            Assert.Contains("started by somebody else", (await Assert.ThrowsAsync<FaultException>(async () => await restore.CompleteAsync(default))).Message, StringComparison.Ordinal);
+        }
+        Assert.Equal("paused", (await lab.Libvirt.VirshAsync("domstate", "copy")).Trim());
+        Assert.NotEmpty(Directory.GetFiles(request.Folder));
+        await lab.Libvirt.VirshAsync("destroy", "copy");
+    }
+
+    [Fact]
     public void A_libvirt_that_would_delete_the_TPM_does_not_retire_its_machine()
     {
         static DomainDocument With(string backend) => DomainDocument.Parse($"<domain><name>x</name><uuid>0123456789abcdef0123456789abcdef</uuid><devices><tpm>{backend}</tpm></devices></domain>");
