@@ -220,12 +220,13 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
     {
         try
         {
-            await new LibvirtMoveRecovery(context, connection, machine).EndAsync(static _ => { }, cancellationToken);
+            await new LibvirtMoveRecovery(context, connection, machine).EndAsync(context.Options.Report ?? (static _ => { }), cancellationToken);
             await BrokenReplacement.CleanUpAsync(connection, machine, cancellationToken);
         }
         catch (Exception failure) when (failure is FaultException { Reason: not FaultReason.HypervisorUnavailable } or IOException or UnauthorizedAccessException)
         {
-            // Whoever uses the machine next is told.
+            // Whoever uses the machine next is told, too.
+            context.Options.Report?.Invoke($"What a killed run left of the machine {machine.ToUuidString()} cannot be tidied up now: {failure.Message}");
         }
     }
 

@@ -56,6 +56,6 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>Reads or writes of one disk under way at once.</summary>
     public int RequestsInFlight { get; init; } = 32;
 
-    /// <summary>Told when a connection is lost, and when it is there again.</summary>
+    /// <summary>Told when a connection is lost, when it is there again, and what of a killed run cannot be tidied up.</summary>
     public Action<string>? Report { get; init; }
 }
