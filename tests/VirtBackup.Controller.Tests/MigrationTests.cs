@@ -180,6 +180,37 @@ public sealed class MigrationTests
         Assert.Contains("is on source again", (await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.RemoveMigratedSourceAsync(remove, World.Token).AsTask())).Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_machine_that_was_off_stays_off_wherever_it_ends(bool removes)
+    {
+        await using (var move = await Move.PrepareAsync())
+        {
+            move.Hosts["source"] = Copy.Stopped;
+            var done = await move.RunAsync(cold: true, options => options.RemoveSource = removes);
+            Assert.True(done.State == JobState.Succeeded, done.FailureMessage);
+            Assert.Equal((removes ? Copy.None : Copy.Retired, Copy.Stopped), (move.Hosts["source"], move.Hosts["target"]));
+            Assert.Equal((removes ? "removed" : "retired", "stopped", 0.0), (done.SourceCopy, done.TargetCopy, done.Result.DowntimeSeconds));
+            Assert.Equal("target", (await move.World.Role.Admin.GetVirtualMachineAsync(new GetVirtualMachineRequest { Vm = move.Source.VmName }, World.Token)).VirtualMachine.Agent);
+        }
+        foreach (var (agent, task) in new[] { ("source", TaskCase.Backup), ("target", TaskCase.Restore), ("source", TaskCase.RetireMachine) })
+        {
+            await using var move = await Move.PrepareAsync();
+            move.Hosts["source"] = Copy.Stopped;
+            move.Hosts.Script = (at, what) => at == agent && what == task ? Mishap.Fails : Mishap.None;
+            if (task == TaskCase.RetireMachine)
+            {
+                // It can be brought back, though.
+                var seen = 0;
+                move.Hosts.Script = (at, what) => at == agent && what == task && ++seen <= 3 ? Mishap.FailsBehind : Mishap.None;
+            }
+            Assert.Equal(JobState.Failed, (await move.RunAsync(cold: true)).State);
+            Assert.Equal((Copy.Stopped, Copy.None), (move.Hosts["source"], move.Hosts["target"]));
+            Assert.DoesNotContain(move.Hosts.Done, static done => done.EndsWith(":StartMachine", StringComparison.Ordinal));
+        }
+    }
+
     [Fact]
     public async Task Options_that_say_nothing_or_too_much_are_refused()
     {

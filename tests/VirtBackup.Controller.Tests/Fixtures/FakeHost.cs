@@ -34,6 +34,7 @@ internal sealed class FakeHosts(World world)
     private readonly Lock _gate = new();
     private readonly Dictionary<string, Copy> _copies = [];
     private readonly List<string> _done = [];
+    private bool _stoppedRunning;
 
     /// <summary>Asked once for each attempt of a job: agent, task.</summary>
     public Func<string, Job.TaskOneofCase, Mishap> Script { get; set; } = static (_, _) => Mishap.None;
@@ -108,6 +109,7 @@ internal sealed class FakeHosts(World world)
             case Job.TaskOneofCase.Backup:
                 return copy is Copy.Running or Copy.Stopped ? null : $"It cannot be read: {copy}.";
             case Job.TaskOneofCase.StopMachine:
+                _stoppedRunning = copy == Copy.Running;
                 if (copy == Copy.Running) _copies[agent] = Copy.Stopped;
                 return null;
             case Job.TaskOneofCase.StartMachine:
@@ -155,7 +157,7 @@ internal sealed class FakeHosts(World world)
                 report.CheckRestore = new CheckRestoreResult();
                 break;
             case Job.TaskOneofCase.StopMachine:
-                report.StopMachine = new StopMachineResult { Graceful = true };
+                report.StopMachine = new StopMachineResult { Graceful = true, WasRunning = _stoppedRunning };
                 break;
             case Job.TaskOneofCase.StartMachine:
                 report.StartMachine = new StartMachineResult();
