@@ -152,7 +152,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
-                + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
+                + FindingMessages.OfObstacles(plan.Findings));
         }
         var state = request.State is null ? null : new StateFiles(context.ImageTools, request, request.Folder.Length > 0 ? request.Folder : plan.Folders.First());
         plan = plan with { State = state };

@@ -18,7 +18,7 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, "The disks cannot be moved: "
-                + string.Join(" ", plan.Findings.Where(static finding => finding.Severity == FindingSeverity.Blocks).Select(static finding => finding.Message)));
+                + FindingMessages.OfObstacles(plan.Findings));
         }
         if (plan.Disks.Count == 0)
         {
