@@ -12,6 +12,9 @@ internal sealed class RecoveryPrognosis(Id16 run, RecoveryPlan plan, RecoveryJob
     /// <summary>Of each agent so many restores are measured, one after the other: measurements side by side disturb each other, and every one takes time.</summary>
     private const int SamplesMax = 4;
 
+    // An agent is assigned no more than some hundred jobs at a time.
+    private const int ChecksAtOnce = 32;
+
     /// <summary>One row for each machine; one whose restore is not possible has failed, with the reason.</summary>
     public async ValueTask<Dictionary<Id16, RecoveryMachineRow>> MakeAsync(CancellationToken cancellationToken)
     {
@@ -27,7 +30,10 @@ internal sealed class RecoveryPrognosis(Id16 run, RecoveryPlan plan, RecoveryJob
         {
             rows.Add(await CheckAsync(machine, sample: true, cancellationToken));
         }
-        rows.AddRange(await Task.WhenAll(machines.Skip(SamplesMax).Select(machine => CheckAsync(machine, sample: false, cancellationToken))));
+        foreach (var some in machines.Skip(SamplesMax).Chunk(ChecksAtOnce))
+        {
+            rows.AddRange(await Task.WhenAll(some.Select(machine => CheckAsync(machine, sample: false, cancellationToken))));
+        }
         return rows;
     }
 
