@@ -14,14 +14,16 @@ internal sealed class LibvirtRestore : IRestore
     private readonly NewImages images;
     private readonly DomainActivation activation;
     private bool started;
-    /// <summary>It runs: neither it nor its disks may go any more.</summary>
+    /// <summary>It runs, or is known to be here: neither it nor its disks may go any more.</summary>
     private bool isLeft;
 
     private readonly Adoption? adoption;
+    private readonly MovingRecords records;
 
     private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images, Adoption? adoption)
     {
         this.adoption = adoption;
+        records = context.Moving;
         this.request = request;
         this.plan = plan;
         this.images = images;
@@ -95,6 +97,12 @@ internal sealed class LibvirtRestore : IRestore
         }
         catch (Exception failure) when (!isLeft && failure is (FaultException or OperationCanceledException or IOException or UnauthorizedAccessException))
         {
+            if (adoption is not null && records.FindAdopted(request.Machine) is { Complete: true })
+            {
+                // It is recorded all the same: it was made, and stays.
+                Leave();
+                throw;
+            }
             await UndefineAsync();
             var problem = request.Start ? "did not start" : "could not be taken over";
             throw failure is FaultException fault
