@@ -56,6 +56,12 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
             parts.Owners.Set(next.VmId, next.TargetAgent);
             await parts.Catalog.Machines.MoveAsync(next.VmId, next.TargetAgent, stopping);
         }
+        if (next.Step == MigrationStep.Stopping && row.Step != MigrationStep.Stopping)
+        {
+            // Before it is told to stop: an agent that died behind it without a word finds it off when it is asked again.
+            var machine = await parts.Catalog.Machines.FindAsync(row.VmId, stopping);
+            next = next with { StoppedMs = machine is { Running: false } ? null : parts.Time.NowMs() };
+        }
         next = next with { Result = _report.ToBytes(), EndedMs = next.State == JobPhase.Running ? null : parts.Time.NowMs() };
         await parts.Catalog.Migrations.SaveAsync(next, stopping);
         row = next;
@@ -96,7 +102,7 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
                 _report.NoteApplied(job);
                 return Converge();
             case MigrationStep.Stopping:
-                var wasOff = MigrationReport.WasOff(job);
+                var wasOff = row.StoppedMs is null && MigrationReport.WasOff(job);
                 await parts.Jobs.NoteAsync(row.MigrationId, wasOff ? "The machine was off already, and stays off." : "The machine is off.", stopping);
                 return To(MigrationStep.LastCopying) with { StopSeconds = job.RunSeconds, StoppedMs = wasOff ? null : job.StartedMs ?? job.CreatedMs };
             case MigrationStep.LastCopying:

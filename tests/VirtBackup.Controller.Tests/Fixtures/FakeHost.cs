@@ -26,6 +26,8 @@ internal enum Mishap
     DiesBefore,
     /// <summary>It was done, and the agent dies before it reports.</summary>
     DiesBehind,
+    /// <summary>It was done, and the agent dies before anybody hears that it began.</summary>
+    DiesUnheard,
 }
 
 /// <summary>Agents on hosts that obey like real ones, over one machine that must never run twice. Mishaps happen by a script.</summary>
@@ -72,6 +74,12 @@ internal sealed class FakeHosts(World world)
     {
         Before?.Invoke(agent.Name, job.TaskCase);
         var mishap = Script(agent.Name, job.TaskCase);
+        if (mishap == Mishap.DiesUnheard)
+        {
+            lock (_gate) _ = Do(agent.Name, job);
+            return false;
+        }
+        await agent.ReportAsync(job.JobId, job.Attempt, JobState.Running);
         if (mishap == Mishap.DiesBefore) return false;
         if (mishap == Mishap.Fails)
         {
@@ -237,6 +245,7 @@ internal sealed class FakeAgent : IAsyncDisposable
         await using var control = await ControlStream.OpenAsync(_agent, Id16.Create(SystemEntropy.Instance), new AgentCapabilities { MachineControl = true, RestoreOptions = 100, BackupOptions = 100 });
         var inventory = _agent.NewInventory();
         if (!_hasMachine) inventory.VirtualMachines.Clear();
+        else inventory.VirtualMachines[0].Running = _hosts[_agent.Name] == Copy.Running;
         await control.SendAsync(new ConnectRequest { Inventory = inventory });
         var handled = new HashSet<(string, ulong)>();
         var receiving = control.ReceiveAsync();
@@ -253,7 +262,6 @@ internal sealed class FakeAgent : IAsyncDisposable
             {
                 if (handled.Add((job.JobId, job.Attempt)))
                 {
-                    await _agent.ReportAsync(job.JobId, job.Attempt, JobState.Running);
                     if (!await _hosts.HandleAsync(_agent, job)) return;
                 }
             }
