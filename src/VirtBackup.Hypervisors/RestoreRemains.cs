@@ -21,7 +21,7 @@ public static class RestoreRemains
                 File.Delete(path);
                 removed.Add(path);
             }
-            if (Path.Combine(folder, StateFiles.FolderName) is var state && Directory.Exists(state))
+            foreach (var state in Directory.EnumerateDirectories(folder).Where(static path => StateFiles.IsPlace(Path.GetFileName(path))).ToList())
             {
                 Directory.Delete(state, recursive: true);
                 removed.Add(state);

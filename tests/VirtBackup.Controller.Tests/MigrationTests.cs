@@ -15,7 +15,7 @@ public sealed class MigrationTests
     {
         await using var move = await Move.PrepareAsync();
         move.Hosts.BackupBytes.Clear();
-        foreach (var bytes in new[] { 900L << 20, 400L << 20, 100L << 20, 5L << 20, 1L << 20 }) move.Hosts.BackupBytes.Enqueue(bytes);
+        foreach (var bytes in new[] { 900L << 20, 100L << 20, 5L << 20, 1L << 20 }) move.Hosts.BackupBytes.Enqueue(bytes);
         var done = await move.RunAsync(cold: false);
         Assert.Equal(JobState.Succeeded, done.State);
         Assert.Equal(
@@ -23,6 +23,7 @@ public sealed class MigrationTests
             move.Hosts.Done);
         move.AssertMoved(done);
         Assert.Equal(4, done.Result.Rounds.Count);
+        Assert.Equal([900UL << 20, 100UL << 20, 5UL << 20, 1UL << 20], done.Result.Rounds.Select(static round => round.BytesRead));
         Assert.True(done.Result.Rounds[^1].Last);
         Assert.True(done.Result.DowntimeSeconds > 0);
         Assert.Equal(done.Result.DowntimeSeconds, done.Result.Interruption.ActualSeconds);

@@ -26,6 +26,7 @@ internal sealed class DowntimeTrials : IAsyncDisposable
     private const double ClaimedLess = 10;
 
     private static readonly TimeSpan LookInterval = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan AskInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan WriteInterval = TimeSpan.FromMilliseconds(100);
 
     private readonly ProofOptions _options;
@@ -78,9 +79,16 @@ internal sealed class DowntimeTrials : IAsyncDisposable
         var clock = Stopwatch.StartNew();
         double? lastSeen = null, firstSeen = null;
         var written = TimeSpan.Zero;
+        var (asked, asking) = (TimeSpan.Zero, Task.FromResult<JsonElement>(default));
         while (firstSeen is null)
         {
             if (clock.Elapsed > TimeSpan.FromMinutes(10)) throw new RefutedException("a move is at no end after ten minutes");
+            // Beside the looks, which must not wait for it.
+            if (asking.IsCompleted && clock.Elapsed - asked >= AskInterval)
+            {
+                RequireNotFailed(await asking);
+                (asked, asking) = (clock.Elapsed, _hosts.ShowAsync(migration));
+            }
             // In the old place, until it does not run there any more; then in the new one.
             if (await _hosts.Machine.ReadStatusAsync(cancellationToken) == "running")
             {
@@ -103,9 +111,10 @@ internal sealed class DowntimeTrials : IAsyncDisposable
             }
             await Task.Delay(LookInterval, cancellationToken);
         }
+        RequireNotFailed(await asking);
         JsonElement done;
         while ((done = await _hosts.ShowAsync(migration)).GetProperty("state").GetString() == "running") await Task.Delay(LookInterval, cancellationToken);
-        if (done.GetProperty("state").GetString() != "succeeded") throw new RefutedException($"a move did not succeed: {done.GetProperty("failure").GetString()}");
+        RequireNotFailed(done);
         _hosts.Place = _hosts.Other;
         if (!await _hosts.Machine.HoldsWhatWasWrittenAsync(cancellationToken))
         {
@@ -121,6 +130,14 @@ internal sealed class DowntimeTrials : IAsyncDisposable
             _options.Sabotage == Unscored || predicted.ValueKind == JsonValueKind.Null ? 0 : predicted.GetProperty("p50_seconds").GetDouble(),
             _options.Sabotage == Unscored || predicted.ValueKind == JsonValueKind.Null ? 0 : predicted.GetProperty("p90_seconds").GetDouble(),
             result.GetProperty("rounds").GetArrayLength(), result.GetProperty("elapsed_seconds").GetDouble());
+    }
+
+    private static void RequireNotFailed(JsonElement shown)
+    {
+        if (shown.ValueKind != JsonValueKind.Undefined && shown.GetProperty("state").GetString() is not ("running" or "succeeded"))
+        {
+            throw new RefutedException($"a move did not succeed: {shown.GetProperty("failure").GetString()}");
+        }
     }
 
     // One that comes too late for the machine was not written, and is not remembered.

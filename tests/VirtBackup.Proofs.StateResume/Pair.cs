@@ -72,12 +72,24 @@ internal sealed class Pair : IAsyncDisposable
         }, cancellationToken)).ToArray();
         // Cuts late on a busy host are no less common to both, as long as both stand still.
         const int skewBoundMs = 10_000;
-        _installation = await Installation.CreateAsync();
-        await Site.Controller.StartAsync();
-        foreach (var task in booting)
+        try
         {
-            _talkers.Add(new Talker(await task));
+            _installation = await Installation.CreateAsync();
+            await Site.Controller.StartAsync();
         }
+        finally
+        {
+            // Those that came up are disposed of with the pair, whatever became of the others.
+            foreach (var task in booting)
+            {
+                await ((Task)task).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (task.IsCompletedSuccessfully)
+                {
+                    _talkers.Add(new Talker(await task));
+                }
+            }
+        }
+        await Task.WhenAll(booting);
         foreach (var talker in _talkers)
         {
             var agent = await Site.EnrollAsync($"host-{talker.Name}");

@@ -51,7 +51,10 @@ internal sealed class FreezeMarks(string folder)
     {
         try
         {
-            File.WriteAllBytes(PathOf(mark), content);
+            // The folder may be another user's: what lies there, such as a link, is not written to.
+            File.Delete(PathOf(mark));
+            using var file = new FileStream(PathOf(mark), FileMode.CreateNew, FileAccess.Write);
+            file.Write(content);
         }
         catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
         {

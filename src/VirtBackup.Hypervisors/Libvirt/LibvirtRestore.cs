@@ -18,12 +18,10 @@ internal sealed class LibvirtRestore : IRestore
     private bool isLeft;
 
     private readonly Adoption? adoption;
-    private readonly MovingRecords records;
 
     private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images, Adoption? adoption)
     {
         this.adoption = adoption;
-        records = context.Moving;
         this.request = request;
         this.plan = plan;
         this.images = images;
@@ -97,7 +95,7 @@ internal sealed class LibvirtRestore : IRestore
         }
         catch (Exception failure) when (!isLeft && failure is (FaultException or OperationCanceledException or IOException or UnauthorizedAccessException))
         {
-            if (adoption is not null && records.FindAdopted(request.Machine) is { Complete: true })
+            if (adoption is { IsComplete: true })
             {
                 // It is recorded all the same: it was made, and stays.
                 Leave();

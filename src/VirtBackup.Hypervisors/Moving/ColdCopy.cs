@@ -69,7 +69,7 @@ internal sealed class ColdCopy : IAsyncDisposable
         {
             var begun = time.GetTimestamp();
             long? length = BlockDevice.Is(move.OldPath) ? null : new FileInfo(move.OldPath).Length;
-            await TargetImage.CreateAsync(qemuImg, move.NewPath, "raw", length ?? move.Disk.LengthBytes, move.OldPath, processes, cancellationToken);
+            await TargetImage.CreateAsync(qemuImg, move.NewPath, "raw", length ?? move.Disk.LengthBytes, processes, cancellationToken);
             var bytes = await CopyAsync(i, move.NewPath, length, pace.WaitAsync, Tell, cancellationToken);
             copied(move, bytes, time.GetElapsedTime(begun));
         }

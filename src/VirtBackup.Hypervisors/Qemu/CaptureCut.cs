@@ -107,8 +107,8 @@ internal sealed class CaptureCut(
         {
             await request.Gate.ReadyAsync(cancellationToken);
         }
-        // Disposed last, and without having been disarmed when the guest could not be let go on.
-        await using var lease = running && options.Guard is { } guard
+        // Disposed last, and without having been disarmed when the guest could not be let go on. Behind a gate it is known only then whether it runs.
+        await using var lease = (running || request.Gate is not null) && options.Guard is { } guard
             ? await guard.ArmAsync(QemuGuestRelease.TargetOf(machine, folder), Quiesce.GuardLimit(request), cancellationToken) : null;
         await using var quiesce = await Quiesce.BeginAsync(State is null ? request : request with { Quiesce = false }, running, Connect(), marks, lease, time, cancellationToken);
         var held = false;

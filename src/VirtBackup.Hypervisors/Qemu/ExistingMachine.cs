@@ -24,7 +24,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
     {
         try
         {
-            if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+            if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await Moving.QemuMonitors.IsListeningAsync(machine, cancellationToken))
             {
                 ReplacementJournal.CleanUp([.. ImagesOf(seen), .. seen.Tpm is { } tpm && Directory.Exists(tpm.StateFolder) ? TpmStateFolder.PathsIn(tpm.StateFolder) : []]);
             }

@@ -15,7 +15,11 @@ internal static class HeldGuest
             return;
         }
         await new MigrationSettings(folder).CancelAsync(qmp, time, cancellationToken);
-        await Moving.MoveDecision.TakeAsync(qmp, marks.Folder, cancellationToken);
+        // A capture's folder is QEMU's user's, who does not say which journal is believed.
+        if (Moving.MoveNames.IsFolder(Path.GetFileName(folder)))
+        {
+            await Moving.MoveDecision.TakeAsync(qmp, folder, cancellationToken);
+        }
         // Behind a save that came to its end the machine is as one that has gone to another host.
         if ((await qmp.ExecuteAsync("query-status", null, cancellationToken)).Text("status") is "paused" or "postmigrate" or "finish-migrate")
         {

@@ -155,7 +155,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         }
         if (request.Placement != RestorePlacement.NewFolder)
         {
-            if (roster.List().FirstOrDefault(machine => machine.Uuid == request.Machine) is { } moved)
+            if (roster.Find(request.Machine) is { } moved)
             {
                 await new MoveRecovery(context, moved).EndAsync(cancellationToken);
             }
@@ -206,6 +206,6 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
     }
 
     private QemuMachine Find(Id16 id) =>
-        roster.List().FirstOrDefault(machine => machine.Uuid == id)
+        roster.Find(id)
         ?? throw new FaultException(FaultReason.NotFound, $"No machine with the UUID {id.ToUuidString()} is configured on this host.");
 }

@@ -56,7 +56,15 @@ internal sealed class QemuRestore : IRestore
         launcher.WriteRecord();
         images.Flush();
         var starts = await MayStartAsync(cancellationToken);
-        adoption?.Complete();
+        try
+        {
+            adoption?.Complete();
+        }
+        catch when (adoption!.IsComplete)
+        {
+            images.Keep();
+            throw;
+        }
         // From here on a failure concerns starting only: the disks are whole and stay.
         images.Keep();
         int? pid = starts ? await launcher.StartAsync(cancellationToken) : null;

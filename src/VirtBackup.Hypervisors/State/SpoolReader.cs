@@ -19,11 +19,7 @@ internal sealed class SpoolReader(SpoolSource source, long length)
 
     public long Length => length;
 
-    public bool IsAtEnd => Position >= length;
-
     public byte Byte() => Take(1)[0];
-
-    public ushort UInt16() => BinaryPrimitives.ReadUInt16BigEndian(Take(sizeof(ushort)));
 
     public uint UInt32() => BinaryPrimitives.ReadUInt32BigEndian(Take(sizeof(uint)));
 

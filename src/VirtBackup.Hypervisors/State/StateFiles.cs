@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
@@ -7,10 +8,22 @@ namespace VirtBackup.Hypervisors.State;
 /// <summary>The stored running state while it is being restored: files in a private folder beside the images, which go when the machine has it.</summary>
 internal sealed class StateFiles(ImageTools tools, RestoreRequest request, string folder) : IAsyncDisposable
 {
-    /// <summary>Of the private folder, beside the images.</summary>
-    public const string FolderName = ".vb-state";
-    private readonly string place = Path.Combine(folder, FolderName);
+    private const string Prefix = ".vb-";
+    private const int Digits = 8;
+
+    // Each machine has its own: the images of several may lie in one folder. Short, for the socket in it.
+    private readonly string place = Path.Combine(folder, Prefix + DigestOf(request.Machine));
     private readonly List<ImageWriter> files = [];
+
+    /// <summary>Whether a folder beside images is one of these.</summary>
+    public static bool IsPlace(string name) => name.StartsWith(Prefix, StringComparison.Ordinal) && name.Length == Prefix.Length + Digits && name[Prefix.Length..].All(char.IsAsciiHexDigitLower);
+
+    private static string DigestOf(Id16 machine)
+    {
+        Span<byte> bytes = stackalloc byte[Id16.Size];
+        machine.Write(bytes);
+        return Convert.ToHexStringLower(SHA256.HashData(bytes))[..Digits];
+    }
 
     /// <summary>The private folder, for what else it takes.</summary>
     public string Place => place;

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using VirtBackup.Testing.Lab;
+using static VirtBackup.Hypervisors.Tests.Qemu.StartedMachine;
 
 namespace VirtBackup.Hypervisors.Tests.Qemu;
 
@@ -15,7 +16,7 @@ public sealed class StateTests(ITestOutputHelper output)
     {
         await using var lab = await CaptureLab.BootAsync();
         (await lab.Vm.ExecAsync("echo first > /run/m; echo first > /data/m; sync; (i=0; while :; do i=$((i+1)); echo $i > /run/count; sleep 0.1; done) >/dev/null 2>&1 &")).EnsureSuccess();
-        var before = await TellAsync(line => ShellAsync(lab, line));
+        var before = await TellAsync(async line => (await lab.Vm.ExecAsync(line)).EnsureSuccess());
         var capabilities = (await lab.Vm.QmpAsync("query-migrate-capabilities")).GetRawText();
         var point = CaptureLab.NewPoint();
         var live = await CaptureAsync(lab, StateCapture.Live, point, null);
@@ -53,7 +54,7 @@ public sealed class StateTests(ITestOutputHelper output)
                 await Task.Delay(500);
                 Assert.True((await TellAsync(line => ShellAsync(restored, line))).Count > after.Count, "The guest's program does not run on.");
                 Assert.Equal("", await ShellAsync(restored, "echo new > /data/m && sync"));
-                Assert.False(Directory.Exists(Path.Combine(kept.Request.Folder, ".vb-state")));
+                Assert.Empty(Directory.GetDirectories(kept.Request.Folder, ".vb-*"));
             }
             finally
             {
@@ -188,22 +189,6 @@ public sealed class StateTests(ITestOutputHelper output)
     {
         var words = (await shell("cat /run/m /data/m; cut -d' ' -f1 /proc/uptime; cat /run/count || echo 0")).Split('\n', StringSplitOptions.RemoveEmptyEntries);
         return new Told(words[0], words[1], double.Parse(words[2], CultureInfo.InvariantCulture), int.Parse(words[3], CultureInfo.InvariantCulture));
-    }
-
-    private static async Task<string> ShellAsync(CaptureLab lab, string line) => (await lab.Vm.ExecAsync(line)).EnsureSuccess();
-
-    private static async Task<string> ShellAsync(RestoredMachine machine, string line)
-    {
-        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
-        await using var agent = await LabGuestAgent.ConnectAsync(machine.Details["guest agent socket"], limit.Token);
-        return (await agent.ShellAsync(line, limit.Token)).EnsureSuccess();
-    }
-
-    private static async Task KillAsync(RestoredMachine machine)
-    {
-        using var process = System.Diagnostics.Process.GetProcessById(int.Parse(machine.Details["pid"], CultureInfo.InvariantCulture));
-        process.Kill();
-        await process.WaitForExitAsync();
     }
 
     /// <summary>A state read in chunks, in a file and as names.</summary>

@@ -1,6 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
-using System.Globalization;
 using VirtBackup.Cli.Commands.Restores;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
@@ -39,7 +37,7 @@ internal sealed class MigrationChoices
 
     private readonly Option<uint> _rounds = new("--rounds-max")
     {
-        Description = "Copy what changed at most so often before the stop, up to 64 [default: 8]", HelpName = "N", CustomParser = static result => ParseNumber(result, "--rounds-max", 64),
+        Description = "Copy what changed at most so often before the stop, up to 64 [default: 8]", HelpName = "N", CustomParser = static result => (uint)BoundedNumber.Parse(result, "--rounds-max", 64),
     };
 
     private readonly Option<ulong> _lastBytes = new("--last-bytes")
@@ -51,7 +49,7 @@ internal sealed class MigrationChoices
 
     private readonly Option<uint> _stopTimeout = new("--stop-timeout")
     {
-        Description = "Seconds that the guest has to shut down, up to 3600 [default: 120]", HelpName = "SECONDS", CustomParser = static result => ParseNumber(result, "--stop-timeout", 3600),
+        Description = "Seconds that the guest has to shut down, up to 3600 [default: 120]", HelpName = "SECONDS", CustomParser = static result => (uint)BoundedNumber.Parse(result, "--stop-timeout", 3600, "seconds"),
     };
 
     private readonly Option<bool> _force = new("--force-stop") { Description = "Cut the machine's power when it has not shut down by then; otherwise the migration is given up" };
@@ -71,6 +69,7 @@ internal sealed class MigrationChoices
         {
             command.Add(option);
         }
+        Option[] ofHosts = [_folder, _cold, _networks, _rounds, _lastBytes, _stopAnyway, _stopTimeout, _force];
         command.Validators.Add(result =>
         {
             var toHost = result.GetValue(_toHost) is not null;
@@ -87,9 +86,9 @@ internal sealed class MigrationChoices
             {
                 result.AddError("--disk belongs to --to-storage: a machine moves to another host with all its disks.");
             }
-            else if (toStorage && (result.GetValue(_folder) is not null || result.GetValue(_cold) || result.GetValue(_networks) is { Length: > 0 }))
+            else if (toStorage && ofHosts.Where(option => result.GetResult(option) is { Implicit: false }).Select(static option => option.Name).ToList() is { Count: > 0 } strangers)
             {
-                result.AddError("--folder, --cold and --map-network belong to --to-host.");
+                result.AddError($"{string.Join(" and ", strangers)} {(strangers.Count == 1 ? "belongs" : "belong")} to --to-host: disks that move on their own host need no stop.");
             }
         });
     }
@@ -120,15 +119,5 @@ internal sealed class MigrationChoices
         options.Storage.Disks.Add((parse.GetValue(_disks) ?? []).Select(static given => given.IndexOf('=', StringComparison.Ordinal) is var at && at >= 0
             ? new DiskMove { Name = given[..at], Target = given[(at + 1)..] } : new DiskMove { Name = given }));
         return options;
-    }
-
-    private static uint ParseNumber(ArgumentResult result, string option, uint max)
-    {
-        if (result.Tokens is [{ Value: var text }] && uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= 1 && number <= max)
-        {
-            return number;
-        }
-        result.AddError($"{option} must be a number from 1 to {max}.");
-        return 0;
     }
 }

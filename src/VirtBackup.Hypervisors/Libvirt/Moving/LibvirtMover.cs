@@ -40,7 +40,7 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
         try
         {
             request.Progress(new StorageMoveProgress("preparing", plan.DataBytes, 0));
-            await TargetImage.MakeFoldersAsync(journal.NewFolders, plan.Disks[0].OldPath, context.Processes, cancellationToken);
+            await TargetImage.ReserveAsync(journal, context.Processes, cancellationToken);
             await (plan.Running ? CopyRunningAsync(plan, journal, point, cancellationToken) : CopyStoppedAsync(plan, journal, cancellationToken));
         }
         finally

@@ -36,7 +36,7 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
         try
         {
             request.Progress(new StorageMoveProgress("preparing", plan.DataBytes, 0));
-            await TargetImage.MakeFoldersAsync(journal.NewFolders, plan.Disks[0].OldPath, context.Processes, cancellationToken);
+            await TargetImage.ReserveAsync(journal, context.Processes, cancellationToken);
             await (plan.Running ? MirrorAsync(plan, journal, tag, cancellationToken) : CopyAsync(plan, journal, cancellationToken));
         }
         finally
@@ -65,7 +65,7 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
         var begun = context.Time.GetTimestamp();
         foreach (var (move, disk) in plan.Disks.Zip(journal.Disks))
         {
-            await TargetImage.CreateAsync(context.Options.QemuImg, disk.NewPath, disk.NewFormat, move.Disk.LengthBytes, disk.OldPath, context.Processes, cancellationToken);
+            await TargetImage.CreateAsync(context.Options.QemuImg, disk.NewPath, disk.NewFormat, move.Disk.LengthBytes, context.Processes, cancellationToken);
         }
         var run = new MirrorRun(context, machine, request, journal);
         await run.BeginAsync(cancellationToken);

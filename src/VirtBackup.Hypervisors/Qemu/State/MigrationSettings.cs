@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using VirtBackup.Core;
@@ -33,7 +34,7 @@ internal sealed class MigrationSettings(string folder)
             ["capabilities"] = JsonNode.Parse((await qmp.ExecuteAsync("query-migrate-capabilities", null, cancellationToken)).GetRawText()),
             [Bandwidth] = (await qmp.ExecuteAsync("query-migrate-parameters", null, cancellationToken)).Number(Bandwidth),
         };
-        File.WriteAllText(PathOfMark, before.ToJsonString());
+        DurableFile.WritePrivate(PathOfMark, Encoding.UTF8.GetBytes(before.ToJsonString()));
         var wanted = new JsonArray();
         foreach (var capability in before["capabilities"]!.AsArray())
         {

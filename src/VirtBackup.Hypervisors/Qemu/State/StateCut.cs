@@ -30,7 +30,8 @@ internal sealed class StateCut(QmpClient qmp, StateSave state, CaptureRequest re
             await (hold?.FreezeAsync(cancellationToken) ?? Task.CompletedTask);
             if (!state.IsLive)
             {
-                await state.SaveAsync(request.FreezeLimit, () => RenewAsync(lease));
+                // The others of a group do not stand still for longer.
+                await state.SaveAsync(hold is null ? null : GatedHold.MaxOf(request), () => RenewAsync(lease));
                 await Activate();
             }
             await qmp.ExecuteAllAsync(commands, request.FreezeLimit, CancellationToken.None);

@@ -101,14 +101,15 @@ internal sealed class StateSave(QmpClient qmp, QemuMachine machine, QemuDriverCo
     }
 
     /// <summary>Begins saving a guest that stands still. Live: returns when the guest goes on, by QEMU's doing.</summary>
-    /// <param name="limit">For a guest that is saved live.</param>
+    /// <param name="limit">Null: as long as a guest may stand still at all.</param>
     /// <param name="renew">Called while the guest stands still, for whoever watches over that.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the guest still stands still, or did not stand still all the time.</exception>
-    public async Task SaveAsync(TimeSpan limit, Func<Task> renew)
+    public async Task SaveAsync(TimeSpan? limit, Func<Task> renew)
     {
         // Whatever ran since the stop would be in the memory and not on the disks.
         RequireStill(await qmp.TakeEventsAsync("RESUME", CancellationToken.None));
         await qmp.ExecuteAsync("migrate", new JsonObject { ["uri"] = $"fd:{FileName}" }, CancellationToken.None);
+        var most = limit ?? StandStillMax;
         var started = context.Time.GetTimestamp();
         var renewed = started;
         while (true)
@@ -124,9 +125,9 @@ internal sealed class StateSave(QmpClient qmp, QemuMachine machine, QemuDriverCo
                 Paused = stops is [var stopped] ? resumed.At - stopped.At : throw Moved();
                 return;
             }
-            if (context.Time.GetElapsedTime(started) > (IsLive ? limit : StandStillMax))
+            if (context.Time.GetElapsedTime(started) > most)
             {
-                throw new FaultException(FaultReason.HypervisorUnavailable, $"QEMU did not save so much of {machine.Name} within {(IsLive ? limit : StandStillMax).TotalSeconds:0.#} s that it could go on; its running state was given up.");
+                throw new FaultException(FaultReason.HypervisorUnavailable, $"QEMU did not save so much of {machine.Name} within {most.TotalSeconds:0.#} s that it could go on; its running state was given up.");
             }
             if (context.Time.GetElapsedTime(renewed) > TimeSpan.FromSeconds(1))
             {
