@@ -124,7 +124,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
         var errands = new AgentErrands(Jobs, Connections, entropy, time);
         _recoveries = new RecoveryService(Catalog, Jobs, errands, entropy, time, loggers.CreateLogger<RecoveryService>());
-        Recovery = new RecoveryEndpoint(Catalog, references, Jobs, _recoveries, entropy, time);
+        var groupPoints = new GroupPoints(Catalog, Jobs);
+        Recovery = new RecoveryEndpoint(Catalog, references, Jobs, _recoveries, groupPoints, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
             new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
@@ -132,7 +133,6 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, owners, time), loggers.CreateLogger<MigrationRunner>());
         Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
-        var groupPoints = new GroupPoints(Catalog, Jobs);
         _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
         Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
         Jobs.Cuts = _groups;

@@ -72,6 +72,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("recovery plan --all --folder /srv/r", "result.recovery.dry_run=true result.recovery.machines.0.ready_judged_by=3 result.recovery.actual_seconds=null", "Without a probe, and so ready as soon as they run: web1.")]
     [InlineData("recovery run --vm web1 --vm db1 --in-place --dry-run", "result.recovery.machines.0.state=planned", "db1 restored 20s → db1 ready 25s → web1 ready 5.0s")]
     [InlineData("recovery run --vm web1 --vm db1 --folder /srv/r --name-suffix -new --parallel 2 --at 2031-05-04T12:00Z --map-network br0=isolated", "state=succeeded result.recovery.machines.1.state=ready result.recovery.parallel=2", "1m 01s; the prediction held")]
+    [InlineData("recovery run --group-point shop@latest --replace", "state=succeeded", "1m 01s")]
     [InlineData("recovery list", "recoveries.0.actual_seconds=61 recoveries.0.virtual_machines=2", "50s to 1m 20s   1m 01s   the prediction held")]
     [InlineData("migrate list", "migrations.0.target_agent=host-2 migrations.0.cold=true migrations.0.result.source_kept=true migrations.1.result=null migrations.1.failure=The_folder_is_full.", "web1   host-1   host-2   succeeded")]
     [InlineData("migrate show 77aa", "migration_id=77aa55bb11220000000000000000000c source_copy=retired result.rounds.1.last=true result.downtime_seconds=9 result.interruption.actual_seconds=9", "8.0s to 14s; it held")]
@@ -109,7 +110,9 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         (await RunAsync(["restore", "run", "web1@latest", .. choices.Split(' ', StringSplitOptions.RemoveEmptyEntries)])).Fails(2, error);
 
     [Theory]
-    [InlineData("recovery run --folder /srv/r", "either --vm VM, once for each, or --all")]
+    [InlineData("recovery run --folder /srv/r", "either --vm VM, once for each, or --group-point GROUP@latest, or --all")]
+    [InlineData("recovery run --group-point shop@latest --all --in-place", "Say which machines")]
+    [InlineData("recovery run --group-point shop@latest --in-place --at 2031-05-04T03:00", "has its own time")]
     [InlineData("recovery run --all", "exactly one of --folder DIR, --replace and --in-place")]
     [InlineData("recovery run --all --in-place --name-suffix x", "belongs to --folder")]
     [InlineData("recovery run --all --in-place --at noon", "is not a time")]

@@ -191,6 +191,42 @@ public sealed class MigrationTests
         Assert.Contains("is on source again", (await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.RemoveMigratedSourceAsync(remove, World.Token).AsTask())).Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task What_an_older_migration_left_is_the_newest_ones_and_gone_with_it()
+    {
+        await using var move = await Move.PrepareAsync();
+        var older = await move.RunAsync(cold: false);
+        var row = (await move.World.Role.Catalog.Migrations.FindAsync(Id16.Parse(older.MigrationId), World.Token))!;
+        var newer = row with { MigrationId = Id16.Create(SystemEntropy.Instance), CreatedMs = row.CreatedMs + 1 };
+        var its = new Catalog.JobRow { JobId = newer.MigrationId, Kind = Catalog.JobKind.Migration, VmId = row.VmId, VmName = row.VmName, State = Catalog.JobPhase.Succeeded, CreatedMs = newer.CreatedMs };
+        await move.World.Role.Catalog.Jobs.AddAsync(its, World.Token);
+        await move.World.Role.Catalog.Migrations.SaveAsync(newer, World.Token);
+        Task<RemoveMigratedSourceResponse> RemoveAsync(string id) => move.World.Role.Migrations.RemoveMigratedSourceAsync(new RemoveMigratedSourceRequest { MigrationId = id }, World.Token).AsTask();
+        Assert.Contains($"newer migration ({newer.MigrationId})", (await Assert.ThrowsAsync<FaultException>(() => RemoveAsync(older.MigrationId))).Message, StringComparison.Ordinal);
+        var removing = (await RemoveAsync(newer.MigrationId.ToString())).Job.JobId;
+        await Move.PollAsync(async () => (await move.World.GetJobAsync(removing)).State == JobState.Succeeded);
+        foreach (var id in new[] { older.MigrationId, newer.MigrationId.ToString() })
+        {
+            Assert.Equal("removed", (await move.World.Role.Migrations.GetMigrationAsync(new GetMigrationRequest { MigrationId = id }, World.Token)).Migration.SourceCopy);
+            Assert.Contains("left no copy", (await Assert.ThrowsAsync<FaultException>(() => RemoveAsync(id))).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task A_machine_that_was_off_and_was_not_told_to_stop_is_not_started()
+    {
+        await using var move = await Move.PrepareAsync(Copy.Stopped);
+        move.SourceAgent.Away = true;
+        await move.PollAsync(() => !move.World.Role.Connections.IsConnected("source"));
+        var job = await move.StartAsync(cold: true);
+        await Move.PollAsync(async () => (await move.World.Role.Migrations.GetMigrationAsync(new GetMigrationRequest { MigrationId = job }, World.Token)).Migration.Step.Contains("stopping", StringComparison.Ordinal));
+        await move.World.Role.Admin.CancelJobAsync(new CancelJobRequest { JobId = job }, World.Token);
+        Assert.Equal(JobState.Cancelled, (await move.WaitAsync(job)).State);
+        move.SourceAgent.Away = false;
+        Assert.Equal((Copy.Stopped, Copy.None), (move.Hosts["source"], move.Hosts["target"]));
+        Assert.DoesNotContain(move.Hosts.Done, static done => done.EndsWith(":StartMachine", StringComparison.Ordinal));
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -346,7 +382,7 @@ public sealed class MigrationTests
             await World.DisposeAsync();
         }
 
-        private static async Task PollAsync(Func<Task<bool>> isSo)
+        public static async Task PollAsync(Func<Task<bool>> isSo)
         {
             using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
             while (!await isSo())

@@ -143,8 +143,21 @@ internal sealed class FaultTrials : IAsyncDisposable
         if (!await machine.HoldsWhatWasWrittenAsync(cancellationToken)) throw new RefutedException($"{story}: the disk does not hold what was written to it");
         var remains = new[] { left, left + ".virtbackup-retired", left + ".virtbackup-restoring" }.Where(static path => Directory.Exists(path) || File.Exists(path)).ToList();
         if (remains.Count > 0) throw new RefutedException($"{story}: something is left behind: {string.Join(", ", remains)}");
-        await Installation.PollAsync("the list that tells where the machine is", async () =>
-            (await _hosts.Installation.RunAsync("vm", "list")).Json.GetProperty("virtual_machines").EnumerateArray().Any(vm => vm.GetProperty("agent").GetString() == _hosts.Place && vm.GetProperty("running").GetBoolean()));
+        var told = "";
+        try
+        {
+            await Installation.PollAsync("the list that tells where the machine is", async () =>
+            {
+                var list = (await _hosts.Installation.RunAsync("vm", "list")).Json.GetProperty("virtual_machines");
+                told = list.GetRawText();
+                return list.EnumerateArray().Any(vm => vm.GetProperty("agent").GetString() == _hosts.Place && vm.GetProperty("running").GetBoolean());
+            });
+        }
+        catch (TimeoutException)
+        {
+            Console.WriteLine($"--- {_hosts.Place}\n{_hosts[_hosts.Place].Service.RecentLog}--- {_hosts.Other}\n{_hosts[_hosts.Other].Service.RecentLog}--- controller\n{_hosts.Installation.Controller.RecentLog}---");
+            throw new RefutedException($"{story}: it is on {_hosts.Place}, and the list says otherwise still: {told}");
+        }
     }
 
     /// <summary>The planted fault, which goes with what is returned.</summary>

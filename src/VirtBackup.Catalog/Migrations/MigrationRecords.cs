@@ -44,6 +44,17 @@ public sealed class MigrationRecords(IDatabase database)
             cancellationToken);
     }
 
+    /// <summary>Notes that no copy of the machine is left on a host: not that of its last migration from there, and so none of an earlier one.</summary>
+    public ValueTask MarkSourceRemovedAsync(Id16 vmId, string agent, long untilMs, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            connection =>
+            {
+                using var statement = connection.Prepare(
+                    "UPDATE migration SET source_removed = 1 WHERE vm_id = ?1 AND source_agent = ?2 AND target_agent <> ?2 AND state = 3 AND created_ms <= ?3");
+                statement.Bind(1, vmId).Bind(2, agent).Bind(3, untilMs).Execute();
+            },
+            cancellationToken);
+
     public ValueTask<MigrationRow?> FindAsync(Id16 migrationId, CancellationToken cancellationToken) =>
         database.ReadAsync(
             connection =>

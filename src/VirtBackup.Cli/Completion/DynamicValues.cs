@@ -48,7 +48,7 @@ internal sealed class DynamicValues(CliContext context)
             "job" => ListJobsAsync,
             "rule-set" or "--rule-set" => ListRuleSetsAsync,
             "group" => ListGroupsAsync,
-            "group-point" => ListGroupPointsAsync,
+            "group-point" or "--group-point" => ListGroupPointsAsync,
             _ => null,
         };
         if (list is not null)

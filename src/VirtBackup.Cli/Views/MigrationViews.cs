@@ -46,7 +46,7 @@ internal sealed record MigrationResultView(
 }
 
 /// <param name="SourceCopy">none, running, stopped, retired or removed.</param>
-/// <param name="TargetCopy">none, incomplete, stopped or running.</param>
+/// <param name="TargetCopy">none, incomplete, stopped, running or unknown.</param>
 internal sealed record MigrationView(
     string MigrationId, string VmId, string Vm, string SourceAgent, string TargetAgent, string State, string? Step, bool Cold, DateTimeOffset? CreateTime, DateTimeOffset? EndTime,
     string? Failure, string SourceCopy, string TargetCopy, MigrationResultView? Result)

@@ -83,8 +83,15 @@ internal sealed class AgentErrands(JobService jobs, AgentConnections connections
             }
             if (cancel.IsCancellationRequested || (errand.Patience is { } patience && time.GetElapsedTime(seen) > patience))
             {
-                await jobs.CancelAsync(job.JobId, stopping);
-                return;
+                try
+                {
+                    await jobs.CancelAsync(job.JobId, stopping);
+                    return;
+                }
+                catch (FaultException)
+                {
+                    // Tried again: nobody else ends the wait for an agent that is away.
+                }
             }
             await Task.Delay(LookInterval, time, stopping);
         }

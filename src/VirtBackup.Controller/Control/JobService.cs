@@ -327,6 +327,11 @@ public sealed partial class JobService(
     private async ValueTask<JobRow> ChangeAsync(JobRow before, JobRow after, JobLogLine[] lines, CancellationToken cancellationToken)
     {
         var fact = after.State != before.State || after.Attempt != before.Attempt || after.CancelRequested != before.CancelRequested || after.Start != before.Start || lines.Length > 0;
+        // Asked for by people; a migration under way keeps its own account.
+        if (after is { Kind: JobKind.RetireMachine, State: JobPhase.Succeeded, RequestId: null })
+        {
+            await catalog.Migrations.MarkSourceRemovedAsync(after.VmId, after.Agent, after.CreatedMs, cancellationToken);
+        }
         if (fact || time.GetElapsedTime(_savedAt.GetValueOrDefault(after.JobId)) >= ProgressSaveInterval)
         {
             await catalog.Jobs.SaveAsync(after, lines, cancellationToken);

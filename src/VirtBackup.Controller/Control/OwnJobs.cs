@@ -28,6 +28,13 @@ internal sealed partial class OwnJobs(Func<JobRow, CancellationToken, ValueTask<
             source.Dispose();
             return;
         }
+        // It may have ended since whoever asks has read it.
+        if ((await jobs.GetAsync(job.JobId, cancellationToken)).IsFinal)
+        {
+            _cancellations.TryRemove(job.JobId, out _);
+            source.Dispose();
+            return;
+        }
         if (!_queue.Writer.TryWrite(job))
         {
             _cancellations.TryRemove(job.JobId, out _);

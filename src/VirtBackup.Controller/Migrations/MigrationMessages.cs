@@ -31,8 +31,12 @@ internal static class MigrationMessages
         TargetCopy = TargetOf(row),
     };
 
+    // Whether the target runs could not be told, and so the source was not brought back.
+    private static bool IsInDoubt(MigrationRow row) => row is { State: JobPhase.Failed or JobPhase.Cancelled, Step: MigrationStep.HaltingTarget or MigrationStep.ClearingTarget };
+
     private static string SourceOf(MigrationRow row) =>
-        row.SourceAgent == row.TargetAgent || row.State is JobPhase.Failed or JobPhase.Cancelled ? "running"
+        IsInDoubt(row) ? "retired"
+        : row.SourceAgent == row.TargetAgent || row.State is JobPhase.Failed or JobPhase.Cancelled ? "running"
         : row.SourceRemoved ? "removed"
         : row.State == JobPhase.Succeeded ? "retired"
         : row.Step switch
@@ -44,7 +48,8 @@ internal static class MigrationMessages
         };
 
     private static string TargetOf(MigrationRow row) =>
-        row.SourceAgent == row.TargetAgent || row.State is JobPhase.Failed or JobPhase.Cancelled ? "none"
+        IsInDoubt(row) ? "unknown"
+        : row.SourceAgent == row.TargetAgent || row.State is JobPhase.Failed or JobPhase.Cancelled ? "none"
         : row.State == JobPhase.Succeeded || row.Step == MigrationStep.RemovingSource ? row.StoppedMs is null ? "stopped" : "running"
         : row.Step switch
         {

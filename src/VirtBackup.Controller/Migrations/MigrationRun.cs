@@ -36,11 +36,11 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
             }
             catch (FaultException fault)
             {
-                next = Fail(fault.Message, fault.Reason);
+                next = await FailAsync(fault.Message, fault.Reason, stopping);
             }
             catch (OperationCanceledException) when (!stopping.IsCancellationRequested)
             {
-                next = Fail("The migration was cancelled.", FaultReason.Cancelled);
+                next = await FailAsync("The migration was cancelled.", FaultReason.Cancelled, stopping);
             }
             await KeepAsync(next, stopping);
         }
@@ -187,13 +187,22 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
             await parts.Jobs.NoteAsync(row.MigrationId, $"{message} It is tried again.", stopping);
             return await AgainAsync(stopping);
         }
-        return Fail(message, job.State == JobPhase.Cancelled ? FaultReason.Cancelled : job.FailureReason);
+        return await FailAsync(message, job.State == JobPhase.Cancelled ? FaultReason.Cancelled : job.FailureReason, stopping);
     }
 
     private async ValueTask<MigrationRow> AgainAsync(CancellationToken stopping)
     {
         await Task.Delay(RetryDelay, parts.Time, stopping);
         return row with { Tries = row.Tries + 1 };
+    }
+
+    private async ValueTask<MigrationRow> FailAsync(string message, FaultReason reason, CancellationToken stopping)
+    {
+        // One that was off before, and that nobody has begun to stop, is not started for having been in the way of a migration.
+        var untouched = row is { Step: MigrationStep.Stopping, StoppedMs: null }
+            && await parts.Catalog.Jobs.FindByRequestAsync(MigrationTasks.For(row, _options).Key, stopping) is null or { StartedMs: null };
+        var next = Fail(message, reason);
+        return untouched && next.Step == MigrationStep.RestartingSource ? To(MigrationStep.RemovingTarget, next) : next;
     }
 
     /// <summary>Where it goes from here when the step came to nothing.</summary>

@@ -2,6 +2,7 @@ using VirtBackup.Catalog;
 using VirtBackup.Catalog.Dependencies;
 using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Groups;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 
@@ -18,13 +19,14 @@ public sealed class RecoveryEndpoint
     private readonly References _references;
     private readonly JobService _jobs;
     private readonly RecoveryService _recoveries;
+    private readonly GroupPoints _groupPoints;
     private readonly IEntropy _entropy;
     private readonly TimeProvider _time;
     private readonly DependencyOutlook _outlook;
 
-    internal RecoveryEndpoint(CatalogDatabase catalog, References references, JobService jobs, RecoveryService recoveries, IEntropy entropy, TimeProvider time)
+    internal RecoveryEndpoint(CatalogDatabase catalog, References references, JobService jobs, RecoveryService recoveries, GroupPoints groupPoints, IEntropy entropy, TimeProvider time)
     {
-        (_catalog, _references, _jobs, _recoveries, _entropy, _time) = (catalog, references, jobs, recoveries, entropy, time);
+        (_catalog, _references, _jobs, _recoveries, _groupPoints, _entropy, _time) = (catalog, references, jobs, recoveries, groupPoints, entropy, time);
         _outlook = new DependencyOutlook(catalog.Dependencies, references);
     }
 
@@ -86,7 +88,7 @@ public sealed class RecoveryEndpoint
         {
             throw new FaultException(FaultReason.InvalidArgument, $"A run has at most {MachinesMax} machines, and restores at most {ParallelMax} side by side.");
         }
-        var plan = await new RecoveryPlanner(_catalog, _references).MakeAsync(request, cancellationToken);
+        var plan = await new RecoveryPlanner(_catalog, _references, _groupPoints).MakeAsync(request, cancellationToken);
         if (plan.Machines.Count > MachinesMax)
         {
             throw new FaultException(FaultReason.InvalidArgument, $"There are {plan.Machines.Count} machines; a run has at most {MachinesMax}: name them.");
@@ -107,6 +109,10 @@ public sealed class RecoveryEndpoint
             const string TooMany = "Too many recoveries wait already: wait until some are over.";
             await _jobs.FinishAsync(job.JobId, JobPhase.Failed, [], TooMany, FaultReason.FailedPrecondition, cancellationToken);
             throw new FaultException(FaultReason.FailedPrecondition, TooMany);
+        }
+        if (plan.Inconsistency.Length > 0)
+        {
+            await _jobs.NoteAsync(job.JobId, $"The machines were not cut at one instant: {plan.Inconsistency}", cancellationToken);
         }
         return new StartRecoveryResponse { Job = AdminMessages.ToMessage(job, null) };
     }

@@ -12,6 +12,10 @@ internal sealed record RecoveryPlan(bool DryRun, int Parallel, IReadOnlyList<Pla
 {
     private static readonly JsonSerializerOptions Format = new() { Converters = { new IdConverter() } };
 
+    /// <summary>Why the points are not of one instant though they are a group's, for people; empty: they are, or nobody said so.</summary>
+    [JsonIgnore]
+    public string Inconsistency { get; init; } = "";
+
     [JsonIgnore]
     public IReadOnlyList<Id16> Ids => [.. Machines.Select(static machine => machine.VmId)];
 

@@ -3,6 +3,7 @@ using Google.Protobuf;
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Dependencies;
 using VirtBackup.Controller.Admin;
+using VirtBackup.Controller.Groups;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
@@ -10,7 +11,7 @@ using VirtBackup.Protocol.Common.V1;
 namespace VirtBackup.Controller.Recovery;
 
 /// <summary>Settles which machines are restored from which points, where, and in which order they may start.</summary>
-internal sealed class RecoveryPlanner(CatalogDatabase catalog, References references)
+internal sealed class RecoveryPlanner(CatalogDatabase catalog, References references, GroupPoints groupPoints)
 {
     /// <exception cref="FaultException">A machine has no point for it, an agent is not there, or the machines need each other in a circle.</exception>
     public async ValueTask<RecoveryPlan> MakeAsync(StartRecoveryRequest request, CancellationToken cancellationToken)
@@ -20,11 +21,7 @@ internal sealed class RecoveryPlanner(CatalogDatabase catalog, References refere
         {
             throw new FaultException(FaultReason.InvalidArgument, "A recovery run restores whole machines: single disks cannot be chosen.");
         }
-        var points = new Dictionary<Id16, PointRow>();
-        foreach (var machine in await ListMachinesAsync(request, cancellationToken))
-        {
-            points[machine] = await FindPointAsync(machine, request.At is null ? null : WireText.ToMs(request.At, "time"), cancellationToken);
-        }
+        var (points, inconsistency) = request.GroupPoint.Length > 0 ? await FindCutAsync(request, cancellationToken) : (await FindPointsAsync(request, cancellationToken), "");
         if (points.Count == 0)
         {
             throw new FaultException(FaultReason.NotFound, "There is no machine with a recovery point.");
@@ -47,7 +44,38 @@ internal sealed class RecoveryPlanner(CatalogDatabase catalog, References refere
                     JobStarter.ToBytes(OptionsOf(options, name, folders)), Probes.ToMessage(probes.GetValueOrDefault(point.VmId)).ToByteArray()));
             }
         }
-        return new RecoveryPlan(request.DryRun, (int)request.Parallel, machines);
+        return new RecoveryPlan(request.DryRun, (int)request.Parallel, machines) { Inconsistency = inconsistency };
+    }
+
+    private async ValueTask<Dictionary<Id16, PointRow>> FindPointsAsync(StartRecoveryRequest request, CancellationToken cancellationToken)
+    {
+        var points = new Dictionary<Id16, PointRow>();
+        foreach (var machine in await ListMachinesAsync(request, cancellationToken))
+        {
+            points[machine] = await FindPointAsync(machine, request.At is null ? null : WireText.ToMs(request.At, "time"), cancellationToken);
+        }
+        return points;
+    }
+
+    private async ValueTask<(Dictionary<Id16, PointRow> Points, string Inconsistency)> FindCutAsync(StartRecoveryRequest request, CancellationToken cancellationToken)
+    {
+        if (request.Vms.Count > 0 || request.At is not null)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "The recovery point of a group says by itself which machines are restored, and from when.");
+        }
+        var run = await groupPoints.FindAsync(request.GroupPoint, cancellationToken);
+        var cut = await groupPoints.DescribeAsync(run, cancellationToken);
+        if (!cut.Complete)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {cut.GroupPointId} of the group '{cut.Group}' is not complete: {cut.Inconsistency} Choose another one, or machines by name.");
+        }
+        var points = new Dictionary<Id16, PointRow>();
+        foreach (var member in run.Members)
+        {
+            points[member.VmId] = await catalog.Points.FindAsync(member.PointId, cancellationToken)
+                ?? throw new FaultException(FaultReason.NotFound, $"The recovery point of '{member.VmName}' has gone meanwhile.");
+        }
+        return (points, cut.Consistent ? "" : cut.Inconsistency);
     }
 
     private async ValueTask<IEnumerable<Id16>> ListMachinesAsync(StartRecoveryRequest request, CancellationToken cancellationToken)

@@ -70,17 +70,22 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
         }
         foreach (var machine in plan.Machines)
         {
-            if (_rows[machine.VmId].Step == RecoveryStep.Waiting)
-            {
-                await SaveAsync(machine, row => row with { Step = RecoveryStep.NotStarted, EndedMs = time.NowMs(), Message = "Neither restored nor started, because the recovery was cancelled." }, cancellationToken);
-            }
-            else if (_rows[machine.VmId].Step is RecoveryStep.Restoring or RecoveryStep.Restored or RecoveryStep.Starting)
-            {
-                await SaveAsync(machine, row => row with { Step = RecoveryStep.Failed, EndedMs = time.NowMs(), Message = "Its restore was cancelled with the recovery." }, cancellationToken);
-            }
-            if (await children.FindRestoreAsync(machine, cancellationToken) is { } restore)
+            var restore = await children.FindRestoreAsync(machine, cancellationToken);
+            if (restore is not null)
             {
                 _restores[machine.VmId] = restore;
+            }
+            var (step, message) = (_rows[machine.VmId].Step, restore) switch
+            {
+                (RecoveryStep.Waiting, _) => (RecoveryStep.NotStarted, "Neither restored nor started, because the recovery was cancelled."),
+                (RecoveryStep.Starting, { State: JobPhase.Succeeded }) => (RecoveryStep.Ready, ""),
+                (RecoveryStep.Starting, _) => (RecoveryStep.Failed, "It had been told to start when the recovery was cancelled, and may run."),
+                (RecoveryStep.Restoring or RecoveryStep.Restored, _) => (RecoveryStep.Failed, "Its restore was cancelled with the recovery."),
+                _ => (_rows[machine.VmId].Step, null),
+            };
+            if (message is not null)
+            {
+                await SaveAsync(machine, row => row with { Step = step, EndedMs = time.NowMs(), Message = message }, cancellationToken);
             }
         }
         var result = new RecoveryReport(plan, _rows).Describe(_restores, await records.ListScoresAsync(ScoresMax, cancellationToken));
@@ -92,7 +97,7 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
         _rows = await records.ListAsync(run, cancellationToken);
         if (_rows.Count == plan.Machines.Count)
         {
-            await NoteAsync("taken up again after a restart of the controller", cancellationToken);
+            await NoteAsync("taken up again", cancellationToken);
             return;
         }
         await TellAsync($"checking {Count(plan.Machines.Count)}", cancellationToken);

@@ -1,5 +1,6 @@
 using Google.Protobuf;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Recovery;
 using VirtBackup.Controller.Tests.Fixtures;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
@@ -30,11 +31,21 @@ public sealed class GroupBackupTests
         var point = ended.Result.GroupBackup;
         Assert.True(point is { Consistent: true, Complete: true, Inconsistency: "" } && point.Members.All(member => member is { Held: true, State: State.Stored }));
 
+        // A later point of one of them is not meant when the group's cut is recovered.
+        await StoreTests.BackUpAsync(site.Agents[0], StoreTests.NewDisk());
+        var recovery = await site.World.Role.Recovery.StartRecoveryAsync(new StartRecoveryRequest { GroupPoint = "shop@latest", DryRun = true, Options = new RestoreOptions { Folder = "/srv/r" } }, World.Token);
+        var plan = RecoveryPlan.Read((await site.World.Role.Jobs.GetAsync(Id16.Parse(recovery.Job.JobId), World.Token)).Options);
+        Assert.Equal(point.Members.Select(static member => member.PointId).Order(), plan.Machines.Select(static machine => machine.PointId.ToString()).Order());
+        await site.World.Role.Admin.CancelJobAsync(new CancelJobRequest { JobId = recovery.Job.JobId }, World.Token);
+
         // What expires of it leaves an incomplete one.
         await site.World.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = point.Members[0].PointId }, World.Token);
         var found = (await site.World.Role.Groups.GetGroupPointAsync(new GetGroupPointRequest { GroupPoint = "shop@latest" }, World.Token)).GroupPoint;
         Assert.Equal((point.GroupPointId, false, false), (found.GroupPointId, found.Complete, found.Consistent));
         Assert.Equal((State.Forgotten, State.Stored), (found.Members.Single(member => member.PointId == point.Members[0].PointId).State, found.Members.Single(member => member.PointId != point.Members[0].PointId).State));
+        var refused = await RefusedAsync(FaultReason.FailedPrecondition, async () => await site.World.Role.Recovery.StartRecoveryAsync(new StartRecoveryRequest { GroupPoint = "shop@latest" }, World.Token));
+        Assert.Contains("is not complete: " + point.Members[0].VmName, refused.Message, StringComparison.Ordinal);
+        await RefusedAsync(FaultReason.InvalidArgument, async () => await site.World.Role.Recovery.StartRecoveryAsync(new StartRecoveryRequest { GroupPoint = "shop@latest", Vms = { "vm-of-host-1" } }, World.Token));
         var shown = await site.World.Role.Groups.GetGroupAsync(new GetGroupRequest { Name = "shop" }, World.Token);
         Assert.Equal((1U, found), (shown.Group.GroupPoints, Assert.Single(shown.GroupPoints)));
         Assert.Equal(found, (await site.World.Role.Groups.GetGroupPointAsync(new GetGroupPointRequest { GroupPoint = found.GroupPointId[..8] }, World.Token)).GroupPoint);

@@ -13,6 +13,11 @@ internal sealed class RunCommand : JobCommand
     private readonly Option<string[]> _machines = new("--vm") { Description = "Restore this virtual machine (may be repeated)", HelpName = "VM", DefaultValueFactory = static _ => [] };
     private readonly Option<bool> _all = new("--all") { Description = "Restore every virtual machine that has a recovery point" };
 
+    private readonly Option<string?> _groupPoint = new("--group-point")
+    {
+        Description = "Restore the machines of a group, all from this one cut: the id of a group's recovery point, an unambiguous start of it, or GROUP@latest", HelpName = "GROUP-POINT",
+    };
+
     private readonly Option<DateTimeOffset?> _at = new("--at")
     {
         Description = "From the newest recovery points that are not newer than this, in local time unless it says otherwise: 2031-05-04T03:00 [default: the newest]", HelpName = "TIME",
@@ -42,6 +47,7 @@ internal sealed class RunCommand : JobCommand
         _isPlan = isPlan;
         Add(_machines);
         Add(_all);
+        Add(_groupPoint);
         Add(_at);
         Add(_parallel);
         if (!isPlan)
@@ -51,9 +57,14 @@ internal sealed class RunCommand : JobCommand
         _choices.AddTo(this);
         Validators.Add(result =>
         {
-            if ((result.GetValue(_machines) is { Length: > 0 }) == result.GetValue(_all))
+            bool[] named = [result.GetValue(_machines) is { Length: > 0 }, result.GetValue(_all), result.GetValue(_groupPoint) is not null];
+            if (named.Count(static isNamed => isNamed) != 1)
             {
-                result.AddError("Say which machines: either --vm VM, once for each, or --all.");
+                result.AddError("Say which machines: either --vm VM, once for each, or --group-point GROUP@latest, or --all.");
+            }
+            else if (result.GetValue(_groupPoint) is not null && result.GetValue(_at) is not null)
+            {
+                result.AddError("--at is not for a group's recovery point, which has its own time.");
             }
         });
     }
@@ -64,6 +75,7 @@ internal sealed class RunCommand : JobCommand
         {
             RequestId = Id16.Create(Context.Entropy).ToString(),
             At = parse.GetValue(_at) is { } at ? Timestamp.FromDateTimeOffset(at) : null,
+            GroupPoint = parse.GetValue(_groupPoint) ?? "",
             Agent = _choices.ReadAgent(parse),
             Parallel = parse.GetValue(_parallel),
             DryRun = _isPlan || parse.GetValue(_dryRun),
