@@ -57,7 +57,7 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
         using var link = new ControllerLink(endpoint, keys);
         using var vmKeys = new VmKeyRing(time, entropy);
         await using var libvirt = settings.Libvirt is { } section
-            ? new LibvirtHypervisor(section.ToOptions() with { Guard = ThawWatchdog.CreateGuard(), Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
+            ? new LibvirtHypervisor(section.ToOptions() with { StateFolder = Path.Combine(settings.Home, "machines", "libvirt"), Guard = ThawWatchdog.CreateGuard(), Report = message => LogLibvirt(_logger, message) }, time, entropy, new WaitingThreads()) : null;
         IReadOnlyList<IHypervisor> hypervisors =
         [
             new QemuHypervisor(settings.ToQemuMachines(), new QemuOptions(fleece) { StateFolder = Path.Combine(settings.Home, "machines"), Guard = ThawWatchdog.CreateGuard() }, time, entropy),
@@ -72,9 +72,10 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
             keys.SigningKey, KeyId.Compute(keys.ExportSigningPublicKey()),
             new CaptureTools(time, entropy, workers, (long)settings.ReadMibPerSecondMax << 20, GiveMemoryBack)
             {
-                Shape = settings.ToShape(), Audit = settings.ToAudit(), Guests = settings.ToGuestPolicies(), BeginUrgent = priority.BeginUrgent,
+                Shape = settings.ToShape(), Audit = settings.ToAudit(), Guests = settings.ToGuestPolicies(), ProbeCommands = settings.ToProbeCommands(), BeginUrgent = priority.BeginUrgent,
             })
         {
+            Restored = new FileBaseStore(Path.Combine(settings.Home, "state", "restored")),
             RestoreNotes = new FileRestoreNotes(Path.Combine(settings.Home, "state", "restores"), message => LogNote(_logger, message)),
         };
         var control = new GrpcControlTransport(link.Control, $"The controller {endpoint}");

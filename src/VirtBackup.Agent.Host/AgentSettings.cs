@@ -1,5 +1,6 @@
 using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Guests;
+using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
 using VirtBackup.Hypervisors.Images;
@@ -38,6 +39,9 @@ public sealed class AgentSettings
 
     /// <summary>How guests are treated while they are backed up.</summary>
     public List<GuestSettings> Guests { get; set; } = [];
+
+    /// <summary>The commands that readiness probes may name.</summary>
+    public List<ProbeSettings> Probes { get; set; } = [];
 
     /// <summary>Runs in which the audit of change tracking reads every disk again whole; 0: no audit.</summary>
     public int AuditRuns { get; set; } = AuditOptions.Default.Runs;
@@ -84,6 +88,9 @@ public sealed class AgentSettings
     /// <exception cref="FaultException">An entry holds something that cannot be.</exception>
     public GuestPolicies ToGuestPolicies(string path = DefaultPath) => GuestSettings.ToPolicies(Guests ?? [], path);
 
+    /// <exception cref="FaultException">An entry holds something that cannot be.</exception>
+    public IReadOnlyDictionary<string, ProbeCommand> ToProbeCommands(string path = DefaultPath) => ProbeSettings.ToCommands(Probes ?? [], path);
+
     public MapShape ToShape() => Shapes[Chunks];
 
     public AuditOptions ToAudit() => new(AuditRuns, TimeSpan.FromSeconds(AuditSecondsMax));
@@ -123,6 +130,7 @@ public sealed class AgentSettings
             throw Wrong("priority must be normal, low or idle.");
         }
         _ = ToGuestPolicies(path);
+        _ = ToProbeCommands(path);
         if (ReadMibPerSecondMax < 0)
         {
             throw Wrong("read_mib_per_second_max must be 0 (no limit) or more.");

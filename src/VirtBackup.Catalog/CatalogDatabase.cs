@@ -1,3 +1,4 @@
+using VirtBackup.Catalog.Migrations;
 using VirtBackup.Database;
 
 namespace VirtBackup.Catalog;
@@ -22,6 +23,11 @@ public sealed class CatalogDatabase
         Runs = new RunRecords(database);
         Audits = new AuditRecords(database);
         Estimates = new EstimateRecords(database);
+        Dependencies = new DependencyRecords(database);
+        Recoveries = new RecoveryRecords(database);
+        Migrations = new MigrationRecords(database);
+        Groups = new GroupRecords(database);
+        GroupRuns = new GroupRunRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -49,4 +55,14 @@ public sealed class CatalogDatabase
     public AuditRecords Audits { get; }
 
     public EstimateRecords Estimates { get; }
+
+    public DependencyRecords Dependencies { get; }
+
+    public RecoveryRecords Recoveries { get; }
+
+    public MigrationRecords Migrations { get; }
+
+    public GroupRecords Groups { get; }
+
+    public GroupRunRecords GroupRuns { get; }
 }

@@ -4,7 +4,7 @@ namespace VirtBackup.Catalog;
 
 /// <summary>
 /// The catalog's tables. Times are Unix milliseconds. What the repository holds too (recovery points) is a projection
-/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds, series of runs and of restores are at home here.
+/// and can be rebuilt; agents, tokens, revocations, jobs, rule sets, holds, groups and their runs, dependencies, series of runs and of restores are at home here.
 /// </summary>
 public static class CatalogSchema
 {
@@ -260,5 +260,114 @@ public static class CatalogSchema
         ALTER TABLE point ADD COLUMN frozen_ms INTEGER NOT NULL DEFAULT 0;
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7]);
+    private const string MigrationTable = """
+        CREATE TABLE migration (
+            migration_id BLOB NOT NULL PRIMARY KEY,
+            vm_id BLOB NOT NULL,
+            vm_name TEXT NOT NULL,
+            source_agent TEXT NOT NULL,
+            target_agent TEXT NOT NULL,
+            options BLOB NOT NULL,
+            step INTEGER NOT NULL,
+            state INTEGER NOT NULL,
+            round INTEGER NOT NULL,
+            tries INTEGER NOT NULL,
+            point_id BLOB NOT NULL,
+            failure TEXT NOT NULL,
+            failure_reason INTEGER NOT NULL,
+            cancelled INTEGER NOT NULL,
+            result BLOB NOT NULL,
+            predicted_p50_us INTEGER NOT NULL,
+            predicted_p90_us INTEGER NOT NULL,
+            stop_us INTEGER NOT NULL,
+            start_us INTEGER NOT NULL,
+            last_us INTEGER NOT NULL,
+            last_bytes INTEGER NOT NULL,
+            downtime_us INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL,
+            ended_ms INTEGER,
+            source_removed INTEGER NOT NULL,
+            stopped_ms INTEGER
+        );
+        CREATE INDEX migration_by_time ON migration (created_ms, migration_id);
+        """;
+
+    private const string GroupTables = """
+        CREATE TABLE machine_group (
+            name TEXT NOT NULL PRIMARY KEY,
+            skew_bound_ms INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL
+        );
+        CREATE TABLE group_member (
+            name TEXT NOT NULL,
+            vm_id BLOB NOT NULL,
+            PRIMARY KEY (name, vm_id)
+        );
+        CREATE TABLE group_run (
+            run_id BLOB NOT NULL PRIMARY KEY,
+            name TEXT NOT NULL,
+            state INTEGER NOT NULL,
+            started_ms INTEGER NOT NULL,
+            cut_ms INTEGER NOT NULL,
+            skew_us INTEGER NOT NULL,
+            skew_bound_ms INTEGER NOT NULL
+        );
+        CREATE INDEX group_run_by_name ON group_run (name, cut_ms, run_id);
+        CREATE TABLE group_run_member (
+            run_id BLOB NOT NULL,
+            vm_id BLOB NOT NULL,
+            vm_name TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            job_id BLOB NOT NULL,
+            point_id BLOB NOT NULL,
+            held INTEGER NOT NULL,
+            PRIMARY KEY (run_id, vm_id)
+        );
+        """;
+
+    private const string DependencyTables = """
+        ALTER TABLE job ADD COLUMN start BLOB NOT NULL DEFAULT x'';
+        CREATE TABLE dependency (
+            vm_id BLOB NOT NULL,
+            needs BLOB NOT NULL,
+            PRIMARY KEY (vm_id, needs)
+        );
+        CREATE TABLE probe (
+            vm_id BLOB NOT NULL PRIMARY KEY,
+            kind INTEGER NOT NULL,
+            target TEXT NOT NULL,
+            timeout_ms INTEGER NOT NULL,
+            interval_ms INTEGER NOT NULL
+        );
+        CREATE TABLE recovery_machine (
+            run_id BLOB NOT NULL,
+            vm_id BLOB NOT NULL,
+            step INTEGER NOT NULL,
+            restore_p50_us INTEGER NOT NULL,
+            ready_p50_us INTEGER NOT NULL,
+            restore_p90_us INTEGER NOT NULL,
+            ready_p90_us INTEGER NOT NULL,
+            begun_ms INTEGER,
+            restored_ms INTEGER,
+            started_ms INTEGER,
+            ended_ms INTEGER,
+            agent TEXT NOT NULL,
+            probe TEXT NOT NULL,
+            ready_us INTEGER,
+            message TEXT NOT NULL,
+            judged_by INTEGER NOT NULL,
+            PRIMARY KEY (run_id, vm_id)
+        );
+        CREATE INDEX recovery_machine_by_agent ON recovery_machine (agent, probe, vm_id, ended_ms);
+        CREATE TABLE recovery_score (
+            run_id BLOB NOT NULL PRIMARY KEY,
+            made_ms INTEGER NOT NULL,
+            machines INTEGER NOT NULL,
+            p50_us INTEGER NOT NULL,
+            p90_us INTEGER NOT NULL,
+            actual_us INTEGER
+        );
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables]);
 }

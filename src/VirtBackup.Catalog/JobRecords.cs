@@ -13,7 +13,7 @@ public sealed class JobRecords(IDatabase database)
     public const int LogCharsMax = 1024;
 
     private const string Columns =
-        "number, job_id, request_id, kind, vm_id, vm_name, agent, point_id, state, attempt, cancel_requested, options, progress, result, failure_message, failure_reason, created_ms, started_ms, ended_ms";
+        "number, job_id, request_id, kind, vm_id, vm_name, agent, point_id, state, attempt, cancel_requested, options, progress, result, failure_message, failure_reason, created_ms, started_ms, ended_ms, start";
 
     private const string Active = "state IN (1, 2)";
 
@@ -47,10 +47,10 @@ public sealed class JobRecords(IDatabase database)
             connection =>
             {
                 using (var statement = connection.Prepare(
-                    "UPDATE job SET state = ?2, attempt = ?3, cancel_requested = ?4, progress = ?5, result = ?6, failure_message = ?7, failure_reason = ?8, started_ms = ?9, ended_ms = ?10, agent = ?11 WHERE number = ?1"))
+                    "UPDATE job SET state = ?2, attempt = ?3, cancel_requested = ?4, progress = ?5, result = ?6, failure_message = ?7, failure_reason = ?8, started_ms = ?9, ended_ms = ?10, agent = ?11, start = ?12 WHERE number = ?1"))
                 {
                     statement.Bind(1, job.Number).Bind(2, (int)job.State).Bind(3, job.Attempt).Bind(4, job.CancelRequested ? 1 : 0)
-                        .Bind(5, job.Progress).Bind(6, job.Result).Bind(7, job.FailureMessage).Bind(8, (int)job.FailureReason).Bind(11, job.Agent);
+                        .Bind(5, job.Progress).Bind(6, job.Result).Bind(7, job.FailureMessage).Bind(8, (int)job.FailureReason).Bind(11, job.Agent).Bind(12, job.Start);
                     statement.BindTime(9, job.StartedMs).BindTime(10, job.EndedMs).Execute();
                 }
                 AddLines(connection, job.Number, newLines);
@@ -65,6 +65,10 @@ public sealed class JobRecords(IDatabase database)
                 return statement.Bind(1, jobId).Step() ? Read(statement) : null;
             },
             cancellationToken);
+
+    /// <summary>The job that a request made.</summary>
+    public ValueTask<JobRow?> FindByRequestAsync(string requestId, CancellationToken cancellationToken) =>
+        database.ReadAsync(connection => FindByRequest(connection, requestId), cancellationToken);
 
     /// <summary>Jobs whose id lies between the two; at most <paramref name="count"/>.</summary>
     public ValueTask<List<JobRow>> FindByRangeAsync(Id16 first, Id16 last, int count, CancellationToken cancellationToken) =>
@@ -123,12 +127,12 @@ public sealed class JobRecords(IDatabase database)
         using var statement = connection.Prepare(
             """
             INSERT INTO job (job_id, request_id, kind, vm_id, vm_name, agent, point_id, state, attempt, cancel_requested, options, progress, result,
-                failure_message, failure_reason, created_ms, started_ms)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, '', 0, ?13, ?14) RETURNING number
+                failure_message, failure_reason, created_ms, started_ms, start)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, '', 0, ?13, ?14, ?15) RETURNING number
             """);
         statement.Bind(1, job.JobId).Bind(2, job.RequestId).Bind(3, (int)job.Kind).Bind(4, job.VmId).Bind(5, job.VmName).Bind(6, job.Agent)
             .Bind(7, job.PointId).Bind(8, (int)job.State).Bind(9, job.Attempt).Bind(10, job.Options).Bind(11, job.Progress).Bind(12, job.Result)
-            .Bind(13, job.CreatedMs);
+            .Bind(13, job.CreatedMs).Bind(15, job.Start);
         statement.BindTime(14, job.StartedMs);
         Check.That(statement.Step());
         return job with { Number = statement.GetInt64(0) };
@@ -201,5 +205,6 @@ public sealed class JobRecords(IDatabase database)
         CreatedMs = statement.GetInt64(16),
         StartedMs = statement.GetTime(17),
         EndedMs = statement.GetTime(18),
+        Start = statement.GetBytes(19),
     };
 }

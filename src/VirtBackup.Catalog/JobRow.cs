@@ -19,8 +19,26 @@ public enum JobKind
     /// <summary>Runs in the controller.</summary>
     Collection = 7,
 
-    /// <summary>Runs in the controller; all but these four run on an agent.</summary>
+    /// <summary>Runs in the controller.</summary>
     Scrub = 8,
+
+    /// <summary>Restores several machines and starts them in order. Runs in the controller, and makes jobs for agents.</summary>
+    Recovery = 60,
+
+    MoveStorage = 70,
+    MoveStorageCheck = 71,
+    StopMachine = 72,
+    StartMachine = 73,
+    RetireMachine = 74,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    Migration = 75,
+
+    /// <summary>Runs in the controller, and makes jobs for agents.</summary>
+    MigrationPlan = 76,
+
+    /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own.</summary>
+    GroupBackup = 20,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>
@@ -65,6 +83,9 @@ public sealed record JobRow
     public bool CancelRequested { get; init; }
 
     public byte[] Options { get; init; } = [];
+
+    /// <summary>Of a restore whose start waits for others: when and how it starts; empty: at once.</summary>
+    public byte[] Start { get; init; } = [];
 
     public byte[] Progress { get; init; } = [];
 

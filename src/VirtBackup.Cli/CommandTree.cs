@@ -9,7 +9,7 @@ internal static class CommandTree
     private const string Description = """
         VirtBackup: back up running virtual machines, prove the backups, bring the machines back.
 
-        Exit codes: 0 done; 1 failed; 2 wrong usage; 3 controller not reached; 4 refused; 5 not found; 6 damaged data; 130 interrupted.
+        Exit codes: 0 done; 1 failed; 2 wrong usage; 3 controller not reached; 4 refused; 5 not found; 6 damaged data; 7 done in part; 130 interrupted.
         """;
 
     public static RootCommand Create(CliContext context)
@@ -27,6 +27,10 @@ internal static class CommandTree
         root.Add(Noun("backup", "Take recovery points",
             new Commands.Backups.RunCommand(context), new Commands.Backups.PlanCommand(context),
             new Commands.Jobs.ListCommand(context, "List backups that were started, newest first", "backup"), new Commands.Jobs.ShowCommand(context, "Show one backup and its outcome")));
+        root.Add(Noun("group", "Virtual machines that are cut at one instant, also on several hosts",
+            new Commands.Groups.CreateCommand(context), new Commands.Groups.ListCommand(context), new Commands.Groups.ShowCommand(context), new Commands.Groups.ShowPointCommand(context),
+            new Commands.Groups.ChangeCommand(context, adds: true), new Commands.Groups.ChangeCommand(context, adds: false), new Commands.Groups.DeleteCommand(context),
+            new Commands.Groups.BackupCommand(context)));
         root.Add(Noun("job", "Work that was started",
             new Commands.Jobs.ListCommand(context, "List jobs, newest first"), new Commands.Jobs.ShowCommand(context, "Show one job and its outcome"), new Commands.Jobs.CancelCommand(context), new Commands.Jobs.LogCommand(context)));
         root.Add(Noun("recovery-point", "What was backed up",
@@ -38,6 +42,14 @@ internal static class CommandTree
             new Commands.Retention.DeleteCommand(context), new Commands.Retention.AttachCommand(context), new Commands.Retention.DetachCommand(context),
             new Commands.Retention.SimulateCommand(context), new Commands.Retention.ApplyCommand(context)));
         root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
+        root.Add(Noun("dependency", "Which virtual machines need which others, and how each tells that it is ready",
+            new Commands.Dependencies.AddCommand(context), new Commands.Dependencies.RemoveCommand(context), new Commands.Dependencies.ListCommand(context),
+            new Commands.Dependencies.ShowCommand(context), new Commands.Dependencies.ProbeCommand(context)));
+        root.Add(Noun("recovery", "Bring several machines back, each when what it needs is ready",
+            new Commands.Recoveries.RunCommand(context, isPlan: false), new Commands.Recoveries.RunCommand(context, isPlan: true), new Commands.Recoveries.ListCommand(context)));
+        root.Add(Noun("migrate", "Move machines to other hosts, and their disks to other storages",
+            new Commands.Migrations.RunCommand(context), new Commands.Migrations.PlanCommand(context), new Commands.Migrations.ListCommand(context),
+            new Commands.Migrations.ShowCommand(context), new Commands.Jobs.CancelCommand(context), new Commands.Migrations.RemoveSourceCommand(context)));
         root.Add(Noun("repository", "The store of all recovery points",
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context),
             new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.ScrubCommand(context),

@@ -12,6 +12,7 @@ internal static class ExitCode
     public const int Refused = 4;
     public const int NotFound = 5;
     public const int Damaged = 6;
+    public const int Partial = 7;
     public const int Interrupted = 130;
 
     /// <summary>The code in a word, for programs.</summary>
@@ -22,6 +23,7 @@ internal static class ExitCode
         Refused => "refused",
         NotFound => "not_found",
         Damaged => "damaged",
+        Partial => "partial",
         Interrupted => "interrupted",
         _ => "failed",
     };

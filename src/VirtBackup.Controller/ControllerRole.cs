@@ -4,6 +4,9 @@ using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
 using VirtBackup.Controller.Enrollment;
+using VirtBackup.Controller.Groups;
+using VirtBackup.Controller.Migrations;
+using VirtBackup.Controller.Recovery;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Signals;
@@ -44,6 +47,8 @@ public sealed record ControllerParts
 
     public ScrubSettings Scrub { get; init; } = new();
 
+    public GroupCutLimits GroupCut { get; init; } = new();
+
     /// <summary>Where copies of damaged records are looked for.</summary>
     public IReadOnlyList<IRecordSource> RecordSources { get; init; } = [];
 
@@ -68,6 +73,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
     private readonly ScrubService _scrubs;
+    private readonly RecoveryService _recoveries;
+    private readonly MigrationPlanner _migrationPlanner;
+    private readonly MigrationRunner _migrations;
+    private readonly GroupBackups _groups;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -91,7 +100,8 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var alerts = new TrackingAlerts(Catalog, Jobs, time, loggers.CreateLogger<TrackingAlerts>());
         Store = new StoreEndpoint(
             parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, _signals, alerts, entropy, time, loggers.CreateLogger<CommitService>());
-        var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, loggers.CreateLogger<InventoryIntake>());
+        var owners = new MigrationOwners();
+        var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, owners, loggers.CreateLogger<InventoryIntake>());
         Agents = new AgentEndpoint(parts.Identity, Catalog.Agents, Connections, Jobs, inventory, alerts, time, loggers.CreateLogger<AgentEndpoint>());
         var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
         Enrollment = new EnrollmentService(
@@ -112,10 +122,21 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var damages = new DamageOutlook(parts.Repository, Catalog, parts.Scrub, time);
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
+        _recoveries = new RecoveryService(Catalog, Jobs, entropy, time, loggers.CreateLogger<RecoveryService>());
+        Recovery = new RecoveryEndpoint(Catalog, references, Jobs, _recoveries, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
             new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
+        var errands = new AgentErrands(Jobs, Connections, entropy, time);
+        _migrationPlanner = new MigrationPlanner(Catalog, Jobs, errands, Connections, loggers.CreateLogger<MigrationPlanner>());
+        _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, owners, time), loggers.CreateLogger<MigrationRunner>());
+        Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
+        var groupPoints = new GroupPoints(Catalog, Jobs);
+        _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
+        Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
+        Jobs.Cuts = _groups;
+        Connections.Closed = _groups.NoteDisconnected;
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
         Jobs.AttemptEnded = Store.EndJobAsync;
         Jobs.OwnJobCancelled = job =>
@@ -124,7 +145,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _retention.Cancel(job);
             _collections.Cancel(job);
             _scrubs.Cancel(job);
+            _recoveries.Cancel(job);
+            _migrations.Cancel(job);
+            _migrationPlanner.Cancel(job);
+            _groups.Cancel(job);
         };
+        Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
 
@@ -149,6 +175,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
     public AdminEndpoint Admin { get; }
 
     public RetentionEndpoint Retention { get; }
+
+    public RecoveryEndpoint Recovery { get; }
+
+    public MigrationEndpoint Migrations { get; }
+
+    public GroupEndpoint Groups { get; }
 
     /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
     public PointCustody Custody => _custody;
@@ -176,6 +208,9 @@ public sealed partial class ControllerRole : IAsyncDisposable
         await _clock.StartAsync(newest.FirstOrDefault()?.CreatedMs, cancellationToken);
         _parts.Repository.RaiseTime((await _clock.ReadAsync(cancellationToken)).NowMs);
         await Jobs.LoadAsync(cancellationToken);
+        await _recoveries.LoadAsync(cancellationToken);
+        await _migrations.LoadAsync(cancellationToken);
+        await _groups.SettleAsync(cancellationToken);
         await _signals.SettleAsync(cancellationToken);
     }
 
@@ -187,7 +222,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         [
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
-            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token),
+            _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
         ];
         try
         {
@@ -208,6 +243,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retention.Dispose();
         _collections.Dispose();
         _scrubs.Dispose();
+        _recoveries.Dispose();
+        _migrations.Dispose();
+        _migrationPlanner.Dispose();
+        _groups.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

@@ -28,6 +28,9 @@ public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadO
     /// <summary>What the guest agent runs around the freeze; nothing without <see cref="Quiesce"/>.</summary>
     public GuestHooks Hooks { get; init; } = GuestHooks.None;
 
+    /// <summary>Holds the machine at the steps of its cut until others have reached them, too; null: it is cut by itself.</summary>
+    public ICutGate? Gate { get; init; }
+
     /// <summary>Takes lines for the job's log; quick, and safe from any thread.</summary>
     public Action<string> Log { get; init; } = static _ => { };
 

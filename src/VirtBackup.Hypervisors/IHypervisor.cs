@@ -17,6 +17,12 @@ public interface IHypervisor
     /// <summary>What <see cref="BeginRestoreAsync"/> understands beyond a new machine; the caller asks for nothing else.</summary>
     RestoreAbilities RestoreAbilities => RestoreAbilities.None;
 
+    /// <summary>Stops, starts and retires machines; null: this platform does not.</summary>
+    IMachineControl? Control => null;
+
+    /// <summary>Whether captures wait at <see cref="CaptureRequest.Gate"/>; otherwise the caller gives none.</summary>
+    bool HoldsAtGate => false;
+
     /// <summary>All machines this agent protects. A machine that cannot be reached is listed with its problem, never left out.</summary>
     ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken);
 

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 
 namespace VirtBackup.Hypervisors;
 
@@ -24,6 +25,18 @@ public sealed record RestoreRequest(
     /// <summary>Start the machine when its disks are complete.</summary>
     public bool Start { get; init; } = true;
 
+    /// <summary>
+    /// Asked once, when disks and definition are whole and <see cref="Start"/> is set, and waited for however long it takes; false: the machine
+    /// stays off. Null: it starts at once.
+    /// </summary>
+    public Func<CancellationToken, ValueTask<bool>>? StartGate { get; init; }
+
+    /// <summary>
+    /// The machine moves to this host: the driver serves it from now on, though it stays off, and removes it when it is retired. Only with
+    /// <see cref="KeepIdentity"/>, without <see cref="Start"/>.
+    /// </summary>
+    public bool Adopt { get; init; }
+
     public DiskPreallocation Preallocation { get; init; } = DiskPreallocation.None;
 
     public RestorePlacement Placement { get; init; }
@@ -38,6 +51,9 @@ public sealed record RestoreRequest(
 
     /// <summary>What the stored machine kept beside its disks; without bytes while a restore is only checked. Drivers that cannot recreate it say so in a finding.</summary>
     public IReadOnlyList<MachineContent> Contents { get; init; } = [];
+
+    /// <summary>Whether the machine, whose disks and definition are whole, is to be started now. Drivers ask this in place of <see cref="Start"/>, right before they start it.</summary>
+    public ValueTask<bool> MayStartAsync(CancellationToken cancellationToken) => !Start ? new(false) : StartGate?.Invoke(cancellationToken) ?? new(true);
 }
 
 /// <param name="Format">Image format to create: <c>qcow2</c> or <c>raw</c>.</param>
@@ -129,6 +145,9 @@ public sealed record RestoredMachine(Id16 Id, string Name, bool Running, IReadOn
 {
     /// <summary>The stored machine, described in the way of <see cref="Description"/>; null: by the point's neutral description.</summary>
     public JsonElement? CapturedDescription { get; init; }
+
+    /// <summary>The guest of a machine that was started; null: it was not, or has no guest agent's channel.</summary>
+    public IRestoredGuest? Guest { get; init; }
 
     /// <summary>The machine as it is now, read back from what was made, in neutral terms; null: nothing was made that can be described.</summary>
     public JsonElement? Description { get; init; }

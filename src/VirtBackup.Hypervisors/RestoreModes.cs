@@ -32,6 +32,8 @@ public enum RestoreAbilities
     BusMapping = 1 << 3,
     /// <summary><see cref="RestoreRequest.Networks"/>.</summary>
     NetworkMapping = 1 << 4,
+    /// <summary><see cref="RestoreRequest.Adopt"/>.</summary>
+    Adopt = 1 << 5,
 }
 
 /// <param name="From">A network as the stored machine names it: a bridge, an interface, or the id of a connection.</param>

@@ -179,6 +179,88 @@ public sealed class ControlLoopTests
     }
 
     [Fact]
+    public async Task AMachineOfAGroupGoesOnWhenAllHaveComeAndItIsReadyAcrossLinks()
+    {
+        using var rig = new Rig(8, Rig.RandomBytes(8, 2 * Chunk));
+        rig.Hypervisor.HoldsAtGate = true;
+        await using var agent = new RunningAgent(rig);
+        var job = rig.NewJob(new BackupOptions { GroupRunId = rig.NewId().ToString() });
+        var link = await agent.NextAsync();
+        await link.GreetAsync();
+        link.Assign(1, job);
+        for (var step = CutStep.Ready; step <= CutStep.Cut; step++)
+        {
+            await link.WaitForAsync(message => message.JobReport is { State: JobState.Running } report && report.CutStep == step);
+            if (step == CutStep.Ready)
+            {
+                // Its guest has not been touched: the next list holds the answer.
+                link.Break();
+                link = await agent.NextAsync();
+                await link.GreetAsync();
+                link.Assign(1, job);
+                await link.WaitForAsync(message => message.JobReport is { CutStep: CutStep.Ready });
+            }
+            link.Assign((ulong)step + 1, new Job(job) { CutStepPassed = step });
+        }
+        var done = await link.WaitForAsync(message => message.JobReport is { State: JobState.Succeeded });
+        Assert.Equal((CutStep.Released, true, false), (done.JobReport.CutStep, done.JobReport.CutHeld, done.JobReport.Backup.CutAnew));
+    }
+
+    [Fact]
+    public async Task AMachineThatIsTakenBackDuringTheCutOfItsGroupHasNotBeenCut()
+    {
+        using var rig = new Rig(9, Rig.RandomBytes(9, 2 * Chunk));
+        rig.Hypervisor.HoldsAtGate = true;
+        await using var agent = new RunningAgent(rig);
+        var link = await agent.NextAsync();
+        await link.GreetAsync();
+        var job = rig.NewJob(new BackupOptions { GroupRunId = rig.NewId().ToString() });
+        link.Assign(1, new Job(job) { CutStepPassed = CutStep.Prepared });
+        await link.WaitForAsync(message => message.JobReport is { } report && report.CutStep == CutStep.Frozen);
+        link.Assign(2);
+        // Its machine is free for the next one, which belongs to no group and waits for nobody.
+        var next = rig.NewJob();
+        link.Assign(3, next);
+        var done = await link.WaitForAsync(message => message.JobReport is { State: JobState.Succeeded } report && report.JobId == next.JobId);
+        Assert.Equal(CutStep.Unspecified, done.JobReport.CutStep);
+        Assert.Equal([true, false], rig.Hypervisor.Gates.Select(gate => gate is not null));
+        Assert.Equal(["commit"], rig.Hypervisor.Ends);
+    }
+
+    [Fact]
+    public async Task AGuestThatStandsStillForItsGroupGoesOnWhenTheLinkBreaks()
+    {
+        using var rig = new Rig(11, Rig.RandomBytes(11, Chunk));
+        rig.Hypervisor.HoldsAtGate = true;
+        await using var agent = new RunningAgent(rig);
+        var job = rig.NewJob(new BackupOptions { GroupRunId = rig.NewId().ToString() });
+        var link = await agent.NextAsync();
+        await link.GreetAsync();
+        link.Assign(1, new Job(job) { CutStepPassed = CutStep.Prepared });
+        await link.WaitForAsync(message => message.JobReport is { CutStep: CutStep.Frozen });
+        link.Break();
+        link = await agent.NextAsync();
+        await link.GreetAsync();
+        link.Assign(2, job);
+        var failed = await link.WaitForAsync(message => message.JobReport is { State: JobState.Failed });
+        Assert.Contains("The link to the controller broke during the cut", failed.JobReport.FailureMessage, StringComparison.Ordinal);
+        Assert.Empty(rig.Hypervisor.Ends);
+    }
+
+    [Fact]
+    public async Task APlatformThatCannotWaitIsNotCutWithOthers()
+    {
+        using var rig = new Rig(10, Rig.RandomBytes(10, Chunk));
+        await using var agent = new RunningAgent(rig);
+        var link = await agent.NextAsync();
+        await link.GreetAsync();
+        link.Assign(1, rig.NewJob(new BackupOptions { GroupRunId = rig.NewId().ToString() }));
+        var failed = await link.WaitForAsync(message => message.JobReport is { State: JobState.Failed });
+        Assert.Contains("cannot be cut together with others", failed.JobReport.FailureMessage, StringComparison.Ordinal);
+        Assert.Empty(rig.Hypervisor.Gates);
+    }
+
+    [Fact]
     public async Task BackoffStaysInsideItsWindow()
     {
         for (var seed = 0; seed < 20; seed++)

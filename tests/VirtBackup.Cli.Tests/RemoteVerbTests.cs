@@ -41,6 +41,12 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("retention detach web1", "retention.is_default=true", "usual (default): everything")]
     [InlineData("retention simulate web1 --daily 7", "interval_minutes=1440 points_at_end=7 recovery_points.0.retention.expire_time=2031-05-11T12:00:00.000Z", "daily 1 of 7, latest")]
     [InlineData("retention apply", "state=succeeded result.retention.points_kept=5 result.retention.expired.0.vm=web1", "no rule of 'gold' (daily 7) keeps it")]
+    [InlineData("group list", "groups.0.name=shop groups.0.members.0.agent=null groups.0.members.1.vm=web1 groups.0.skew_bound_ms=1000", "shop    db1 (gone), web1     1,000 ms")]
+    [InlineData("group show shop --limit 5", "group_points.0.consistent=true group_points.0.skew_ms=12.3 group_points.1.members.0.state=forgotten", "no, incomplete   db1 (forgotten), web1")]
+    [InlineData("group show-point shop@latest", "complete=false inconsistency=db1_has_forgotten_its_recovery_point_of_this_cut. members.1.held=true members.1.failure=null", "at most 12.3 ms, of 1,000 ms")]
+    [InlineData("group create shop db1 web1 --skew-bound 250", "name=shop members.1.vm=web1 skew_bound_ms=250", "virtbackup group backup shop")]
+    [InlineData("group delete shop", "deleted=shop", "The group 'shop' is deleted.")]
+    [InlineData("group backup shop --full --no-quiesce", "state=succeeded result.group_backup.consistent=true result.group_backup.members.0.vm=db1 result.backup=null", "Group backup of web1 succeeded")]
     [InlineData("controller confirm-time", "time=2031-05-04T12:00:00.000Z", "The time is confirmed")]
     [InlineData("job list --limit 1", "jobs.0.state=succeeded jobs.0.result.backup.vm=web1", "77aa55bb1122   backup   web1   succeeded   2031-05-04 12:00:00")]
     [InlineData("job show 77aa", "kind=backup duration_seconds=8 failure=null", "8.0s")]
@@ -58,6 +64,15 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("repository scrub --rate-limit 50MiB", "state=succeeded result.scrub.packs=2 result.scrub.damages_total=0", "5.0 MiB in 2 packs")]
     [InlineData("repository damage list --all", "damages.0.object=packs/22 damages.0.healed_time=2031-05-04T12:00:00.000Z", "packs/22: The pack is missing.")]
     [InlineData("repository damage list", "", "No damage is open.")]
+    [InlineData("dependency add web1 --needs db1", "vm=web1 needs.0=db1 probe=started timeout_seconds=null", "it runs (no probe)")]
+    [InlineData("dependency remove web1 --needs db1", "vm=web1", "none")]
+    [InlineData("dependency list", "machines.0.vm=db1 machines.0.timeout_seconds=90 machines.0.interval_seconds=0.5", "10.0.0.7:5432 accepts connections    1m 30s")]
+    [InlineData("dependency show web1", "machines.1.stage=2 machines.1.needs.0=db1", "web1 needs db1; ready when it runs (no probe)")]
+    [InlineData("dependency probe db1 --tcp 10.0.0.7:5432 --timeout 90 --interval 0.5", "probe=tcp_10.0.0.7:5432", "10.0.0.7:5432 accepts connections")]
+    [InlineData("recovery plan --all --folder /srv/r", "result.recovery.dry_run=true result.recovery.machines.0.ready_judged_by=3 result.recovery.actual_seconds=null", "Without a probe, and so ready as soon as they run: web1.")]
+    [InlineData("recovery run --vm web1 --vm db1 --in-place --dry-run", "result.recovery.machines.0.state=planned", "db1 restored 20s → db1 ready 25s → web1 ready 5.0s")]
+    [InlineData("recovery run --vm web1 --vm db1 --folder /srv/r --name-suffix -new --parallel 2 --at 2031-05-04T12:00Z --map-network br0=isolated", "state=succeeded result.recovery.machines.1.state=ready result.recovery.parallel=2", "1m 01s; the prediction held")]
+    [InlineData("recovery list", "recoveries.0.actual_seconds=61 recoveries.0.virtual_machines=2", "50s to 1m 20s   1m 01s   the prediction held")]
     [InlineData("repository verify --full", "result.verify.records=7 result.verify.damages_total=0", "none")]
     public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
     {
@@ -84,6 +99,27 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("--folder srv/r", "must be an absolute path")]
     public async Task A_restore_says_what_is_wrong_with_its_choices(string choices, string error) =>
         (await RunAsync(["restore", "run", "web1@latest", .. choices.Split(' ', StringSplitOptions.RemoveEmptyEntries)])).Fails(2, error);
+
+    [Theory]
+    [InlineData("recovery run --folder /srv/r", "either --vm VM, once for each, or --all")]
+    [InlineData("recovery run --all", "exactly one of --folder DIR, --replace and --in-place")]
+    [InlineData("recovery run --all --in-place --name-suffix x", "belongs to --folder")]
+    [InlineData("recovery run --all --in-place --at noon", "is not a time")]
+    [InlineData("dependency probe db1", "exactly one of --guest-agent")]
+    [InlineData("dependency probe db1 --guest-agent --timeout 1e9", "at most a day's")]
+    public async Task A_recovery_says_what_is_wrong_with_its_choices(string line, string error) => (await RunAsync(line.Split(' '))).Fails(2, error);
+
+    [Fact]
+    public async Task A_recovery_that_is_done_in_part_says_so_by_names_and_exit_code()
+    {
+        _controller.Admin.Failure = (ErrorReason.Incomplete, "1 of 2 machines is ready. web1: was not ready");
+        var part = await RunAsync("recovery", "run", "--all", "--in-place");
+        Assert.Equal(7, part.ExitCode);
+        Assert.Contains("web1: was not ready", part.Output, StringComparison.Ordinal);
+        Assert.Contains("error: 1 of 2 machines is ready. web1: was not ready", part.Error, StringComparison.Ordinal);
+        Assert.Equal(4, (await RunAsync("recovery", "plan", "--all", "--in-place")).ExitCode);
+        (await RunAsync("dependency", "add", "db1", "--needs", "web1")).Fails(4, "db1 needs web1 needs db1");
+    }
 
     [Fact]
     public async Task Unusual_runs_are_told_with_the_reason_and_the_next_step()
@@ -212,6 +248,21 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         (await RunAsync("recovery-point", "lock", "web1@1", "--until", "tomorrow")).Fails(2, "'tomorrow' is not a time");
         _controller.Admin.TimeIsUnconfirmed = true;
         Assert.Contains("virtbackup controller confirm-time", (await RunAsync("controller", "status")).Succeeds().Output);
+    }
+
+    [Fact]
+    public async Task What_is_asked_of_a_group_reaches_the_controller_and_refusals_name_the_next_step()
+    {
+        (await RunAsync("group", "backup", "shop", "--full", "--rate-limit", "1MiB", "--detach")).Succeeds();
+        var backup = _controller.Admin.Request<StartGroupBackupRequest>();
+        Assert.Equal(("shop", 32, new BackupOptions { Full = true, ReadBytesPerSecondMax = 1 << 20 }), (backup.Name, backup.RequestId.Length, backup.Options));
+        (await RunAsync("group", "add", "shop", "db2", "--skew-bound", "40")).Succeeds();
+        Assert.Equal(new ChangeGroupRequest { Name = "shop", AddVms = { "db2" }, SkewBoundMs = 40 }, _controller.Admin.Request<ChangeGroupRequest>());
+        (await RunAsync("group", "remove", "none", "db2")).Fails(5, "no group 'none'", "virtbackup group list");
+        (await RunAsync("group", "add", "shop")).Fails(2, "Name virtual machines", "virtbackup group add --help");
+        (await RunAsync("group", "create", "shop", "--skew-bound", "0")).Fails(2, "between 1 and 60000");
+        Assert.Equal(["shop"], await CompleteAsync("virtbackup group show s"));
+        Assert.Equal(["shop@latest"], await CompleteAsync("virtbackup group show-point "));
     }
 
     [Fact]

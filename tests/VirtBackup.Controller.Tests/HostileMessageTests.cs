@@ -52,6 +52,14 @@ public sealed class HostileMessageTests
         await SendAsync<StartRetentionRequest>(messages, r => retention.StartRetentionAsync(r, World.Token).AsTask());
         await SendAsync<ConfirmTimeRequest>(messages, r => retention.ConfirmTimeAsync(r, World.Token).AsTask());
         await SendAsync<DeleteRuleSetRequest>(messages, r => retention.DeleteRuleSetAsync(r, World.Token).AsTask());
+        var groups = world.Role.Groups;
+        await groups.CreateGroupAsync(new CreateGroupRequest { Name = agent.VmName, Vms = { agent.VmName } }, World.Token);
+        await SendAsync<CreateGroupRequest>(messages, r => groups.CreateGroupAsync(r, World.Token).AsTask());
+        await SendAsync<ChangeGroupRequest>(messages, r => groups.ChangeGroupAsync(r, World.Token).AsTask());
+        await SendAsync<GetGroupRequest>(messages, r => groups.GetGroupAsync(r, World.Token).AsTask());
+        await SendAsync<StartGroupBackupRequest>(messages, r => groups.StartGroupBackupAsync(r, World.Token).AsTask());
+        await SendAsync<GetGroupPointRequest>(messages, r => groups.GetGroupPointAsync(r, World.Token).AsTask());
+        await SendAsync<DeleteGroupRequest>(messages, r => groups.DeleteGroupAsync(r, World.Token).AsTask());
         Assert.Equal(1u, (await admin.GetStatusAsync(World.Token)).AgentsEnrolled);
         foreach (var assigned in world.Role.Jobs.GetAssignments(agent.Name).Jobs)
         {

@@ -67,7 +67,9 @@ public sealed class RoleTests : IAsyncLifetime
         using var channel = Open(IssueClient(PeerRole.Operator, "alice"));
         var status = await new AdminService.AdminServiceClient(channel).GetStatusAsync(new GetStatusRequest(), cancellationToken: World.Token);
         Assert.Equal(_world.Repository.Head.Uuid.ToString(), status.RepositoryId);
+        Assert.Empty((await new GroupService.GroupServiceClient(channel).ListGroupsAsync(new ListGroupsRequest(), cancellationToken: World.Token)).Groups);
         Assert.Empty((await new RetentionService.RetentionServiceClient(channel).ListRuleSetsAsync(new ListRuleSetsRequest(), cancellationToken: World.Token)).RuleSets);
+        Assert.Empty((await new RecoveryService.RecoveryServiceClient(channel).ListRecoveriesAsync(new ListRecoveriesRequest(), cancellationToken: World.Token)).Runs);
         await RefusedAsync(StatusCode.PermissionDenied, () => new StoreService.StoreServiceClient(channel).BeginSessionAsync(new BeginSessionRequest()).ResponseAsync);
         using var connect = new AgentService.AgentServiceClient(channel).Connect(cancellationToken: World.Token);
         await RefusedAsync(StatusCode.PermissionDenied, () => connect.ResponseStream.MoveNext(World.Token));
@@ -81,6 +83,8 @@ public sealed class RoleTests : IAsyncLifetime
         await RefusedAsync(StatusCode.PermissionDenied, () => new AdminService.AdminServiceClient(channel).GetStatusAsync(new GetStatusRequest()).ResponseAsync);
         var retention = new RetentionService.RetentionServiceClient(channel);
         await RefusedAsync(StatusCode.PermissionDenied, () => retention.DetachRuleSetAsync(new DetachRuleSetRequest { Vm = agent.VmName }).ResponseAsync);
+        var recovery = new RecoveryService.RecoveryServiceClient(channel);
+        await RefusedAsync(StatusCode.PermissionDenied, () => recovery.StartRecoveryAsync(new StartRecoveryRequest { Vms = { agent.VmName } }).ResponseAsync);
         using var watch = new AdminService.AdminServiceClient(channel).WatchJob(new WatchJobRequest { JobId = "x" }, cancellationToken: World.Token);
         await RefusedAsync(StatusCode.PermissionDenied, () => watch.ResponseStream.MoveNext(World.Token));
         var found = await new StoreService.StoreServiceClient(channel).FindRecoveryPointsAsync(

@@ -70,6 +70,27 @@ public sealed class LibvirtTests
         var points = await installation.ListPointsAsync("--vm", "renamed");
         Assert.Equal(Outcomes.PointOf(third), points[0]);
         Assert.Equal([Outcomes.PointOf(second), Outcomes.PointOf(first)], points.Where(point => point == Outcomes.PointOf(second) || point == Outcomes.PointOf(first)));
+        await AssertMovesAsync(installation, libvirt, "renamed");
+    }
+
+    /// <summary>To the libvirt of another host, off as the machine is, and back while it runs.</summary>
+    private static async Task AssertMovesAsync(Installation installation, LabLibvirt libvirt, string name)
+    {
+        await using var elsewhere = await LabLibvirt.StartAsync();
+        var other = await installation.EnrollAsync("other");
+        other.Add(elsewhere, installation.File("scratch-2"));
+        await other.Service.StartAsync();
+        var away = (await installation.RunAsync("migrate", "run", name, "--to-host", "other", "--folder", elsewhere.File("moved"))).Json;
+        Assert.Equal("running", (await elsewhere.VirshAsync("domstate", name)).Trim());
+        Assert.NotEqual(0, (await libvirt.TryVirshAsync("domstate", name)).ExitCode);
+        (await installation.RunAsync("migrate", "remove-source", away.GetProperty("job_id").GetString()!, "--yes")).EnsureSuccess();
+        await installation.WaitForMachineAsync(name);
+        var back = await installation.RunAsync("migrate", "run", name, "--to-host", "host", "--folder", libvirt.File("back"), "--force-stop", "--stop-timeout", "1", "--remove-source", "--yes");
+        Assert.InRange(back.Json.GetProperty("result").GetProperty("migration").GetProperty("rounds").GetArrayLength(), 3, 10);
+        Assert.Equal("running", (await libvirt.VirshAsync("domstate", name)).Trim());
+        Assert.NotEqual(0, (await elsewhere.TryVirshAsync("domstate", name)).ExitCode);
+        Assert.False(Directory.Exists(elsewhere.File("moved")));
+        await libvirt.VirshAsync("destroy", name);
     }
 
     /// <summary>A backup with hooks, beside a guest that writes: what it says of the guest is what was done and measured.</summary>

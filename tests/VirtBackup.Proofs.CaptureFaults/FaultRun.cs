@@ -166,7 +166,15 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
         if (folder is null) return state;
         if (state == "failed" && Directory.Exists(folder) && Directory.GetFileSystemEntries(folder) is { Length: > 0 } files)
         {
-            throw new RefutedException($"A restore that failed has left {string.Join(' ', files)}");
+            // Killed between its last deed and its report, a restore has failed as far as the controller knows: then all of it is there.
+            if (plan.Fault != Fault.AgentKilled || !await machine.IsRestoredAsync(folder)) throw new RefutedException($"A restore that failed has left {string.Join(' ', files)}");
+            foreach (var (disk, hash) in _newest[machine].Hashes)
+            {
+                if (await DiskContent.HashAsync(Path.Combine(folder, $"{disk}.qcow2"), LabDiskFormat.Qcow2) != hash) throw new RefutedException($"{disk} was left by a restore that was killed, and is not what the machine held.");
+            }
+            await UndefineAsync(machine, Path.GetFileName(folder));
+            Directory.Delete(folder, recursive: true);
+            return "complete, but not reported";
         }
         if (state == "succeeded")
         {

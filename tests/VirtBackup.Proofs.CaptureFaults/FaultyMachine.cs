@@ -36,6 +36,9 @@ internal abstract class FaultyMachine
     /// <summary>SIGKILL to the machine's process.</summary>
     public abstract Task KillAsync();
 
+    /// <summary>Whether a machine restored into this folder is there, and not only its disks.</summary>
+    public abstract Task<bool> IsRestoredAsync(string folder);
+
     /// <summary>Starts the machine again after it was killed.</summary>
     public abstract Task StartAgainAsync();
 
@@ -96,6 +99,8 @@ internal sealed class QmpMachine(LabVm vm) : FaultyMachine
 
     public override Task KillAsync() => vm.KillAsync();
 
+    public override Task<bool> IsRestoredAsync(string folder) => Task.FromResult(File.Exists(Path.Combine(folder, "launch.json")) && File.Exists(Path.Combine(folder, "launch.sh")));
+
     public override async Task StartAgainAsync()
     {
         await vm.StartAgainAsync();
@@ -153,6 +158,8 @@ internal sealed class LibvirtMachine(LabDomain domain) : FaultyMachine
     }
 
     /// <summary>A machine that was restored beside it, and is not needed any more.</summary>
+    public override async Task<bool> IsRestoredAsync(string folder) => (await domain.Libvirt.TryVirshAsync("dominfo", Path.GetFileName(folder))).ExitCode == 0;
+
     public Task UndefineAsync(string name) => domain.Libvirt.TryVirshAsync("undefine", name);
 
     public Task KillDaemonAsync() => domain.Libvirt.KillDaemonAsync();

@@ -58,7 +58,7 @@ internal sealed class DatastoreRestore : IRestore
         await link.CallAsync("RegisterMachine", () => datastore.Register(request.Name, [.. disks.Select(disk => disk.Path)]), cancellationToken);
         completed = true;
         var details = disks.ToDictionary(disk => $"disk {disk.Disk.Name}", disk => disk.Path, StringComparer.Ordinal);
-        return new RestoredMachine(request.Machine, request.Name, request.Start, details);
+        return new RestoredMachine(request.Machine, request.Name, await request.MayStartAsync(cancellationToken), details);
     }
 
     public async ValueTask DisposeAsync()

@@ -18,13 +18,6 @@
 # The suite runs it alone.
 set -euo pipefail
 
-arguments=()
-for argument in "$@"; do
-  # The image is given relative to where the caller stands.
-  if [ "${previous:-}" = --image ]; then argument=$(realpath -m -- "$argument"); fi
-  arguments+=("$argument")
-  previous=$argument
-done
 # shellcheck source=tests/proofs/parts/program.bash
 . "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
 if ! is_listing "$@"; then

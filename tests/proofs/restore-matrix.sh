@@ -21,4 +21,4 @@ if ! is_listing "$@"; then
   bash deploy/lab/build-guest.sh >&2
 fi
 build_program VirtBackup.Proofs.RestoreMatrix
-exec "$program" "$@"
+exec "$program" "${arguments[@]+"${arguments[@]}"}"

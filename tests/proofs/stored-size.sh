@@ -14,13 +14,6 @@
 # The last line is 'stored-size: PASS ...' or 'stored-size: FAIL ...'.
 set -euo pipefail
 
-arguments=()
-for argument in "$@"; do
-  # Images are given relative to where the caller stands.
-  if [ "${previous:-}" = --image ]; then argument=$(realpath -m -- "$argument"); fi
-  arguments+=("$argument")
-  previous=$argument
-done
 # shellcheck source=tests/proofs/parts/program.bash
 . "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
 is_listing "$@" || bash deploy/lab/install-dependencies.sh --peers >&2

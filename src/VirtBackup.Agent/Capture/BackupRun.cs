@@ -24,6 +24,9 @@ public sealed record BackupContext(
 {
     /// <summary>Null: what an interrupted restore leaves is not removed.</summary>
     public IRestoreNotes? RestoreNotes { get; init; }
+
+    /// <summary>Which maps the disks hold of machines that were restored and are off; null: later restores onto them compare all.</summary>
+    public IBaseStore? Restored { get; init; }
 }
 
 /// <summary>
@@ -41,6 +44,7 @@ public sealed class BackupRun
     private readonly Id16 _point;
     private readonly RunProgress _progress;
     private readonly long _started;
+    private bool _cutAnew;
 
     public BackupRun(BackupContext context, IHypervisor hypervisor, Job job, Id16 machine, Id16 point, RunProgress progress)
     {
@@ -54,6 +58,9 @@ public sealed class BackupRun
         _started = context.Tools.Time.GetTimestamp();
     }
 
+    /// <summary>Where the cut waits for other machines; null: it is made by itself.</summary>
+    public ICutGate? Gate { get; init; }
+
     /// <exception cref="FaultException">There is no recovery point, and the machine is as it was.</exception>
     public async Task<BackupResult> RunAsync(CancellationToken cancellationToken)
     {
@@ -64,7 +71,7 @@ public sealed class BackupRun
         var settled = await new BaseChoice(_context, _hypervisor, _machine, _progress).ChooseAsync(_point, cancellationToken);
         if (settled.IsCommitted)
         {
-            return ResultOfEarlier();
+            return BackupOutcome.OfEarlier(_point, _progress);
         }
         var extents = ToldExtents.Read(options.ChangedExtents);
         if (options.Full)
@@ -90,7 +97,7 @@ public sealed class BackupRun
         using var session = await BeginSessionAsync(purpose, cancellationToken);
         if (session is null)
         {
-            return ResultOfEarlier();
+            return BackupOutcome.OfEarlier(_point, _progress);
         }
         var commitSent = false;
         try
@@ -107,6 +114,7 @@ public sealed class BackupRun
                 QuiesceTimeout = policy.QuiesceTimeout,
                 FreezeLimit = policy.FreezeLimit,
                 Hooks = policy.Hooks,
+                Gate = Gate,
                 Log = _progress.Log,
                 ChangedExtents = extents,
                 AlsoReadable = audit.Ranges,
@@ -148,13 +156,6 @@ public sealed class BackupRun
         {
             return null;
         }
-    }
-
-    private BackupResult ResultOfEarlier()
-    {
-        const string what = "An earlier attempt of this job had committed the recovery point; only its answer was lost.";
-        _progress.Log(what);
-        return new BackupResult { PointId = _point.ToString(), ConsistencyDetail = what };
     }
 
     private async Task<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
@@ -242,7 +243,7 @@ public sealed class BackupRun
                 return bytes;
             },
             cancellationToken);
-        return (ResultOf(held.Current, disks, fared), record!);
+        return (BackupOutcome.Of(_point, held.Current, disks, _progress.BytesSent, fared, _cutAnew), record!);
     }
 
     private static void RequireDisks(ICapture capture)
@@ -255,7 +256,9 @@ public sealed class BackupRun
 
     private async ValueTask<ICapture> CutAnewAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
-        var capture = await BeginCaptureAsync(request with { Base = null, ChangedExtents = ToldExtents.Read([]) }, cancellationToken);
+        // The others of a group have gone on long since.
+        var capture = await BeginCaptureAsync(request with { Base = null, ChangedExtents = ToldExtents.Read([]), Gate = null }, cancellationToken);
+        _cutAnew = true;
         _progress.Log($"Cut anew: {capture.ConsistencyDetail}");
         return capture;
     }
@@ -362,32 +365,5 @@ public sealed class BackupRun
             throw FaultException.Malformed("The controller handed out a chunk-id key of the wrong form.");
         }
         return new IdKey(Id16.Parse(session.ScopeId), (ushort)session.IdGeneration, session.IdKey.Span);
-    }
-
-    private BackupResult ResultOf(ICapture capture, IReadOnlyList<DiskRun> disks, Protocol.Common.V1.GuestImpact? fared)
-    {
-        var result = new BackupResult
-        {
-            PointId = _point.ToString(),
-            Consistency = (Protocol.Common.V1.Consistency)(int)capture.Consistency,
-            ConsistencyDetail = capture.ConsistencyDetail,
-            BytesRead = (ulong)disks.Sum(disk => disk.BytesRead),
-            BytesSent = (ulong)_progress.BytesSent,
-            Impact = fared,
-        };
-        result.Disks.AddRange(disks.Where(disk => disk.Kind == StreamKind.Disk).Select(disk => new Protocol.Common.V1.DiskPlan
-        {
-            DiskId = disk.Source.Disk.Id.ToString(),
-            Name = disk.Source.Disk.Name,
-            LengthBytes = (ulong)disk.Source.Disk.LengthBytes,
-            ChangedOnly = disk.Source.ChangedOnly,
-            ReadBytes = (ulong)disk.BytesRead,
-            Reason = disk.Source.Reason,
-        }));
-        result.Disks.AddRange(capture.SkippedDisks.Select(disk => new Protocol.Common.V1.DiskPlan
-        {
-            DiskId = disk.Id.ToString(), Name = disk.Name, LengthBytes = (ulong)disk.LengthBytes, Reason = disk.SkipReason ?? "", Skipped = true,
-        }));
-        return result;
     }
 }

@@ -2,6 +2,7 @@ using System.Threading.Channels;
 using VirtBackup.Agent.Auditing;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Guests;
+using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Agent.Upload;
 using VirtBackup.Core;
 using VirtBackup.Format.Maps;
@@ -356,6 +357,9 @@ public sealed record CaptureTools(TimeProvider Time, IEntropy Entropy, int Worke
 
     /// <summary>How guests are treated while they are backed up.</summary>
     public GuestPolicies Guests { get; init; } = GuestPolicies.Default;
+
+    /// <summary>The commands that readiness probes may name.</summary>
+    public IReadOnlyDictionary<string, ProbeCommand> ProbeCommands { get; init; } = new Dictionary<string, ProbeCommand>();
 
     /// <summary>
     /// Begins work that somebody waits for, such as a frozen guest: it must not be done at the low priority of the rest. Disposing the

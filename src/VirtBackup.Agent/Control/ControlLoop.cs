@@ -51,6 +51,7 @@ public sealed partial class ControlLoop(
                 {
                     LogBroken(logger, fault.Message);
                 }
+                _board.BreakGates();
                 await backoff.WaitAsync(cancellationToken);
             }
         }
@@ -89,8 +90,9 @@ public sealed partial class ControlLoop(
             BootId = bootId,
             Capabilities = new AgentCapabilities
             {
-                Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true,
+                Backup = true, Restore = true, Plan = true, ChangedBlockTracking = true, GuestQuiesce = true, StartOrder = true, StorageMove = true,
                 RestoreOptions = HighestField(RestoreOptions.Descriptor), BackupOptions = HighestField(BackupOptions.Descriptor),
+                MachineControl = hypervisors.Any(static hypervisor => hypervisor.Control is not null),
             },
         };
         hello.RunningJobs.AddRange(_board.ListJobs().Select(job => new RunningJob { JobId = job.JobId, Attempt = job.Attempt }));

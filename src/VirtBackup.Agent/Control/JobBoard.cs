@@ -49,12 +49,13 @@ internal sealed class JobBoard(JobWork work) : IDisposable
             {
                 if (!_slots.TryGetValue(job.JobId, out var slot))
                 {
-                    slot = new JobSlot(job, _stopping.Token);
-                    slot.Progress.HasNews = _news.Set;
+                    slot = new JobSlot(job, _news.Set, _stopping.Token);
                     _slots.Add(job.JobId, slot);
                     _running.Add(slot);
                     slot.Ended = RunAsync(slot);
                 }
+                slot.Gate.Pass(job.CutStepPassed);
+                slot.StartGate.Set(job.Restore?.Start);
                 if (job.Cancel && slot.Final is null)
                 {
                     cancelled.Add(slot);
@@ -86,6 +87,18 @@ internal sealed class JobBoard(JobWork work) : IDisposable
                 }
             }
             return reports;
+        }
+    }
+
+    /// <summary>The link has broken: guests that stand still for their group are let go on, other work goes on.</summary>
+    public void BreakGates()
+    {
+        lock (_gate)
+        {
+            foreach (var slot in _slots.Values)
+            {
+                slot.Gate.Break();
+            }
         }
     }
 

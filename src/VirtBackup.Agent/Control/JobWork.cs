@@ -1,6 +1,8 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Agent.Capture;
+using VirtBackup.Agent.Moving;
 using VirtBackup.Agent.Restore;
+using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors;
 using VirtBackup.Protocol.Agent.V1;
@@ -16,6 +18,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
 {
     private readonly MachineTurns _turns = new();
     private readonly TaskOptions _options = new(control, context.Tools);
+    private readonly MachineWork _machines = new(hypervisors, context.Tools);
 
     public async Task<JobReport> RunAsync(JobSlot slot)
     {
@@ -30,6 +33,8 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         {
             report.State = slot.CancelRequested ? JobState.Cancelled : JobState.Failed;
             report.FailureMessage = !slot.CancelRequested ? "The agent was stopped."
+                : slot.Progress.StartStage == StartStage.Probing ? "Cancelled; the machine was restored and started already, and runs on."
+                : job.Restore?.Options?.Placement == RestorePlacement.InPlace && slot.Progress.StartStage == StartStage.Restored ? "Cancelled; the disks are restored, and the machine was not started."
                 : job.Restore?.Options?.Placement == RestorePlacement.InPlace ? "Cancelled; the disks may be half restored: run the restore in place again to finish it."
                 : "Cancelled; nothing was left behind.";
             report.FailureReason = ErrorReason.Cancelled;
@@ -51,6 +56,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         }
         report.Progress = slot.Progress.ToMessage();
         report.Survey = slot.Progress.Survey;
+        slot.TellCut(report);
         report.LogLines.AddRange(slot.Progress.TakeLog());
         ControlMessages.Fit(report);
         context.Tools.JobEnded?.Invoke();
@@ -67,17 +73,20 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 var machine = ParseId(job.Backup.VmId, "machine");
                 var hypervisor = await FindAsync(machine, slot.Stopping);
                 using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress).RunAsync(slot.Stopping);
+                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress)
+                {
+                    Gate = job.Backup.Options is { GroupRunId.Length: > 0 } ? GateOf(slot, hypervisor) : null,
+                }.RunAsync(slot.Stopping);
                 break;
             }
-            case Job.TaskOneofCase.Restore when job.Restore.Options?.Placement is RestorePlacement.Replace or RestorePlacement.InPlace:
+            case Job.TaskOneofCase.Restore when job.Restore.Options is { Placement: RestorePlacement.Replace or RestorePlacement.InPlace } or { Adopt: true }:
             {
                 using var turn = await _turns.EnterAsync(ParseId(job.Restore.VmId, "machine"), slot.Stopping);
-                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot).RunAsync(slot.Stopping);
+                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping);
                 break;
             }
             case Job.TaskOneofCase.Restore:
-                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot).RunAsync(slot.Stopping);
+                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping);
                 break;
             case Job.TaskOneofCase.CheckRestore:
                 report.CheckRestore = await RestoreOf(job, job.CheckRestore.VmId, job.CheckRestore.PointId, job.CheckRestore.Options, slot).CheckAsync(slot.Stopping);
@@ -85,13 +94,55 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
             case Job.TaskOneofCase.PlanBackup:
                 report.PlanBackup = await PlanAsync(job.PlanBackup, slot);
                 break;
+            case Job.TaskOneofCase.MoveStorage:
+            {
+                var machine = ParseId(job.MoveStorage.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.MoveStorage = await (await MoveOfAsync(machine, job.MoveStorage.Options, slot)).RunAsync(slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.CheckMoveStorage:
+                report.CheckMoveStorage = await (await MoveOfAsync(ParseId(job.CheckMoveStorage.VmId, "machine"), job.CheckMoveStorage.Options, slot)).CheckAsync(slot.Stopping);
+                break;
+            case Job.TaskOneofCase.StopMachine:
+            {
+                var machine = ParseId(job.StopMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.StopMachine = await _machines.StopAsync(machine, job.StopMachine, slot.Progress, slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.StartMachine:
+            {
+                var machine = ParseId(job.StartMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.StartMachine = await _machines.StartAsync(machine, slot.Progress, slot.Stopping);
+                break;
+            }
+            case Job.TaskOneofCase.RetireMachine:
+            {
+                var machine = ParseId(job.RetireMachine.VmId, "machine");
+                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
+                report.RetireMachine = await _machines.RetireAsync(machine, job.RetireMachine, slot.Progress, slot.Stopping);
+                break;
+            }
             default:
                 throw new FaultException(FaultReason.Unsupported, "The controller assigned a kind of job that this agent does not know. Update the agent.");
         }
     }
 
-    private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot) => new(
-        context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress);
+    private static GroupGate GateOf(JobSlot slot, IHypervisor hypervisor) => hypervisor.HoldsAtGate
+        ? slot.Gate
+        : throw new FaultException(FaultReason.Unsupported, $"Machines of the platform '{hypervisor.Kind}' cannot be cut together with others: take this one out of the group.");
+
+    private RestoreRun RestoreOf(Job job, string machine, string point, RestoreOptions? options, JobSlot slot, StartOrder? start = null) => new(
+        context, hypervisors, job.JobId, job.Attempt, ParseId(machine, "machine"), ParseId(point, "recovery point"), options ?? new RestoreOptions(), slot.Progress)
+    {
+        Start = start is null ? null
+            : new OrderedStart(slot.StartGate, start.Probe, new ReadinessProbes(context.Tools.ProbeCommands, context.Tools.Time), context.Tools.BeginUrgent, slot.Progress, context.Tools.Time),
+    };
+
+    private async Task<StorageMoveRun> MoveOfAsync(Id16 machine, StorageMoveOptions? options, JobSlot slot) =>
+        new(context, await FindAsync(machine, slot.Stopping), machine, options ?? new StorageMoveOptions(), slot.Progress);
 
     private async Task<BackupPlan> PlanAsync(PlanBackupTask task, JobSlot slot)
     {

@@ -25,6 +25,9 @@ public sealed class RunProgress
     /// <summary>What the time of a restore depends on, once it is known.</summary>
     public RestoreSurvey? Survey { get; private set; }
 
+    /// <summary>Of a restore whose start waits for others.</summary>
+    public StartStage StartStage { get; private set; }
+
     /// <summary>Told of news that should be reported before the next regular report.</summary>
     public Action? HasNews { get; set; }
 
@@ -37,6 +40,14 @@ public sealed class RunProgress
     {
         Phase = phase;
         Log(phase);
+    }
+
+    /// <summary>Enters a phase that others wait for.</summary>
+    public void Reach(StartStage stage, string phase)
+    {
+        StartStage = stage;
+        Enter(phase);
+        HasNews?.Invoke();
     }
 
     public void Tell(RestoreSurvey survey)
@@ -99,5 +110,6 @@ public sealed class RunProgress
         ChunksZero = (ulong)Interlocked.Read(ref _chunksZero),
         BytesAudited = (ulong)Interlocked.Read(ref _bytesAudited),
         AuditMisses = (ulong)Interlocked.Read(ref _auditMisses),
+        StartStage = StartStage,
     };
 }

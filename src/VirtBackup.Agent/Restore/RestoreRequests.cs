@@ -29,6 +29,7 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
             stored.Manifest.Head.Vm, Point, body.HypervisorKind, configuration, await ReadDisksAsync(cancellationToken), options.Folder, options.Name.Length > 0 ? options.Name : body.VmName)
         {
             KeepIdentity = options.KeepIdentity || placement != RestorePlacement.NewFolder,
+            Adopt = options.Adopt,
             Start = options.Start && options.OnlyDisks.Count == 0,
             Preallocation = options.Preallocation switch
             {
@@ -94,6 +95,10 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
         {
             throw new FaultException(FaultReason.InvalidArgument, "A restore in place writes into the disks as they are: formats, buses, networks and preallocation cannot be chosen.");
         }
+        if (request.Adopt && (request.Placement != RestorePlacement.NewFolder || !request.KeepIdentity || request.Start || request.DisksOnly))
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "A machine that moves to this host is a new one there, whole, with its identity, and is started later.");
+        }
         if (request.DisksOnly && (request.Networks.Count > 0 || request.Disks.Any(disk => disk.Bus is not null)))
         {
             throw new FaultException(FaultReason.InvalidArgument, "Single disks are restored without a machine: buses and networks cannot be chosen.");
@@ -108,6 +113,7 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
             (RestoreAbilities.InPlace, request.Placement == RestorePlacement.InPlace, "restore in place"),
             (RestoreAbilities.DisksOnly, request.DisksOnly, "restore single disks"),
             (RestoreAbilities.BusMapping, request.Disks.Any(disk => disk.Bus is not null), "attach disks to another bus"),
+            (RestoreAbilities.Adopt, request.Adopt, "take over machines from other hosts"),
             (RestoreAbilities.NetworkMapping, request.Networks.Count > 0, "attach network cards to other networks"),
         ];
         foreach (var (ability, _, what) in asked.Where(choice => choice.Asked && !hypervisor.RestoreAbilities.HasFlag(choice.Ability)))

@@ -4,6 +4,7 @@ using VirtBackup.Agent.Capture;
 using VirtBackup.Agent.Flow;
 using VirtBackup.Agent.Records;
 using VirtBackup.Agent.Restore.InPlace;
+using VirtBackup.Agent.Restore.Starting;
 using VirtBackup.Agent.State;
 using VirtBackup.Core;
 using VirtBackup.Format.Manifests;
@@ -21,10 +22,14 @@ public sealed class RestoreRun(
 
     private readonly Dictionary<Id16, LeafSample> _samples = [];
 
+    /// <summary>How the machine is started that waits for others; null: it starts when its disks are whole.</summary>
+    public OrderedStart? Start { get; init; }
+
     /// <exception cref="FaultException">Nothing was left behind; disks that were restored in place may be half restored, and are marked.</exception>
     public async Task<RestoreResult> RunAsync(CancellationToken cancellationToken)
     {
         var begun = context.Tools.Time.GetTimestamp();
+        Start?.Require();
         progress.Enter("opening");
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
         var source = SourceOf(stored);
@@ -35,24 +40,44 @@ public sealed class RestoreRun(
             throw new FaultException(FaultReason.FailedPrecondition, $"Recovery point {point} cannot be restored here: {string.Join(" ", blocked.Select(finding => finding.Message))}");
         }
         await SurveyAsync(hypervisor, request, stored, source, cancellationToken);
+        var counts = new ComparisonCounts();
+        var recreated = await RecreateAsync(hypervisor, request, stored, source, counts, cancellationToken);
+        var result = ResultOf(recreated, request, counts);
+        result.ElapsedSeconds = context.Tools.Time.GetElapsedTime(begun, Start?.Restored ?? context.Tools.Time.GetTimestamp()).TotalSeconds;
+        result.ReadySeconds = Start is null ? 0 : await Start.FinishAsync(recreated, cancellationToken);
+        return result;
+    }
+
+    private async Task<RestoredMachine> RecreateAsync(
+        IHypervisor hypervisor, RestoreRequest request, StoredPoint stored, RestoreSource source, ComparisonCounts counts, CancellationToken cancellationToken)
+    {
         progress.AddTotal(request.Disks.Sum(disk => disk.DataBytes));
         progress.Enter(request.Placement == Hypervisors.RestorePlacement.InPlace ? "opening disks" : "creating disks");
         using var note = new RestoreNote(context.RestoreNotes, request.Folder);
         await using var restore = await hypervisor.BeginRestoreAsync(request, cancellationToken);
         progress.Enter("writing");
-        var counts = new ComparisonCounts();
         foreach (var target in restore.Disks)
         {
             var stream = stored.Manifest.Head.Streams.Single(candidate => candidate.Id == target.Disk.Id);
             var plan = target is IExistingDisk existing ? await CompareAsync(stored, stream, existing, counts, cancellationToken) : ReaderOf(stream).PlanAsync;
             await new DiskRestore(source, stream.Id, plan, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
-        progress.Enter(request.Start ? "starting the machine" : "completing");
+        progress.Enter(request is { Start: true, StartGate: null } ? "starting the machine" : "completing");
+        await RememberAsync(stored, request, cancellationToken);
         // What is started now inherits the priority of whoever starts it.
-        using var urgent = context.Tools.BeginUrgent?.Invoke();
-        var result = ResultOf(await restore.CompleteAsync(cancellationToken), request, counts);
-        result.ElapsedSeconds = context.Tools.Time.GetElapsedTime(begun).TotalSeconds;
-        return result;
+        using var urgent = Start is null ? context.Tools.BeginUrgent?.Invoke() : null;
+        return await restore.CompleteAsync(cancellationToken);
+    }
+
+    // Before the driver vouches for the disks: without this, it would vouch for maps that nobody knows.
+    private async Task RememberAsync(StoredPoint stored, RestoreRequest request, CancellationToken cancellationToken)
+    {
+        if (context.Restored is { } restored && !request.DisksOnly && !request.Start && (request.Adopt || request.Placement == Hypervisors.RestorePlacement.InPlace))
+        {
+            BaseDisk[] disks = [.. stored.Manifest.Head.Streams.Where(stream => request.Disks.Any(disk => disk.Id == stream.Id))
+                .Select(stream => new BaseDisk(stream.Id, stream.Geometry.StreamLength, stream.Geometry.Shape, stream.Root))];
+            await restored.SaveAsync(machine, [new BaseRecord(point, Id32.Zero, disks, [])], cancellationToken);
+        }
     }
 
     /// <summary>Compares the stored machine with this host, and measures the path to it; nothing is left there.</summary>
@@ -93,7 +118,8 @@ public sealed class RestoreRun(
         var sampled = options.SkipSample || target is null ? default : await new PathSample(source, target).MeasureAsync(disks, cancellationToken);
         progress.Tell(new RestoreSurvey
         {
-            Path = RestorePath.NameOf(target, request),
+            // Where the start waits for others, it is not in the time.
+            Path = RestorePath.NameOf(target, request.StartGate is null ? request : request with { Start = false }),
             DataBytes = (ulong)request.Disks.Sum(disk => disk.DataBytes),
             SampleBytes = (ulong)sampled.Bytes,
             SampleWireBytes = (ulong)sampled.WireBytes,
@@ -104,6 +130,7 @@ public sealed class RestoreRun(
     private async Task<(IHypervisor Hypervisor, RestoreRequest Request)> PrepareAsync(StoredPoint stored, RestoreSource? source, CancellationToken cancellationToken)
     {
         var (hypervisor, request) = await new RestoreRequests(stored, options, CountDataAsync).MakeAsync(hypervisors, cancellationToken);
+        request = request with { StartGate = Start is null ? null : Start.PassAsync };
         return (hypervisor, request.DisksOnly ? request : request with { Contents = await new StoredContents(stored, ReaderOf).ReadAsync(source, cancellationToken) });
     }
 

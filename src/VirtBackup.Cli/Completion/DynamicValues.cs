@@ -9,7 +9,7 @@ using VirtBackup.Protocol.Admin.V1;
 namespace VirtBackup.Cli.Completion;
 
 /// <summary>
-/// Completes names that only the controller knows: machines, recovery points, agents, jobs, rule sets. Asked while somebody types:
+/// Completes names that only the controller knows: machines, recovery points, agents, jobs, rule sets, groups. Asked while somebody types:
 /// it answers within a second or not at all, and is silent about failures.
 /// </summary>
 internal sealed class DynamicValues(CliContext context)
@@ -42,11 +42,13 @@ internal sealed class DynamicValues(CliContext context)
     {
         Func<ControllerConnection, CallBounds, Task<IEnumerable<string>>>? list = name switch
         {
-            "vm" or "--vm" => ListMachinesAsync,
+            "vm" or "--vm" or "--needs" => ListMachinesAsync,
             "point" => ListPointsAsync,
-            "agent" or "--agent" => ListAgentsAsync,
+            "agent" or "--agent" or "--to-host" => ListAgentsAsync,
             "job" => ListJobsAsync,
             "rule-set" or "--rule-set" => ListRuleSetsAsync,
+            "group" => ListGroupsAsync,
+            "group-point" => ListGroupPointsAsync,
             _ => null,
         };
         if (list is not null)
@@ -89,6 +91,13 @@ internal sealed class DynamicValues(CliContext context)
 
     private static async Task<IEnumerable<string>> ListRuleSetsAsync(ControllerConnection controller, CallBounds bounds) =>
         (await controller.Retention.ListRuleSetsAsync(new ListRuleSetsRequest(), null, bounds.Deadline, bounds.Cancel)).RuleSets.Select(static set => set.Name);
+
+    private static async Task<IEnumerable<string>> ListGroupsAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Groups.ListGroupsAsync(new ListGroupsRequest(), null, bounds.Deadline, bounds.Cancel)).Groups.Select(static group => group.Name);
+
+    private static async Task<IEnumerable<string>> ListGroupPointsAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Groups.ListGroupsAsync(new ListGroupsRequest(), null, bounds.Deadline, bounds.Cancel)).Groups
+        .Where(static group => group.GroupPoints > 0).Select(static group => $"{group.Name}@latest");
 
     private readonly record struct CallBounds(DateTime Deadline, CancellationToken Cancel);
 }

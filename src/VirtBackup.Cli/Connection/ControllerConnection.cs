@@ -50,7 +50,10 @@ internal sealed class ControllerConnection : IDisposable
             MaxReceiveMessageSize = 64 << 20,
         });
         Admin = new AdminService.AdminServiceClient(_channel);
+        Migrations = new MigrationService.MigrationServiceClient(_channel);
         Retention = new RetentionService.RetentionServiceClient(_channel);
+        Groups = new GroupService.GroupServiceClient(_channel);
+        Recovery = new RecoveryService.RecoveryServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -61,6 +64,12 @@ internal sealed class ControllerConnection : IDisposable
     public AdminService.AdminServiceClient Admin { get; }
 
     public RetentionService.RetentionServiceClient Retention { get; }
+
+    public RecoveryService.RecoveryServiceClient Recovery { get; }
+
+    public MigrationService.MigrationServiceClient Migrations { get; }
+
+    public GroupService.GroupServiceClient Groups { get; }
 
     private string Peer => $"The controller at {Address}";
 

@@ -7,5 +7,7 @@ internal static class NextSteps
     public const string ListAgents = "virtbackup agent list";
     public const string ListPoints = "virtbackup recovery-point list";
     public const string ListJobs = "virtbackup job list";
+    public const string ListGroups = "virtbackup group list";
     public const string ListRuleSets = "virtbackup retention list";
+    public const string ShowDependencies = "virtbackup dependency show";
 }

@@ -52,6 +52,14 @@ internal static class Pages
             return ((IEnumerable<FoundDamage>)page.Damages, page.NextPageToken);
         });
 
+    public static Task<List<Migration>> ListMigrationsAsync(this ControllerConnection controller, string vm, int limit, CancellationToken cancellationToken) =>
+        CollectAsync(limit, async (size, token) =>
+        {
+            var request = new ListMigrationsRequest { Vm = vm, PageSize = size, PageToken = token };
+            var page = await controller.CallAsync(controller.Migrations.ListMigrationsAsync(request, cancellationToken: cancellationToken), cancellationToken, NextSteps.ListMachines);
+            return ((IEnumerable<Migration>)page.Migrations, page.NextPageToken);
+        });
+
     private static async Task<List<T>> CollectAsync<T>(int limit, Func<uint, string, Task<(IEnumerable<T> Items, string Next)>> fetch)
     {
         var all = new List<T>();

@@ -89,15 +89,19 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
             });
             return judge?.Invoke(view.Result) ?? ExitCode.Succeeded;
         }
-        if (report.IsJson)
+        report.Write(view, static (console, ended) =>
         {
-            report.Write(view, static (_, _) => { });
-        }
+            if (ended.Result is { } result)
+            {
+                ResultTables.Write(console, ended, result);
+                console.WriteLine();
+            }
+        });
         var log = $"virtbackup job log {Units.ShortId(job.JobId)}";
         throw job.State == JobState.Cancelled
             ? new CommandFault(whenCancelled, $"Job {Units.ShortId(job.JobId)} ({job.Kind} of {job.VmName}) was cancelled.", log)
             : new CommandFault(
-                job.FailureReason == ErrorReason.Corrupt ? ExitCode.Damaged : ExitCode.Failed,
+                job.FailureReason == ErrorReason.Corrupt ? ExitCode.Damaged : view.Result?.Recovery?.FailureCode() ?? ExitCode.Failed,
                 job.FailureMessage.Length > 0 ? job.FailureMessage : $"Job {Units.ShortId(job.JobId)} failed without saying why.", log);
     }
 

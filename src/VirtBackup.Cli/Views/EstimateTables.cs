@@ -9,8 +9,20 @@ internal static class EstimateTables
     public static void WriteCheck(IAnsiConsole console, RestoreCheckView check)
     {
         console.WriteLine();
+        WriteFindings(console, check.Findings);
+        console.Write(check.Possible
+            ? new Text("\nThe restore is possible.\n", TextLayout.Good)
+            : new Text("\nThe restore is not possible as asked.\n", TextLayout.Bad));
+        if (check.Estimate is { } estimate)
+        {
+            WriteEstimate(console, estimate);
+        }
+    }
+
+    public static void WriteFindings(IAnsiConsole console, IReadOnlyList<FindingView> findings)
+    {
         var table = TextLayout.Columns("ITEM", "VERDICT", "MESSAGE");
-        foreach (var finding in check.Findings)
+        foreach (var finding in findings)
         {
             table.AddRow(TextLayout.Cell(finding.Item), TextLayout.Cell(finding.Verdict, finding.Verdict switch
             {
@@ -20,13 +32,10 @@ internal static class EstimateTables
             }), TextLayout.Cell(finding.Message));
         }
         console.Write(table);
-        console.Write(check.Possible
-            ? new Text("\nThe restore is possible.\n", TextLayout.Good)
-            : new Text("\nThe restore is not possible as asked.\n", TextLayout.Bad));
-        if (check.Estimate is not { } estimate)
-        {
-            return;
-        }
+    }
+
+    public static void WriteEstimate(IAnsiConsole console, EstimateView estimate)
+    {
         TextLayout.Title(console, "Time");
         TextLayout.Facts(
             console,

@@ -13,7 +13,7 @@ internal sealed record ProgressView(
 
 internal sealed record FailureView(string Reason, string Message);
 
-/// <summary>A job; the member of its result that fits its kind is present once it succeeded.</summary>
+/// <summary>A job; the member of its result that fits its kind is present once it succeeded, of a recovery once it ended.</summary>
 internal sealed record JobView(
     string JobId, string Kind, string State, string? VmId, string? Vm, string? Agent, string? PointId, ulong Attempt, ProgressView? Progress,
     DateTimeOffset? CreateTime, DateTimeOffset? StartTime, DateTimeOffset? EndTime, bool CancelRequested, FailureView? Failure, ResultView? Result)

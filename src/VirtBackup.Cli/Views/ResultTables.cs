@@ -31,11 +31,23 @@ internal static class ResultTables
             case { Retention: { } retention }:
                 RetentionTables.WriteResult(console, retention);
                 break;
+            case { Recovery: { } recovery }:
+                RecoveryTables.Write(console, recovery);
+                break;
             case { Scrub: { } scrub }:
                 DamageTables.Write(console, scrub);
                 break;
+            case { Migration: { } migration }:
+                MigrationTables.WriteResult(console, migration);
+                break;
+            case { MigrationPlan: { } plan }:
+                MigrationTables.WritePlan(console, plan);
+                break;
             case { Collection: { } collection }:
                 collection.Write(console);
+                break;
+            case { GroupBackup: { } point }:
+                GroupTables.WriteResult(console, point);
                 break;
         }
     }

@@ -74,7 +74,7 @@ internal sealed record VerifyResultView(ulong Objects, ulong Bytes, ulong Record
 /// <summary>What a job came to; exactly one member is not null.</summary>
 internal sealed record ResultView(
     PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify, RetentionResultView? Retention = null,
-    CollectionView? Collection = null, ScrubView? Scrub = null)
+    CollectionView? Collection = null, ScrubView? Scrub = null, MigrationResultView? Migration = null, MigrationPlanView? MigrationPlan = null, GroupPointView? GroupBackup = null, RecoveryView? Recovery = null)
 {
     public static ResultView? Of(JobResult? result) => result?.ResultCase switch
     {
@@ -85,7 +85,11 @@ internal sealed record ResultView(
         JobResult.ResultOneofCase.Verify => new(null, null, null, null, VerifyResultView.Of(result.Verify)),
         JobResult.ResultOneofCase.Retention => new(null, null, null, null, null, RetentionResultView.Of(result.Retention)),
         JobResult.ResultOneofCase.Collection => new(null, null, null, null, null, null, CollectionView.Of(result.Collection)),
+        JobResult.ResultOneofCase.Recovery => new(null, null, null, null, null, Recovery: RecoveryView.Of(result.Recovery)),
         JobResult.ResultOneofCase.Scrub => new(null, null, null, null, null, null, null, ScrubView.Of(result.Scrub)),
+        JobResult.ResultOneofCase.Migration => new(null, null, null, null, null) { Migration = MigrationResultView.Of(result.Migration) },
+        JobResult.ResultOneofCase.MigrationPlan => new(null, null, null, null, null) { MigrationPlan = MigrationPlanView.Of(result.MigrationPlan) },
+        JobResult.ResultOneofCase.GroupBackup => new(null, null, null, null, null) { GroupBackup = GroupPointView.Of(result.GroupBackup) },
         _ => null,
     };
 }

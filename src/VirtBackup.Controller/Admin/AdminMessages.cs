@@ -108,7 +108,7 @@ internal static class AdminMessages
         FailureMessage = row.FailureMessage,
         FailureReason = FaultStatus.ToReason(row.FailureReason),
         CancelRequested = row.CancelRequested,
-        Result = row.State == JobPhase.Succeeded ? ToResult(row, point) : null,
+        Result = row.State == JobPhase.Succeeded || row is { Kind: JobKind.Recovery, Result.Length: > 0 } ? ToResult(row, point) : null,
     };
 
     private static JobResult? ToResult(JobRow row, PointRow? point) => row.Kind switch
@@ -117,8 +117,13 @@ internal static class AdminMessages
         JobKind.Restore => new JobResult { Restore = ToRestore(AgentMessages.RestoreResult.Parser.ParseFrom(row.Result)) },
         JobKind.BackupPlan => new JobResult { BackupPlan = BackupPlan.Parser.ParseFrom(row.Result) },
         JobKind.RestoreCheck => new JobResult { RestoreCheck = ToCheck(AgentMessages.CheckRestoreResult.Parser.ParseFrom(row.Result)) },
+        JobKind.GroupBackup => new JobResult { GroupBackup = GroupPoint.Parser.ParseFrom(row.Result) },
         JobKind.Scrub => new JobResult { Scrub = ScrubResult.Parser.ParseFrom(row.Result) },
+        JobKind.Migration => new JobResult { Migration = MigrationResult.Parser.ParseFrom(row.Result) },
+        JobKind.MoveStorage or JobKind.MoveStorageCheck or JobKind.StopMachine or JobKind.StartMachine or JobKind.RetireMachine => null,
+        JobKind.MigrationPlan => new JobResult { MigrationPlan = MigrationPlan.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
+        JobKind.Recovery => new JobResult { Recovery = RecoveryResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
         _ => new JobResult { Verify = VerifyResult.Parser.ParseFrom(row.Result) },
     };
@@ -159,6 +164,15 @@ internal static class AdminMessages
         JobKind.Retention => "retention",
         JobKind.Collection => "collection",
         JobKind.Scrub => "scrub",
+        JobKind.Recovery => "recovery",
+        JobKind.MoveStorage => "storage-move",
+        JobKind.MoveStorageCheck => "storage-move-check",
+        JobKind.StopMachine => "machine-stop",
+        JobKind.StartMachine => "machine-start",
+        JobKind.RetireMachine => "machine-retire",
+        JobKind.Migration => "migration",
+        JobKind.MigrationPlan => "migration-plan",
+        JobKind.GroupBackup => "group-backup",
         _ => "verify",
     };
 }

@@ -139,6 +139,10 @@ public sealed class JobStarter(
     private static byte[] ToBytes(BackupOptions? options)
     {
         options ??= new BackupOptions();
+        if (options.GroupRunId.Length > 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, "A machine is not backed up with its group by itself: start the group's backup.");
+        }
         if (options.ExcludedDisks.Count > ExcludedDisksMax || options.ChangedExtents.Count > ExcludedDisksMax)
         {
             throw new FaultException(FaultReason.InvalidArgument, $"Options name at most {ExcludedDisksMax} disks.");
@@ -148,7 +152,8 @@ public sealed class JobStarter(
             : throw new FaultException(FaultReason.InvalidArgument, $"A job's options have at most {JobMessages.OptionsBytesMax} bytes: give fewer changed extents.");
     }
 
-    private static byte[] ToBytes(RestoreOptions? options)
+    /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: something is longer, or more, than a restore can ask for.</exception>
+    internal static byte[] ToBytes(RestoreOptions? options)
     {
         options ??= new RestoreOptions();
         _ = WireText.Bounded(options.Folder, PathCharsMax, "folder");

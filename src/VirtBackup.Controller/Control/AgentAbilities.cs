@@ -27,10 +27,17 @@ internal sealed class AgentAbilities(string agent, string version, AgentCapabili
     /// <summary>Why the agent must not be given the job; null: it may be.</summary>
     public FaultException? Refuse(JobRow job) => job.Kind switch
     {
+        JobKind.Restore when job.Start.Length > 0 && told?.StartOrder != true => new FaultException(FaultReason.Unsupported,
+            $"The agent '{agent}' (version {(version.Length > 0 ? version : "unknown")}) cannot hold back the start of a machine until others are ready. Update the agent to version {controllerVersion}, that of this controller, or choose another one."),
         JobKind.Restore or JobKind.RestoreCheck => Refuse(job.Options, RestoreOptions.Descriptor, _restore),
         JobKind.Backup or JobKind.BackupPlan => Refuse(job.Options, BackupOptions.Descriptor, _backup),
+        JobKind.MoveStorage or JobKind.MoveStorageCheck when told is not { StorageMove: true } => Unable("move disks of running machines"),
+        JobKind.StopMachine or JobKind.StartMachine or JobKind.RetireMachine when told is not { MachineControl: true } => Unable("stop, start and retire machines"),
         _ => null,
     };
+
+    private FaultException Unable(string what) => new(FaultReason.Unsupported,
+        $"The agent '{agent}' (version {(version.Length > 0 ? version : "unknown")}) cannot {what}. Update it to version {controllerVersion}, that of this controller.");
 
     // On the wire there are only fields that say something.
     private FaultException? Refuse(byte[] options, MessageDescriptor descriptor, uint known)

@@ -10,6 +10,9 @@ public sealed class AgentConnections
     private TaskCompletionSource? _emptied;
     private bool _goingAway;
 
+    /// <summary>Told, outside of all locks, when an agent's stream has ended and no newer one has taken its place. Set once, before the first stream.</summary>
+    public Action<string>? Closed { get; set; }
+
     public int Count
     {
         get
@@ -96,16 +99,21 @@ public sealed class AgentConnections
 
     internal void Close(AgentConnection connection)
     {
+        var isGone = false;
         lock (_lock)
         {
             if (_byAgent.GetValueOrDefault(connection.Agent) == connection)
             {
-                _byAgent.Remove(connection.Agent);
+                isGone = _byAgent.Remove(connection.Agent);
             }
             if (_byAgent.Count == 0)
             {
                 _emptied?.TrySetResult();
             }
+        }
+        if (isGone)
+        {
+            Closed?.Invoke(connection.Agent);
         }
     }
 }

@@ -1,12 +1,13 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Migrations;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Agent.V1;
 
 namespace VirtBackup.Controller.Control;
 
 /// <summary>Takes agents' inventories into the catalog.</summary>
-public sealed partial class InventoryIntake(AgentRecords agents, MachineRecords machines, AgentConnections connections, ILogger<InventoryIntake> logger)
+public sealed partial class InventoryIntake(AgentRecords agents, MachineRecords machines, AgentConnections connections, MigrationOwners owners, ILogger<InventoryIntake> logger)
 {
     private const int NameCharsMax = 255;
     private const int TextCharsMax = 4096;
@@ -34,9 +35,13 @@ public sealed partial class InventoryIntake(AgentRecords agents, MachineRecords 
         await machines.ReplaceAsync(caller.Name, rows.Values, cancellationToken);
     }
 
-    /// <summary>A machine moves when its old host no longer has it; while that one is there and says it has it, it does not.</summary>
+    /// <summary>A machine moves when its old host no longer has it; while that one is there and says it has it, it does not. A migration says itself who has it.</summary>
     private async ValueTask<bool> IsElsewhereAsync(MachineRow row, CancellationToken cancellationToken)
     {
+        if (owners.Find(row.VmId) is { } owner)
+        {
+            return owner != row.Agent;
+        }
         var known = await machines.FindAsync(row.VmId, cancellationToken);
         if (known is not { Present: true } || known.Agent == row.Agent || !connections.IsConnected(known.Agent))
         {

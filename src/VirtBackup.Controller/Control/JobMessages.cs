@@ -36,7 +36,10 @@ internal static class JobMessages
                 job.Backup = new BackupTask { VmId = vm, PointId = point, Options = InlineOptions(row), OptionsApart = row.Options.Length > OptionsInlineBytesMax };
                 break;
             case JobKind.Restore:
-                job.Restore = new RestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
+                job.Restore = new RestoreTask
+                {
+                    VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options), Start = row.Start.Length > 0 ? StartOrder.Parser.ParseFrom(row.Start) : null,
+                };
                 break;
             case JobKind.BackupPlan:
                 job.PlanBackup = new PlanBackupTask { VmId = vm, Options = InlineOptions(row), OptionsApart = row.Options.Length > OptionsInlineBytesMax };
@@ -44,12 +47,33 @@ internal static class JobMessages
             case JobKind.RestoreCheck:
                 job.CheckRestore = new CheckRestoreTask { VmId = vm, PointId = point, Options = RestoreOptions.Parser.ParseFrom(row.Options) };
                 break;
+            case JobKind.MoveStorage:
+                job.MoveStorage = new MoveStorageTask { VmId = vm, Options = StorageMoveOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.MoveStorageCheck:
+                job.CheckMoveStorage = new CheckMoveStorageTask { VmId = vm, Options = StorageMoveOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.StopMachine:
+                job.StopMachine = new StopMachineTask { VmId = vm, Options = StopOptions.Parser.ParseFrom(row.Options) };
+                break;
+            case JobKind.StartMachine:
+                job.StartMachine = new StartMachineTask { VmId = vm };
+                break;
+            case JobKind.RetireMachine:
+                job.RetireMachine = RetireMachineTask.Parser.ParseFrom(row.Options);
+                job.RetireMachine.VmId = vm;
+                break;
             default:
-                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub));
+                Check.That(row.Kind is not (JobKind.Verify or JobKind.Retention or JobKind.Collection or JobKind.Scrub or JobKind.Migration or JobKind.MigrationPlan or JobKind.GroupBackup or JobKind.Recovery));
                 break;
         }
         return job;
     }
+
+    public static byte[] WithGate(byte[] start, StartOrder.Types.Gate gate) => new StartOrder(StartOrder.Parser.ParseFrom(start)) { Gate = gate }.ToByteArray();
+
+    /// <summary>Restores of the job's run that its agent is given side by side; 0: it belongs to none.</summary>
+    public static int SideBySide(JobRow row) => row.Start.Length > 0 ? (int)Math.Min(StartOrder.Parser.ParseFrom(row.Start).SideBySide, 1000) : 0;
 
     /// <summary>Room that the job takes in a list of assignments, whatever becomes of it.</summary>
     public static int AssignedBytes(Job job) => job.CalculateSize() + FrameBytesMax;
@@ -81,6 +105,9 @@ internal static class JobMessages
         }
     }
 
+    /// <summary>Whether the job is that of one machine of a group.</summary>
+    public static bool IsOfGroup(JobRow row) => row.Kind == JobKind.Backup && InlineOptions(row) is { GroupRunId.Length: > 0 };
+
     private static BackupOptions? InlineOptions(JobRow row) => row.Options.Length <= OptionsInlineBytesMax ? BackupOptions.Parser.ParseFrom(row.Options) : null;
 
     private static byte[]? ToBytes(Progress? progress) =>
@@ -96,6 +123,11 @@ internal static class JobMessages
             JobKind.Restore => report.Restore,
             JobKind.BackupPlan => report.PlanBackup,
             JobKind.RestoreCheck => report.CheckRestore,
+            JobKind.MoveStorage => report.MoveStorage,
+            JobKind.MoveStorageCheck => report.CheckMoveStorage,
+            JobKind.StopMachine => report.StopMachine,
+            JobKind.StartMachine => report.StartMachine,
+            JobKind.RetireMachine => report.RetireMachine,
             _ => null,
         };
         if (result is null)

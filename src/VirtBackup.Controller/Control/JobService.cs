@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Groups;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Agent.V1;
 
@@ -34,18 +35,24 @@ public sealed partial class JobService(
     /// <summary>Told when an attempt is over, so that what it holds can be given up. Set once, before the first call.</summary>
     public Func<Id16, ValueTask>? AttemptEnded { get; set; }
 
+    /// <summary>Recovery points that runs of several machines are going to read. Set once, before the first call.</summary>
+    public Func<IEnumerable<Id16>>? PointsOfRuns { get; set; }
+
     /// <summary>Told when the cancellation of a job that the controller runs itself is asked for. Set once, before the first call.</summary>
     public Action<Id16>? OwnJobCancelled { get; set; }
 
+    /// <summary>Holds the cuts of groups together. Set once, before the first call.</summary>
+    internal ICutSteps? Cuts { get; set; }
+
     public int RunningCount => _active.Count;
 
-    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it.</summary>
+    /// <summary>Loads the jobs that are not over. Those that the controller ran itself ended with it, but for migrations and recoveries, which go on.</summary>
     public async ValueTask LoadAsync(CancellationToken cancellationToken)
     {
         foreach (var job in await catalog.Jobs.ListActiveAsync(cancellationToken))
         {
             _active[job.JobId] = job;
-            if (job.Agent.Length == 0)
+            if (job is { Agent.Length: 0, Kind: not (JobKind.Migration or JobKind.Recovery) })
             {
                 await FinishAsync(job.JobId, JobPhase.Failed, [], "The controller was restarted while the job ran: start it again.", FaultReason.Unavailable, cancellationToken);
             }
@@ -84,6 +91,7 @@ public sealed partial class JobService(
         var bytes = 0;
         foreach (var job in _active.Values.Where(job => job.Agent == agent).OrderBy(static job => job.Number).Take(AssignedMax).Select(JobMessages.ToAssignment))
         {
+            job.CutStepPassed = Cuts?.FindPassed(Id16.Parse(job.JobId)) ?? CutStep.Unspecified;
             bytes += JobMessages.AssignedBytes(job);
             if (bytes > Limits.ControlMessageBytesMax)
             {
@@ -113,7 +121,8 @@ public sealed partial class JobService(
         _feed.WatchAsync(jobId, token => GetAsync(jobId, token), cancellationToken);
 
     /// <summary>Recovery points that jobs read or make now.</summary>
-    public IEnumerable<Id16> PointsInUse => _active.Values.Where(static job => !job.PointId.IsEmpty).Select(static job => job.PointId);
+    public IEnumerable<Id16> PointsInUse => 
+        _active.Values.Where(static job => !job.PointId.IsEmpty).Select(static job => job.PointId).Concat(PointsOfRuns?.Invoke() ?? []);
 
     /// <summary>Whether the agent has a job for this machine that is not over.</summary>
     public bool HasJobFor(string agent, Id16 vmId) => _active.Values.Any(job => job.Agent == agent && job.VmId == vmId);
@@ -148,11 +157,18 @@ public sealed partial class JobService(
         {
             throw new FaultException(FaultReason.InvalidArgument, $"A report carries at most {LogLinesPerReportMax} log lines.");
         }
+        if (report.CutStep != CutStep.Unspecified)
+        {
+            // Before anything is stored: guests wait.
+            _ = RequireAttempt(caller, jobId, report.Attempt);
+            Cuts?.Reach(jobId, report.CutStep, report.CutHeld);
+        }
         using (await EnterAsync(cancellationToken))
         {
             var before = RequireAttempt(caller, jobId, report.Attempt);
             var now = time.NowMs();
-            await estimates.NoteAsync(before, report, _active.Values.Count(job => job.Agent == caller.Name && job.Kind is JobKind.Backup or JobKind.Restore), cancellationToken);
+            var beside = _active.Values.Count(job => job.Agent == caller.Name && job.Kind is JobKind.Backup or JobKind.Restore);
+            await estimates.NoteAsync(before, report, Math.Max(beside, JobMessages.SideBySide(before)), cancellationToken);
             var after = JobMessages.Apply(before, report, now);
             if (after is { State: JobPhase.Succeeded, Kind: JobKind.Backup } && await catalog.Points.FindAsync(after.PointId, cancellationToken) is null)
             {
@@ -190,6 +206,19 @@ public sealed partial class JobService(
                 OwnJobCancelled?.Invoke(jobId);
             }
             return after;
+        }
+    }
+
+    /// <summary>Tells a restore whose machine waits for others what becomes of its start; nothing happens to one that is over.</summary>
+    public async ValueTask SetGateAsync(Id16 jobId, StartOrder.Types.Gate gate, CancellationToken cancellationToken)
+    {
+        using (await EnterAsync(cancellationToken))
+        {
+            if (_active.TryGetValue(jobId, out var before) && before.Start.Length > 0)
+            {
+                var after = await ChangeAsync(before, before with { Start = JobMessages.WithGate(before.Start, gate) }, [], cancellationToken);
+                connections.Nudge(after.Agent);
+            }
         }
     }
 
@@ -279,14 +308,15 @@ public sealed partial class JobService(
         {
             return job with { State = JobPhase.Cancelled, EndedMs = time.NowMs() };
         }
-        // A restore that was cut short left files behind: people decide, no second try writes into them.
-        if (job.Kind == JobKind.Restore || job.Attempt >= AttemptsMax)
+        // A restore that was cut short left files behind: people decide, no second try writes into them. A group is not cut twice.
+        if (job.Kind == JobKind.Restore || job.Attempt >= AttemptsMax || JobMessages.IsOfGroup(job))
         {
             return job with
             {
                 State = JobPhase.Failed,
                 EndedMs = time.NowMs(),
-                FailureMessage = $"The agent '{job.Agent}' was restarted while the job ran (attempt {job.Attempt}): see its log, then start the job again.",
+                FailureMessage = $"The agent '{job.Agent}' was restarted while the job ran (attempt {job.Attempt}): see its log, then start the job again."
+                    + (job.Kind == JobKind.Restore ? " If the restored machine is there, it is complete: what was not has been removed." : ""),
                 FailureReason = FaultReason.Unavailable,
             };
         }
@@ -295,7 +325,7 @@ public sealed partial class JobService(
 
     private async ValueTask<JobRow> ChangeAsync(JobRow before, JobRow after, JobLogLine[] lines, CancellationToken cancellationToken)
     {
-        var fact = after.State != before.State || after.Attempt != before.Attempt || after.CancelRequested != before.CancelRequested || lines.Length > 0;
+        var fact = after.State != before.State || after.Attempt != before.Attempt || after.CancelRequested != before.CancelRequested || after.Start != before.Start || lines.Length > 0;
         if (fact || time.GetElapsedTime(_savedAt.GetValueOrDefault(after.JobId)) >= ProgressSaveInterval)
         {
             await catalog.Jobs.SaveAsync(after, lines, cancellationToken);
@@ -309,6 +339,7 @@ public sealed partial class JobService(
             {
                 await estimates.WithdrawAsync(after.JobId, cancellationToken);
             }
+            Cuts?.End(after);
             LogEnded(after.Kind, after.JobId, after.VmName, after.State, after.FailureMessage);
         }
         else

@@ -7,10 +7,11 @@ using VirtBackup.Core;
 
 namespace VirtBackup.Controller.Control;
 
-/// <summary>Jobs of one kind that the controller runs itself, one after the other. Safe for concurrent use.</summary>
+/// <summary>Jobs of one kind that the controller runs itself. Safe for concurrent use.</summary>
 /// <param name="work">What such a job does; its result. A fault is told to whoever asked, anything else is logged.</param>
 /// <param name="name">Of one such job, for messages: "verification".</param>
-internal sealed partial class OwnJobs(Func<JobRow, CancellationToken, ValueTask<IMessage>> work, string name, JobService jobs, ILogger logger) : IDisposable
+/// <param name="atOnce">How many run at a time.</param>
+internal sealed partial class OwnJobs(Func<JobRow, CancellationToken, ValueTask<IMessage>> work, string name, JobService jobs, ILogger logger, int atOnce = 1) : IDisposable
 {
     private const int QueueMax = 64;
 
@@ -43,7 +44,17 @@ internal sealed partial class OwnJobs(Func<JobRow, CancellationToken, ValueTask<
     }
 
     /// <summary>Works on the queue until cancelled.</summary>
-    public async Task RunAsync(CancellationToken cancellationToken)
+    public Task RunAsync(CancellationToken cancellationToken) => Task.WhenAll(Enumerable.Range(0, atOnce).Select(_ => WorkAsync(cancellationToken)));
+
+    public void Dispose()
+    {
+        foreach (var source in _cancellations.Values)
+        {
+            source.Dispose();
+        }
+    }
+
+    private async Task WorkAsync(CancellationToken cancellationToken)
     {
         await Task.Yield();
         await foreach (var job in _queue.Reader.ReadAllAsync(cancellationToken))
@@ -52,14 +63,6 @@ internal sealed partial class OwnJobs(Func<JobRow, CancellationToken, ValueTask<
             using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, source.Token);
             await RunAsync(job, scope.Token, cancellationToken);
             _cancellations.TryRemove(job.JobId, out _);
-            source.Dispose();
-        }
-    }
-
-    public void Dispose()
-    {
-        foreach (var source in _cancellations.Values)
-        {
             source.Dispose();
         }
     }

@@ -19,6 +19,9 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
     private const string Store = "/virtbackup.store.v1.StoreService/";
     private const string Admin = "/virtbackup.admin.v1.AdminService/";
     private const string Retention = "/virtbackup.admin.v1.RetentionService/";
+    private const string Recovery = "/virtbackup.admin.v1.RecoveryService/";
+    private const string Migration = "/virtbackup.admin.v1.MigrationService/";
+    private const string Groups = "/virtbackup.admin.v1.GroupService/";
 
     /// <summary>Calls by service or full name, and the one role that may make them; null: anybody.</summary>
     private static readonly FrozenDictionary<string, PeerRole?> Roles = new Dictionary<string, PeerRole?>
@@ -30,6 +33,9 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
         [Store] = PeerRole.Agent,
         [Admin] = PeerRole.Operator,
         [Retention] = PeerRole.Operator,
+        [Recovery] = PeerRole.Operator,
+        [Migration] = PeerRole.Operator,
+        [Groups] = PeerRole.Operator,
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
     /// <summary>The caller that was let in.</summary>

@@ -25,11 +25,17 @@ public static class ControllerGrpc
         services.AddSingleton(role.Store);
         services.AddSingleton(role.Admin);
         services.AddSingleton(role.Retention);
+        services.AddSingleton(role.Recovery);
+        services.AddSingleton(role.Migrations);
+        services.AddSingleton(role.Groups);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
         services.AddSingleton<AdminGrpcService>();
         services.AddSingleton<RetentionGrpcService>();
+        services.AddSingleton<RecoveryGrpcService>();
+        services.AddSingleton<MigrationGrpcService>();
+        services.AddSingleton<GroupGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
@@ -52,5 +58,8 @@ public static class ControllerGrpc
         routes.MapGrpcService<StoreGrpcService>();
         routes.MapGrpcService<AdminGrpcService>();
         routes.MapGrpcService<RetentionGrpcService>();
+        routes.MapGrpcService<RecoveryGrpcService>();
+        routes.MapGrpcService<MigrationGrpcService>();
+        routes.MapGrpcService<GroupGrpcService>();
     }
 }

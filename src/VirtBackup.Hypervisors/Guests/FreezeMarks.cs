@@ -15,6 +15,8 @@ internal sealed class FreezeMarks(string folder)
     public const string Hooked = "hooked";
     private const int HookBytesMax = 256 << 10;
 
+    public string Folder => folder;
+
     public bool Any => Has(Stopped) || Has(Frozen) || Has(Hooked);
 
     public bool Has(string mark) => File.Exists(PathOf(mark));

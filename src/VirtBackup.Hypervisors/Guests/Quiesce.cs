@@ -50,7 +50,8 @@ internal sealed class Quiesce : IAsyncDisposable
     public static TimeSpan GuardLimit(CaptureRequest request)
     {
         ArgumentNullException.ThrowIfNull(request);
-        return (request.Hooks.BeforeFreeze?.TimeLimit ?? TimeSpan.Zero) + request.QuiesceTimeout + request.FreezeLimit + GuardMargin;
+        return (request.Hooks.BeforeFreeze?.TimeLimit ?? TimeSpan.Zero) + (request.Gate is null ? TimeSpan.Zero : GatedHold.PreparedMax)
+            + request.QuiesceTimeout + request.FreezeLimit + GuardMargin;
     }
 
     /// <summary>Never throws for the agent's sake: without it, the capture is crash-consistent and says why.</summary>
@@ -77,25 +78,21 @@ internal sealed class Quiesce : IAsyncDisposable
 
     private async Task StartAsync(bool running, Func<CancellationToken, Task<IGuestAgent>>? connect, CancellationToken cancellationToken)
     {
-        if (!running || !request.Quiesce || connect is null)
+        agent = await FindAgentAsync(running, connect, cancellationToken);
+        if (agent is not null)
         {
-            detail = !running ? "The machine was not running."
-                : !request.Quiesce ? "Crash-consistent, as asked for."
-                : "Crash-consistent: no guest agent is configured for this machine.";
-            RequireHook(running && request.Quiesce ? detail : null);
+            await PrepareAsync(cancellationToken);
+        }
+        if (request.Gate is { } gate)
+        {
+            await RenewAsync(GatedHold.PreparedMax);
+            await GatedHold.PrepareAsync(gate, time, cancellationToken);
+            await RenewAsync(request.QuiesceTimeout + request.FreezeLimit);
+        }
+        if (agent is null)
+        {
             return;
         }
-        try
-        {
-            agent = await connect(cancellationToken);
-        }
-        catch (FaultException fault)
-        {
-            detail = $"Crash-consistent: {fault.Message}";
-            RequireHook(fault.Message);
-            return;
-        }
-        await PrepareAsync(cancellationToken);
         try
         {
             await FreezeAsync(cancellationToken);
@@ -103,6 +100,28 @@ internal sealed class Quiesce : IAsyncDisposable
         catch (FaultException fault)
         {
             detail += $"Crash-consistent: {fault.Message}";
+        }
+    }
+
+    private async Task<IGuestAgent?> FindAgentAsync(bool running, Func<CancellationToken, Task<IGuestAgent>>? connect, CancellationToken cancellationToken)
+    {
+        if (!running || !request.Quiesce || connect is null)
+        {
+            detail = !running ? "The machine was not running."
+                : !request.Quiesce ? "Crash-consistent, as asked for."
+                : "Crash-consistent: no guest agent is configured for this machine.";
+            RequireHook(running && request.Quiesce ? detail : null);
+            return null;
+        }
+        try
+        {
+            return await connect(cancellationToken);
+        }
+        catch (FaultException fault)
+        {
+            detail = $"Crash-consistent: {fault.Message}";
+            RequireHook(fault.Message);
+            return null;
         }
     }
 

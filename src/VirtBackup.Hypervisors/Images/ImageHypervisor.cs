@@ -24,6 +24,8 @@ public sealed class ImageHypervisor : IHypervisor
 
     public string Kind => "image";
 
+    public bool HoldsAtGate => true;
+
     public RestoreAbilities RestoreAbilities => RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly;
 
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
@@ -118,6 +120,10 @@ public sealed class ImageHypervisor : IHypervisor
                     : "full: image files have no change tracking";
                 var layers = await inspector.ReadLayersAsync(image, cancellationToken);
                 disks.Add(await ImageCapturedDisk.OpenAsync(image, layers, summary, told, reason, Path.Combine(folder, $"{number}.sock"), tools, cancellationToken));
+            }
+            if (request.Gate is not null)
+            {
+                await request.Gate.PassThroughAsync(cancellationToken);
             }
             return new ImageCapture(Describe(machine, disks), disks, skipped, folder);
         }

@@ -63,10 +63,11 @@ internal sealed record CheckpointRecord(Id16 Point, IReadOnlyList<CheckpointedDi
         return document.ToString(SaveOptions.DisableFormatting);
     }
 
-    private static XElement Describe(Id16 point, IEnumerable<DomainDisk> all, IReadOnlyList<CheckpointedDisk> tracked)
+    /// <summary>What tells which disks a checkpoint was made of.</summary>
+    public static string DescriptionOf(IEnumerable<CheckpointedDisk> disks)
     {
         var description = new StringBuilder(Mark);
-        foreach (var disk in tracked)
+        foreach (var disk in disks)
         {
             description.Append(CultureInfo.InvariantCulture, $";{disk.Target} {disk.LengthBytes}");
             foreach (var layer in disk.Layers.Take(LayersMax))
@@ -74,10 +75,15 @@ internal sealed record CheckpointRecord(Id16 Point, IReadOnlyList<CheckpointedDi
                 description.Append(' ').Append(Convert.ToBase64String(Encoding.UTF8.GetBytes(layer)));
             }
         }
+        return description.ToString();
+    }
+
+    private static XElement Describe(Id16 point, IEnumerable<DomainDisk> all, IReadOnlyList<CheckpointedDisk> tracked)
+    {
         var targets = tracked.Select(disk => disk.Target).ToHashSet(StringComparer.Ordinal);
         return new XElement("domaincheckpoint",
             new XElement("name", NameOf(point)),
-            new XElement("description", description.ToString()),
+            new XElement("description", DescriptionOf(tracked)),
             new XElement("disks", all.Select(disk => new XElement("disk",
                 new XAttribute("name", disk.Target), new XAttribute("checkpoint", targets.Contains(disk.Target) ? "bitmap" : "no")))));
     }

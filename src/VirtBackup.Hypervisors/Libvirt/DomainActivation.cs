@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -11,6 +12,8 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
     private static readonly TimeSpan ThawInterval = TimeSpan.FromMilliseconds(500);
 
     private LibvirtConnection Connection => plan.Connection;
+
+    private bool HasAgent => DomainAgent.FindChannel(plan.Xml is { } xml ? BoundedXml.Parse(xml, "domain") : plan.Existing!.View.Document.Root) is not null;
 
     public Task DefineAsync(string xml, CancellationToken cancellationToken) => Connection.ChangeAsync(libvirt =>
     {
@@ -60,7 +63,11 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
         {
             details["thaw"] = thaw;
         }
-        var machine = new RestoredMachine(plan.Uuid, plan.Name, started, details);
+        var machine = new RestoredMachine(plan.Uuid, plan.Name, started, details)
+        {
+            Guest = started && HasAgent
+                ? new RestoredGuest((_, _) => Task.FromResult<IGuestAgent>(new DomainAgent(Connection, plan.Uuid, context.Time)), context.Time) : null,
+        };
         try
         {
             await Connection.QueryAsync(libvirt =>
@@ -84,7 +91,7 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
     // A guest that was frozen for the cut may have kept that state on its disk: its agent then refuses everything but a thaw.
     private async Task<string?> ThawAsync(CancellationToken cancellationToken)
     {
-        if (DomainAgent.FindChannel(plan.Xml is { } xml ? BoundedXml.Parse(xml, "domain") : plan.Existing!.View.Document.Root) is null)
+        if (!HasAgent)
         {
             return null;
         }

@@ -22,8 +22,8 @@ internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, Ti
     private Task freezing = Task.CompletedTask;
 
     /// <summary>How the agent of a machine is reached; null: it is not meant to have one.</summary>
-    /// <param name="cut">What is done behind its freeze.</param>
-    public static Func<CancellationToken, Task<IGuestAgent>>? Connector(LibvirtConnection connection, DomainView view, FrozenCut cut, TimeProvider time)
+    /// <param name="cut">What is done right behind its freeze; null: nothing.</param>
+    public static Func<CancellationToken, Task<IGuestAgent>>? Connector(LibvirtConnection connection, DomainView view, FrozenCut? cut, TimeProvider time)
     {
         var channel = FindChannel(view.Document.Root);
         return channel is null ? null

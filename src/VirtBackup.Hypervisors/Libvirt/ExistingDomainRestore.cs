@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -25,9 +26,11 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
         }
         var inspector = new ImageInspector(context.Options.QemuImg, context.Processes);
         var existing = new List<ExistingPlace>();
+        var untouched = Adoption.TakeStamps(context.Moving, request.Machine);
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
-            existing.Add(await Existing.FindTrackingAsync(disk, place, inspector, cancellationToken));
+            existing.Add(untouched.TryGetValue(place.Path, out var point) && !File.Exists(InPlaceMark.PathOf(place.Path))
+                ? new ExistingPlace(disk, place, null, point, "nothing has written to it since it was restored") : await Existing.FindTrackingAsync(disk, place, inspector, cancellationToken));
         }
         return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, FinishInPlaceAsync, cancellationToken, contents);
     }
@@ -35,6 +38,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
     // The new images have the names of the old ones, which get them back when this fails.
     private async Task<RestoredMachine> ReplaceAsync(ReplacementJournal journal, CancellationToken cancellationToken)
     {
+        var starts = false;
         try
         {
             await activation.HandOverAsync([.. plan.Images.Select(image => image.Path), .. SmallFiles], cancellationToken);
@@ -47,7 +51,8 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
                 throw new FaultException(FaultReason.FailedPrecondition, $"The machine {plan.Name} was started while it was to be replaced. Shut it down, and run the restore again.");
             }
             cancellationToken.ThrowIfCancellationRequested();
-            if (request.Start)
+            starts = await MayStartAsync(journal, cancellationToken);
+            if (starts)
             {
                 journal.Settle();
                 await StartAsync(journal);
@@ -59,7 +64,27 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
             throw;
         }
         await ForgetCheckpointsAsync();
-        return await activation.FinishAsync(request.Start, cancellationToken);
+        return await activation.FinishAsync(starts, cancellationToken);
+    }
+
+    // The wait may be long, and nothing keeps anybody from starting the machine meanwhile: its disks must not go back under it then.
+    private async Task<bool> MayStartAsync(ReplacementJournal journal, CancellationToken cancellationToken)
+    {
+        bool starts;
+        try
+        {
+            starts = await request.MayStartAsync(cancellationToken);
+        }
+        finally
+        {
+            if (request.StartGate is not null && await activation.IsActiveAsync())
+            {
+                journal.Settle();
+                journal.Leave();
+            }
+        }
+        return !journal.IsLeft ? starts : throw new FaultException(FaultReason.FailedPrecondition,
+            $"The machine {plan.Name} was started by somebody else while its start waited. It runs on its restored disks; the old ones stay beside them.");
     }
 
     private async Task StartAsync(ReplacementJournal journal)
@@ -116,6 +141,7 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
     // The disks are whole: a failure concerns the definition and the start.
     private async Task<RestoredMachine> FinishInPlaceAsync(CancellationToken cancellationToken)
     {
+        var starts = false;
         try
         {
             if (SmallFiles.Any())
@@ -126,15 +152,20 @@ internal sealed class ExistingDomainRestore(LibvirtContext context, RestoreReque
             {
                 await activation.DefineAsync(xml, cancellationToken);
             }
-            if (request.Start)
+            starts = await request.MayStartAsync(cancellationToken);
+            if (starts)
             {
                 await activation.StartAsync();
+            }
+            else
+            {
+                Adoption.Stamp(context.Moving, request, [.. plan.Images.Select(image => image.Path)]);
             }
         }
         catch (FaultException fault)
         {
             throw new FaultException(fault.Reason, $"The disks of {plan.Name} are restored, but the machine is not complete or did not start. {fault.Message}", fault);
         }
-        return await activation.FinishAsync(request.Start, cancellationToken);
+        return await activation.FinishAsync(starts, cancellationToken);
     }
 }

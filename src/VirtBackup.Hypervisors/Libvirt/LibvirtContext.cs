@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -11,6 +12,9 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
 
     public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, Time = Time };
 
+    /// <summary>Of machines that come and go.</summary>
+    public MovingRecords Moving => new(Options.StateFolder);
+
     public DomainJobs JobsOf(LibvirtConnection connection) => new(connection, Options, Time);
 
     /// <summary>Ends what a killed run left: the freeze, its job, its folders.</summary>
@@ -19,6 +23,7 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
         var folders = ScratchFolder.FindAll(Options.FleeceFolder, machine);
         foreach (var folder in folders.Where(folder => folder.Marks.Any))
         {
+            await HeldDomain.ResumeAsync(connection, machine, folder.Marks, cancellationToken);
             await ReleaseGuestAsync(connection, machine, folder.Marks, cancellationToken);
         }
         await JobsOf(connection).EndOursAsync(machine, cancellationToken);
@@ -30,6 +35,11 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
 
     private async Task ReleaseGuestAsync(LibvirtConnection connection, Id16 machine, FreezeMarks marks, CancellationToken cancellationToken)
     {
+        await HeldDomain.ResumeAsync(connection, machine, marks, cancellationToken);
+        if (!marks.Any)
+        {
+            return;
+        }
         try
         {
             await using var agent = new DomainAgent(connection, machine, Time);

@@ -35,8 +35,14 @@ public sealed class LibvirtGuestRelease(IBlockingCalls blocking, TimeProvider ti
             if (!await connection.QueryAsync(libvirt => IsActive(libvirt, target.Machine), cancellationToken))
             {
                 log("The machine has ended.");
+                marks.Remove(FreezeMarks.Stopped);
                 marks.Remove(FreezeMarks.Frozen);
                 marks.Remove(FreezeMarks.Hooked);
+                return ReleaseOutcome.Released;
+            }
+            await HeldDomain.ResumeAsync(connection, target.Machine, marks, cancellationToken);
+            if (!marks.Any)
+            {
                 return ReleaseOutcome.Released;
             }
             await using var agent = new DomainAgent(connection, target.Machine, time);

@@ -2,6 +2,8 @@ using System.Collections.Concurrent;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Libvirt.Moving;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -10,7 +12,7 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// QEMU machines that libvirt manages, reached through its C library, running or off. Needs libvirt 7.2 or later. See README.md beside this
 /// file for the method and its limits.
 /// </summary>
-public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
+public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDisposable
 {
     private readonly LibvirtContext context;
     private readonly IReadOnlyList<LibvirtConnection> connections;
@@ -37,8 +39,13 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
 
     public string Kind => "libvirt";
 
+    public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections[0]);
+
+    public bool HoldsAtGate => true;
+
     public RestoreAbilities RestoreAbilities =>
-        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
+        | (context.Options.StateFolder is null ? RestoreAbilities.None : RestoreAbilities.Adopt);
 
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
     {
@@ -68,6 +75,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(committed);
         var connection = await FindAsync(machine, cancellationToken);
         await context.ReleaseAsync(connection, machine, cancellationToken);
+        await new LibvirtMoveRecovery(context, connection, machine).EndAsync(static _ => { }, cancellationToken);
         return await context.SettleAsync(connection, machine, committed.Contains, cancellationToken);
     }
 
@@ -136,6 +144,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         }
         if (request.Placement != RestorePlacement.NewFolder && await TryFindAsync(request.Machine, cancellationToken) is { } connection)
         {
+            await new LibvirtMoveRecovery(context, connection, request.Machine).EndAsync(static _ => { }, cancellationToken);
             await BrokenReplacement.SettleAsync(connection, request.Machine, LibvirtRestorePlanner.ReadStored(request).Disks.Select(disk => disk.Path).OfType<string>(), cancellationToken);
         }
         var plan = await PlanRestoreAsync(request, cancellationToken);
@@ -147,6 +156,24 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         return request.Placement == RestorePlacement.NewFolder
             ? await LibvirtRestore.BeginAsync(context, request, plan, cancellationToken)
             : await new ExistingDomainRestore(context, request, plan).BeginAsync(cancellationToken);
+    }
+
+    public async ValueTask<StorageMovePlan> CheckMoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return await new LibvirtMovePlanner(context, await FindAsync(request.Machine, cancellationToken)).PlanAsync(request, cancellationToken);
+    }
+
+    public ValueTask<MoveSample> SampleMoveAsync(StorageMovePlan plan, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(plan);
+        return MovePathSample.MeasureAsync(plan.Disks, context.Time, cancellationToken);
+    }
+
+    public async ValueTask<StorageMoveOutcome> MoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return await new LibvirtMover(context, await FindAsync(request.Machine, cancellationToken), request).MoveAsync(cancellationToken);
     }
 
     private static bool IsImagesOnly(RestoreRequest request) => request is { DisksOnly: true, Placement: RestorePlacement.NewFolder };
@@ -185,10 +212,11 @@ public sealed class LibvirtHypervisor : IHypervisor, IAsyncDisposable
         }
     }
 
-    private static async Task TryCleanUpAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
+    private async Task TryCleanUpAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken)
     {
         try
         {
+            await new LibvirtMoveRecovery(context, connection, machine).EndAsync(static _ => { }, cancellationToken);
             await BrokenReplacement.CleanUpAsync(connection, machine, cancellationToken);
         }
         catch (Exception failure) when (failure is FaultException { Reason: not FaultReason.HypervisorUnavailable } or IOException or UnauthorizedAccessException)

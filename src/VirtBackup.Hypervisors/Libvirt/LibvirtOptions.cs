@@ -11,6 +11,9 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
 {
     public const string SystemUri = "qemu:///system";
 
+    /// <summary>Absolute path of a folder of this driver's own for records of machines that come and go, and of moves of disks; null: they cannot.</summary>
+    public string? StateFolder { get; init; }
+
     /// <summary>Names of machines to serve; empty: all.</summary>
     public IReadOnlySet<string> Include { get; init; } = new HashSet<string>();
 

@@ -91,30 +91,27 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
     {
         // All that can be done before is: the guest stands still for what libvirt needs, and nothing else.
         var job = WriteJob(view, captured, choices, folder);
-        var cut = new FrozenCut(connection, request.Machine, domain => Begin(domain, job));
+        var cut = request.Gate is null ? new FrozenCut(connection, request.Machine, domain => Begin(domain, job)) : null;
+        if (request.Gate is not null)
+        {
+            await request.Gate.ReadyAsync(cancellationToken);
+        }
         // Disposed last, and without having been disarmed when the guest could not be let go on.
-        await using var lease = view.Running && request.Quiesce && context.Options.Guard is { } guard
+        await using var lease = view.Running && (request.Quiesce || request.Gate is not null) && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
         await using var quiesce = await Quiesce.BeginAsync(
             request, view.Running, DomainAgent.Connector(connection, view, cut, context.Time), folder.Marks, lease, context.Time, cancellationToken);
+        var held = false;
         try
         {
-            try
+            if (request.Gate is { } gate)
             {
-                await (cut.IsUnderWay ? connection.AwaitChangeAsync(cut.Made, CancellationToken.None) : StartJobAsync(job));
+                held = await CutTogetherAsync(gate, job, view, captured, choices, folder, lease, cancellationToken);
             }
-            catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
+            else
             {
-                // A bitmap broke between the look at it and now. Reading everything is always right.
-                foreach (var target in choices.Where(choice => choice.Value.ChangedOnly).Select(choice => choice.Key).ToList())
-                {
-                    choices[target] = (false, $"read in full: its change tracking cannot be used ({fault.InnerException.Message})");
-                }
-                await StartJobAsync(WriteJob(view, captured, choices, folder));
+                await CutDisksAsync(cut, job, view, captured, choices, folder);
             }
-            tpmState = [.. tpm?.Read() ?? []];
-            // Before the hook behind the thaw, which may take its time: the guest writes from here on.
-            watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
         }
         finally
         {
@@ -123,8 +120,59 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         if (lease is not null && !folder.Marks.Any && !await lease.DisarmAsync())
         {
             quiesce.DenyHeld();
+            held = false;
         }
+        request.Gate?.Released(held);
         return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
+    }
+
+    /// <returns>Whether the guest stood still all the time.</returns>
+    private async Task<bool> CutTogetherAsync(
+        ICutGate gate, (string Backup, string? Checkpoint) job, DomainView view, IReadOnlyList<LibvirtDisk> captured,
+        Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, IFreezeLease? lease, CancellationToken cancellationToken)
+    {
+        using var hold = new GatedHold(gate, request, context.Time);
+        var done = false;
+        try
+        {
+            await HeldDomain.SuspendAsync(connection, request.Machine, folder.Marks);
+            await hold.FreezeAsync(cancellationToken);
+            await CutDisksAsync(null, job, view, captured, choices, folder);
+            await hold.CutAsync(cancellationToken);
+            var held = await HeldDomain.StandsAsync(connection, request.Machine);
+            done = true;
+            return held;
+        }
+        finally
+        {
+            if (!done && lease is not null)
+            {
+                await lease.RenewAsync(request.FreezeLimit, CancellationToken.None);
+            }
+            await HeldDomain.ResumeAsync(connection, request.Machine, folder.Marks, CancellationToken.None);
+        }
+    }
+
+    private async Task CutDisksAsync(
+        FrozenCut? cut, (string Backup, string? Checkpoint) job, DomainView view, IReadOnlyList<LibvirtDisk> captured,
+        Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder)
+    {
+        try
+        {
+            await (cut is { IsUnderWay: true } ? connection.AwaitChangeAsync(cut.Made, CancellationToken.None) : StartJobAsync(job));
+        }
+        catch (FaultException fault) when (fault.InnerException is LibvirtFailure { Code: LibvirtFailure.CheckpointInconsistent })
+        {
+            // A bitmap broke between the look at it and now. Reading everything is always right.
+            foreach (var target in choices.Where(choice => choice.Value.ChangedOnly).Select(choice => choice.Key).ToList())
+            {
+                choices[target] = (false, $"read in full: its change tracking cannot be used ({fault.InnerException.Message})");
+            }
+            await StartJobAsync(WriteJob(view, captured, choices, folder));
+        }
+        tpmState = [.. tpm?.Read() ?? []];
+        // Before the hook behind the thaw, which may take its time: the guest writes from here on.
+        watch = ScratchWatch.Start(folder.Path, context.Options, context.Time, () => context.JobsOf(connection).EndOursAsync(request.Machine, CancellationToken.None));
     }
 
     private (string Backup, string? Checkpoint) WriteJob(

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -12,9 +13,13 @@ internal sealed class LibvirtRestore : IRestore
     private readonly LibvirtRestorePlan plan;
     private readonly NewImages images;
     private readonly DomainActivation activation;
+    private bool started;
 
-    private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images)
+    private readonly Adoption? adoption;
+
+    private LibvirtRestore(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, NewImages images, Adoption? adoption)
     {
+        this.adoption = adoption;
         this.request = request;
         this.plan = plan;
         this.images = images;
@@ -23,8 +28,20 @@ internal sealed class LibvirtRestore : IRestore
 
     public IReadOnlyList<IRestoredDisk> Disks => images.Disks;
 
-    public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken) =>
-        new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.Path)], context.ImageTools, cancellationToken));
+    public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken)
+    {
+        var adoption = request.Adopt ? new Adoption(context.Moving, request) : null;
+        adoption?.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, "", null, "", "", null, []));
+        try
+        {
+            return new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.Path)], context.ImageTools, cancellationToken), adoption);
+        }
+        catch
+        {
+            adoption?.Withdraw();
+            throw;
+        }
+    }
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
@@ -45,8 +62,9 @@ internal sealed class LibvirtRestore : IRestore
             plan.Tpm!.Undo();
             throw;
         }
+        adoption?.Complete([.. plan.Images.Select(image => image.Path)]);
         images.Keep();
-        return await activation.FinishAsync(request.Start, cancellationToken);
+        return await activation.FinishAsync(started, cancellationToken);
     }
 
     // libvirt gives the images to QEMU's user when the machine starts, but not the way to them. A session's user owns all.
@@ -65,8 +83,9 @@ internal sealed class LibvirtRestore : IRestore
         try
         {
             cancellationToken.ThrowIfCancellationRequested();
-            if (request.Start)
+            if (await request.MayStartAsync(cancellationToken))
             {
+                started = true;
                 await activation.StartAsync();
             }
         }
@@ -94,5 +113,9 @@ internal sealed class LibvirtRestore : IRestore
         }
     }
 
-    public ValueTask DisposeAsync() => images.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await images.DisposeAsync();
+        adoption?.Withdraw();
+    }
 }

@@ -2,6 +2,7 @@ using System.Text;
 using System.Xml.Linq;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -61,6 +62,7 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         if (InFolder)
         {
             await CheckIdentityAsync(cancellationToken);
+            findings.AddRange(request.Adopt ? Adoption.Check(context.Moving, request) : []);
         }
         var variables = ChooseVariables(document);
         var name = existing?.Name ?? request.Name;

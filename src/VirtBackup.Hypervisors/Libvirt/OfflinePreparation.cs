@@ -59,6 +59,10 @@ internal sealed class OfflinePreparation(LibvirtContext context, LibvirtConnecti
             {
                 Contents = contents,
             };
+            if (request.Gate is not null)
+            {
+                await request.Gate.PassThroughAsync(cancellationToken);
+            }
             return new OfflineCapture(context, connection, request, images);
         }
         catch

@@ -14,7 +14,7 @@ internal sealed record RewrittenArgv(
 /// Adapts a stored command line to a new folder: disks, sockets and log files move there, name and identity are set,
 /// options about the old process go. Everything else stays as it was; in the place of the old machine, the paths do, too.
 /// </summary>
-internal sealed class ArgvRewriter(ArgvDocument document, RestoreRequest request, IReadOnlyList<ImageReplacement> images, IEntropy entropy)
+internal sealed partial class ArgvRewriter(ArgvDocument document, RestoreRequest request, IReadOnlyList<ImageReplacement> images, IEntropy entropy)
 {
     private static readonly HashSet<string> Dropped = ["daemonize", "S", "incoming", "loadvm"];
     private static readonly HashSet<string> FileOptions =

@@ -76,14 +76,26 @@ internal sealed class CaptureCut(
     public async Task<CutOutcome> CutAsync(
         IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, CancellationToken cancellationToken)
     {
-        var commands = CommandsOf(disks, bases, limits, running);
+        var commands = CommandsOf(disks, bases, limits, running && request.Gate is null);
+        if (request.Gate is not null)
+        {
+            await request.Gate.ReadyAsync(cancellationToken);
+        }
         // Disposed last, and without having been disarmed when the guest could not be let go on.
         await using var lease = running && options.Guard is { } guard
             ? await guard.ArmAsync(QemuGuestRelease.TargetOf(machine, folder), Quiesce.GuardLimit(request), cancellationToken) : null;
         await using var quiesce = await Quiesce.BeginAsync(request, running, Connect(), marks, lease, time, cancellationToken);
+        var held = false;
         try
         {
-            await CutStoppedAsync(commands, running, lease);
+            if (request.Gate is { } gate)
+            {
+                held = await CutTogetherAsync(gate, commands, lease, cancellationToken);
+            }
+            else
+            {
+                await CutStoppedAsync(commands, running, lease);
+            }
         }
         finally
         {
@@ -92,7 +104,9 @@ internal sealed class CaptureCut(
         if (lease is not null && !marks.Any && !await lease.DisarmAsync())
         {
             quiesce.DenyHeld();
+            held = false;
         }
+        request.Gate?.Released(held);
         return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
     }
 
@@ -133,10 +147,55 @@ internal sealed class CaptureCut(
         }
     }
 
-    private List<QmpCommand> CommandsOf(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running)
+    /// <returns>Whether the guest stood still all the time.</returns>
+    private async Task<bool> CutTogetherAsync(ICutGate gate, IReadOnlyList<QmpCommand> commands, IFreezeLease? lease, CancellationToken cancellationToken)
+    {
+        // It may have been paused, or continued, while the others were waited for.
+        var running = await IsRunningAsync();
+        using var hold = new GatedHold(gate, request, time);
+        if (running)
+        {
+            marks.Set(FreezeMarks.Stopped);
+        }
+        var done = false;
+        try
+        {
+            if (running)
+            {
+                await qmp.ExecuteAsync("stop", null, CancellationToken.None);
+            }
+            await hold.FreezeAsync(cancellationToken);
+            await qmp.ExecuteAllAsync(commands, request.FreezeLimit, CancellationToken.None);
+            if (AtTheCut is not null)
+            {
+                await AtTheCut();
+            }
+            await hold.CutAsync(cancellationToken);
+            var held = !await IsRunningAsync();
+            done = true;
+            return held;
+        }
+        finally
+        {
+            if (!done && lease is not null)
+            {
+                await lease.RenewAsync(request.FreezeLimit + options.CommandTimeout, CancellationToken.None);
+            }
+            if (running)
+            {
+                await qmp.ExecuteAsync("cont", null, CancellationToken.None);
+                marks.Remove(FreezeMarks.Stopped);
+            }
+        }
+    }
+
+    private async Task<bool> IsRunningAsync() => (await qmp.ExecuteAsync("query-status", null, CancellationToken.None)).Text("status") == "running";
+
+    /// <param name="stops">With the stop before them and the going on behind.</param>
+    private List<QmpCommand> CommandsOf(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool stops)
     {
         var commands = new List<QmpCommand>();
-        if (running)
+        if (stops)
         {
             commands.Add(new QmpCommand("stop"));
         }
@@ -155,7 +214,7 @@ internal sealed class CaptureCut(
             commands.Add(new QmpCommand("qom-set", new JsonObject { ["path"] = disks[i].DevicePath, ["property"] = "drive", ["value"] = CaptureNames.Filter(request.Point, i) }));
         }
         commands.Add(new QmpCommand("transaction", new JsonObject { ["actions"] = BitmapSettlement.CutActions(disks, request.Point) }));
-        if (running && AtTheCut is null)
+        if (stops && AtTheCut is null)
         {
             commands.Add(new QmpCommand("cont"));
         }

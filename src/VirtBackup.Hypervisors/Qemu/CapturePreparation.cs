@@ -30,7 +30,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         var all = await BlockInventory.ReadAsync(qmp, request.Machine, request.ExcludedDisks, cancellationToken);
         var disks = all.Where(disk => disk.Captured).ToList();
         RequireCapturable(all, disks);
-        var configuration = await MachineDescriber.DescribeAsync(qmp, machine, all, cancellationToken);
+        var configuration = await MachineDescriber.DescribeAsync(qmp, machine, all, context.Options.StateFolder, cancellationToken);
         var choices = disks.Select(disk => BitmapSettlement.ChooseBase(disk, request.Base)).ToList();
         var bases = choices.Select(choice => choice.Bitmap).ToList();
         RequireSpace();

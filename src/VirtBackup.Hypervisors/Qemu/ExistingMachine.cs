@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -62,9 +63,11 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
             return await ReplacingRestore.BeginAsync(request, places, context.ImageTools, (journal, token) => FinishAsync(plan, journal, token), cancellationToken, plan.Contents);
         }
         var existing = new List<ExistingPlace>();
+        var untouched = Adoption.TakeStamps(context.Moving, request.Machine);
         foreach (var (disk, place) in request.Disks.Zip(places))
         {
-            existing.Add(await FindTrackingAsync(disk, place, cancellationToken));
+            existing.Add(untouched.TryGetValue(place.Path, out var point) && !File.Exists(InPlaceMark.PathOf(place.Path, context.Options.StateFolder))
+                ? new ExistingPlace(disk, place, null, point, "nothing has written to it since it was restored") : await FindTrackingAsync(disk, place, cancellationToken));
         }
         return await InPlaceRestore.BeginAsync(request, existing, context.ImageTools, token => FinishAsync(plan, null, token), cancellationToken, plan.Contents);
     }
@@ -99,13 +102,40 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         {
             launcher.WriteRecord();
         }
-        if (request.Start)
+        var starts = await MayStartAsync(plan, journal, cancellationToken);
+        if (starts)
         {
             journal?.Settle();
         }
-        int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
-        return await new RestoredDescription(context, plan, request)
-            .AddAsync(new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid)), launcher, cancellationToken);
+        if (!request.Start)
+        {
+            Adoption.Stamp(context.Moving, request, [.. plan.Images.Select(image => image.NewFile)]);
+        }
+        int? pid = starts ? await launcher.StartAsync(cancellationToken) : null;
+        return await new RestoredDescription(context, plan, request).AddAsync(launcher.Describe(pid), launcher, cancellationToken);
+    }
+
+    // The wait may be long, and nothing keeps anybody from starting the machine meanwhile: its disks must not go back under it then.
+    private async Task<bool> MayStartAsync(RestorePlan plan, ReplacementJournal? journal, CancellationToken cancellationToken)
+    {
+        bool starts;
+        try
+        {
+            starts = await request.MayStartAsync(cancellationToken);
+        }
+        finally
+        {
+            foreach (var image in request.StartGate is null || journal is null ? [] : plan.Images)
+            {
+                if (await ImageLock.IsHeldAsync(image.NewFile, context.ImageTools, CancellationToken.None))
+                {
+                    journal?.Settle();
+                    journal?.Leave();
+                }
+            }
+        }
+        return journal is not { IsLeft: true } ? starts : throw new FaultException(FaultReason.FailedPrecondition,
+            $"The machine {request.Name} was started by somebody else while its start waited. It runs on its restored disks; the old ones stay beside them.");
     }
 
     private static MachineImage[] PlacesOf(IReadOnlyList<ImageReplacement> images) => [.. images.Select(image => new MachineImage(image.DiskName, image.NewFile, image.Format))];

@@ -12,6 +12,7 @@ internal static class HeldGuest
         {
             return;
         }
+        await Moving.MoveDecision.TakeAsync(qmp, marks.Folder, cancellationToken);
         if ((await qmp.ExecuteAsync("query-status", null, cancellationToken)).Text("status") == "paused")
         {
             await qmp.ExecuteAsync("cont", null, cancellationToken);

@@ -43,5 +43,13 @@ internal static class LastSeen
         }
     }
 
+    public static void Remove(string? folder, Id16 machine)
+    {
+        if (folder is not null)
+        {
+            File.Delete(PathOf(folder, machine));
+        }
+    }
+
     private static string PathOf(string folder, Id16 machine) => Path.Combine(folder, $"seen-{machine}.json");
 }

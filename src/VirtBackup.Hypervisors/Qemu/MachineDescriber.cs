@@ -7,11 +7,12 @@ namespace VirtBackup.Hypervisors.Qemu;
 /// <summary>Describes a running machine: natively by how its process was started, neutrally by what QMP tells.</summary>
 internal static class MachineDescriber
 {
+    /// <param name="stateFolder">Where moves of the machine's disks are remembered; null: nowhere.</param>
     public static async Task<MachineConfiguration> DescribeAsync(
-        QmpClient qmp, QemuMachine machine, IReadOnlyList<QemuDisk> disks, CancellationToken cancellationToken)
+        QmpClient qmp, QemuMachine machine, IReadOnlyList<QemuDisk> disks, string? stateFolder, CancellationToken cancellationToken)
     {
         var process = await QemuProcess.ReadAsync(qmp.ReadPeer(), qmp.SocketPath, cancellationToken);
-        var (arguments, named) = await LaterDisks.NameAsync(qmp, process.Arguments, disks, cancellationToken);
+        var (arguments, named) = await LaterDisks.NameAsync(qmp, Moving.MovedDisks.Apply(stateFolder, machine.Uuid, process, disks), disks, cancellationToken);
         var native = new ArgvDocument(process.Executable, process.WorkingDirectory, arguments, named, machine.QmpSocket, machine.GuestAgentSocket,
             TpmDevice.Find(Argv.Parse(arguments))?.FindEmulator(process.WorkingDirectory) is { } tpm ? new ArgvTpm(tpm.StateFolder, tpm.Arguments) : null);
         var memory = await qmp.ExecuteAsync("query-memory-size-summary", null, cancellationToken);

@@ -3,17 +3,18 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
 /// <summary>Writes how a restored machine is started, for people and for the driver, and starts it.</summary>
-internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan plan, RestoreRequest request)
+internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan plan, RestoreRequest request, LaunchFiles? place = null)
 {
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan ThawTimeout = TimeSpan.FromSeconds(5);
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };
-    private readonly LaunchFiles files = LaunchFiles.For(request, plan.Images);
+    private readonly LaunchFiles files = place ?? LaunchFiles.For(request, plan.Images);
     private string? thaw;
 
     public bool HasRecord => File.Exists(files.Record);
@@ -26,7 +27,7 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
             plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket, Disks = plan.Images.Select(image => new { Name = image.DiskName, File = image.NewFile, image.Format }),
         };
         File.WriteAllBytes(files.Record, JsonSerializer.SerializeToUtf8Bytes(record, Indented));
-        var script = new StringBuilder("#!/bin/sh\n# Starts the restored machine in the foreground.\n");
+        var script = new StringBuilder("#!/bin/sh\n# Starts the machine in the foreground.\n");
         script.Append("cd ").Append(Quote(plan.WorkingDirectory)).Append(" || exit 1\n");
         if (plan.Tpm is { Command: { } emulator } tpm)
         {
@@ -155,7 +156,15 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         }
     }
 
-    public Dictionary<string, string> Details(int? pid)
+    /// <summary>The restored machine.</summary>
+    /// <param name="pid">Of its process; null: it was not started.</param>
+    public RestoredMachine Describe(int? pid) => new(plan.Launch.Uuid, request.Name, pid is not null, Details(pid))
+    {
+        Guest = pid is not null && plan.Launch.GuestAgentSocket is { } socket
+            ? new RestoredGuest(async (limit, token) => await GuestAgentClient.ConnectAsync(socket, context.Time, context.Entropy, limit, token), context.Time) : null,
+    };
+
+    private Dictionary<string, string> Details(int? pid)
     {
         var details = new Dictionary<string, string>(StringComparer.Ordinal) { ["qmp socket"] = plan.Launch.QmpSocket };
         if (request.Folder.Length > 0)

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -9,6 +10,9 @@ namespace VirtBackup.Hypervisors.Qemu;
 internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time, IEntropy Entropy, ProcessRunner Processes)
 {
     public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, StateFolder = Options.StateFolder, Time = Time };
+
+    /// <summary>Of machines that come and go.</summary>
+    public MovingRecords Moving => new(Options.StateFolder);
 
     /// <summary>Opens the monitor and makes sure that it belongs to the machine.</summary>
     public async Task<QmpClient> OpenAsync(QemuMachine machine, CancellationToken cancellationToken)

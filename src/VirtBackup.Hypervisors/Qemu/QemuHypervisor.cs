@@ -1,6 +1,8 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Qemu.Comparing;
+using VirtBackup.Hypervisors.Qemu.Moving;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -9,10 +11,10 @@ namespace VirtBackup.Hypervisors.Qemu;
 /// QEMU machines that run as plain processes, reached over QMP. Needs QEMU 7.1 or later: the <c>copy-before-write</c>
 /// filter with <c>on-cbw-error</c>. See README.md beside this file for the method and its limits.
 /// </summary>
-public sealed class QemuHypervisor : IHypervisor
+public sealed class QemuHypervisor : IHypervisor, IStorageMover
 {
     private static readonly HashSet<string> NoneExcluded = [];
-    private readonly IReadOnlyList<QemuMachine> machines;
+    private readonly MachineRoster roster;
     private readonly QemuDriverContext context;
     private readonly ProgramSurvey programs;
 
@@ -28,19 +30,25 @@ public sealed class QemuHypervisor : IHypervisor
         {
             throw new FaultException(FaultReason.InvalidArgument, $"Two machines are configured with the UUID {twice.Key.ToUuidString()}.");
         }
-        this.machines = machines;
         context = new QemuDriverContext(options, time, entropy, new ProcessRunner(time));
         programs = new ProgramSurvey(context.Processes);
+        roster = new MachineRoster(machines, context.Moving);
+        Control = new QemuMachineControl(context, roster, context.Moving);
     }
+
+    public IMachineControl Control { get; }
 
     public string Kind => "qemu";
 
+    public bool HoldsAtGate => true;
+
     public RestoreAbilities RestoreAbilities =>
-        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping;
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
+        | RestoreAbilities.Adopt;
 
     // Together: a monitor that is busy or hangs must not hold up the others.
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
-        await Task.WhenAll(machines.Select(machine => SummariseAsync(machine, cancellationToken)));
+        await Task.WhenAll(roster.List().Select(machine => SummariseAsync(machine, cancellationToken)));
 
     private async Task<MachineSummary> SummariseAsync(QemuMachine machine, CancellationToken cancellationToken)
     {
@@ -69,6 +77,7 @@ public sealed class QemuHypervisor : IHypervisor
     {
         ArgumentNullException.ThrowIfNull(committed);
         var target = Find(machine);
+        await new MoveRecovery(context, target).EndAsync(cancellationToken);
         await using var qmp = await context.OpenAsync(target, cancellationToken);
         return await context.SettleAsync(qmp, target, committed.Contains, cancellationToken);
     }
@@ -76,8 +85,9 @@ public sealed class QemuHypervisor : IHypervisor
     public async ValueTask ReleaseGuestsAsync(CancellationToken cancellationToken)
     {
         Images.OrphanedServers.End(context.Options.QemuNbd);
-        foreach (var machine in machines)
+        foreach (var machine in roster.List())
         {
+            await TryEndMoveAsync(machine, cancellationToken);
             await ExistingMachine.RecoverAsync(context, machine, cancellationToken);
             if (CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Count == 0)
             {
@@ -125,7 +135,7 @@ public sealed class QemuHypervisor : IHypervisor
         {
             return Images.ImageRestore.Check(request);
         }
-        return (await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken)).Findings;
+        return (await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken)).Findings;
     }
 
     public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)
@@ -144,9 +154,13 @@ public sealed class QemuHypervisor : IHypervisor
         }
         if (request.Placement != RestorePlacement.NewFolder)
         {
+            if (roster.List().FirstOrDefault(machine => machine.Uuid == request.Machine) is { } moved)
+            {
+                await new MoveRecovery(context, moved).EndAsync(cancellationToken);
+            }
             ExistingMachine.Recover(request);
         }
-        var plan = await new RestorePlanner(context, machines, programs).PlanAsync(request, cancellationToken);
+        var plan = await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken);
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
@@ -157,7 +171,37 @@ public sealed class QemuHypervisor : IHypervisor
             : await new ExistingMachine(context, request).BeginAsync(plan, cancellationToken);
     }
 
+    public async ValueTask<StorageMovePlan> CheckMoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return (await new QemuMovePlanner(context, Find(request.Machine)).PlanAsync(request, cancellationToken)).Plan;
+    }
+
+    public ValueTask<MoveSample> SampleMoveAsync(StorageMovePlan plan, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(plan);
+        return MovePathSample.MeasureAsync(plan.Disks, context.Time, cancellationToken);
+    }
+
+    public async ValueTask<StorageMoveOutcome> MoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return await new QemuMover(context, Find(request.Machine), request).MoveAsync(cancellationToken);
+    }
+
+    private async Task TryEndMoveAsync(QemuMachine machine, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await new MoveRecovery(context, machine).EndAsync(cancellationToken);
+        }
+        catch (FaultException)
+        {
+            // Its monitor is in use, or it cannot be tidied up: whoever uses the machine next is told.
+        }
+    }
+
     private QemuMachine Find(Id16 id) =>
-        machines.FirstOrDefault(machine => machine.Uuid == id)
+        roster.List().FirstOrDefault(machine => machine.Uuid == id)
         ?? throw new FaultException(FaultReason.NotFound, $"No machine with the UUID {id.ToUuidString()} is configured on this host.");
 }

@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Qemu.Moving;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -10,9 +11,11 @@ internal sealed class QemuRestore : IRestore
     private readonly RestoreRequest request;
     private readonly RestorePlan plan;
     private readonly NewImages images;
+    private readonly QemuAdoption? adoption;
 
-    private QemuRestore(QemuDriverContext context, RestoreRequest request, RestorePlan plan, NewImages images)
+    private QemuRestore(QemuDriverContext context, RestoreRequest request, RestorePlan plan, NewImages images, QemuAdoption? adoption)
     {
+        this.adoption = adoption;
         this.context = context;
         this.request = request;
         this.plan = plan;
@@ -28,7 +31,17 @@ internal sealed class QemuRestore : IRestore
         {
             throw new FaultException(FaultReason.Unsupported, "QEMU machines are restored on Linux only.");
         }
-        return new QemuRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.NewFile)], context.ImageTools, cancellationToken));
+        var adoption = request.Adopt ? new QemuAdoption(context, request, plan) : null;
+        adoption?.Begin();
+        try
+        {
+            return new QemuRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.NewFile)], context.ImageTools, cancellationToken), adoption);
+        }
+        catch
+        {
+            adoption?.Withdraw();
+            throw;
+        }
     }
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
@@ -42,12 +55,17 @@ internal sealed class QemuRestore : IRestore
         var launcher = new MachineLauncher(context, plan, request);
         launcher.WriteRecord();
         images.Flush();
+        var starts = await request.MayStartAsync(cancellationToken);
+        adoption?.Complete();
         // From here on a failure concerns starting only: the disks are whole and stay.
         images.Keep();
-        int? pid = request.Start ? await launcher.StartAsync(cancellationToken) : null;
-        return await new RestoredDescription(context, plan, request)
-            .AddAsync(new RestoredMachine(plan.Launch.Uuid, request.Name, pid is not null, launcher.Details(pid)), launcher, cancellationToken);
+        int? pid = starts ? await launcher.StartAsync(cancellationToken) : null;
+        return await new RestoredDescription(context, plan, request).AddAsync(launcher.Describe(pid), launcher, cancellationToken);
     }
 
-    public ValueTask DisposeAsync() => images.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await images.DisposeAsync();
+        adoption?.Withdraw();
+    }
 }

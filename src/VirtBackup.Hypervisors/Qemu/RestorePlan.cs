@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Qemu.Comparing;
 using VirtBackup.Hypervisors.Targets;
 
@@ -46,6 +47,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         if (request.Placement == RestorePlacement.NewFolder)
         {
             findings.AddRange(RestoreFolder.Check(request, isMachine: true));
+            findings.AddRange(request.Adopt ? Adoption.Check(context.Moving, request) : []);
         }
         else
         {

@@ -33,7 +33,7 @@ internal sealed class RestoredDescription(QemuDriverContext context, RestorePlan
             var machine = new QemuMachine(plan.Launch.Uuid, request.Name, plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket);
             await using var qmp = await context.OpenAsync(machine, cancellationToken);
             var disks = await BlockInventory.ReadAsync(qmp, machine.Uuid, new HashSet<string>(), cancellationToken);
-            var configuration = await MachineDescriber.DescribeAsync(qmp, machine, disks, cancellationToken);
+            var configuration = await MachineDescriber.DescribeAsync(qmp, machine, disks, context.Options.StateFolder, cancellationToken);
             var document = ArgvDocument.Read(configuration.Native.Span);
             return MachineDescription.Write(document,
                 [.. disks.Select(disk => new DescribedDisk(disk.Summary.Name, Path.GetFullPath(disk.File, document.WorkingDirectory), disk.Summary.Format, disk.Summary.LengthBytes))],

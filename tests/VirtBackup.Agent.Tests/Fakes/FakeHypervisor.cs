@@ -36,9 +36,10 @@ internal sealed class FakeDisk(Id16 id, string name, byte[] content, bool isStil
     }
 }
 
-internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IHypervisor
+internal sealed partial class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IHypervisor
 {
     public string Kind => "fake";
+    public bool HoldsAtGate { get; set; }
     public RestoreAbilities RestoreAbilities => RestoreAbilities.InPlace | RestoreAbilities.DisksOnly;
     public Id16 Machine => machine;
     public IReadOnlyList<FakeDisk> Disks => disks;
@@ -87,11 +88,23 @@ internal sealed class FakeHypervisor(Id16 machine, params FakeDisk[] disks) : IH
 
     public ValueTask<CapturePlan> PlanCaptureAsync(CaptureRequest request, CancellationToken cancellationToken) => new(new CapturePlan([], 0, 0));
 
-    public ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
+    /// <summary>Gates that captures went through, whether or not they came to their end.</summary>
+    public List<ICutGate?> Gates { get; } = [];
+
+    public async ValueTask<ICapture> BeginCaptureAsync(CaptureRequest request, CancellationToken cancellationToken)
     {
         LastRequest = request;
+        Gates.Add(request.Gate);
+        if (request.Gate is { } gate)
+        {
+            await gate.ReadyAsync(cancellationToken);
+            await gate.PreparedAsync(cancellationToken);
+            await gate.FrozenAsync(cancellationToken);
+            await gate.CutAsync(cancellationToken);
+            gate.Released(held: true);
+        }
         CapturesMax = Math.Max(CapturesMax, ++CapturesNow);
-        return new(new FakeCapture(this, request));
+        return new FakeCapture(this, request);
     }
 
     public ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) => new([]);
@@ -225,14 +238,16 @@ internal sealed class FakeRestore(RestoreRequest request) : IRestore
 {
     public IReadOnlyList<IRestoredDisk> Disks { get; } = [.. request.Disks.Select(disk => new FakeTarget(disk))];
     public bool Completed { get; private set; }
+    public bool Started { get; private set; }
     public RestoreRequest Request => request;
 
     public byte[] Content(Id16 disk) => ((FakeTarget)Disks.Single(target => target.Disk.Id == disk)).Content;
 
-    public ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
+    public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
+        Started = await request.MayStartAsync(cancellationToken);
         Completed = true;
-        return new(new RestoredMachine(request.Machine, request.Name, true, new Dictionary<string, string>()));
+        return new RestoredMachine(request.Machine, request.Name, Started, new Dictionary<string, string> { ["folder"] = request.Folder });
     }
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;

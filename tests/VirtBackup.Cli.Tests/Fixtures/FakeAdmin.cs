@@ -39,6 +39,8 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     /// <summary>The machine's last run was unusual.</summary>
     public bool IsFlagged { get; set; }
 
+    public bool IsRecoveryPlan { get; set; }
+
     /// <summary>What audits of the machine's change tracking found; null: there was none.</summary>
     public TrackingAudit? Audit { get; set; }
 
@@ -200,6 +202,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         if (Failure is { } failure)
         {
             (job.FailureReason, job.FailureMessage) = failure;
+            job.Result = kind == "recovery" ? ResultOf(kind) : null;
         }
         else if (job.State == JobState.Succeeded)
         {
@@ -228,7 +231,9 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
             },
         },
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
+        "recovery" => new JobResult { Recovery = FakeRecovery.Result(IsRecoveryPlan, Failure is not null) },
         "retention" => new JobResult { Retention = FakeRetention.Result },
+        "group-backup" => new JobResult { GroupBackup = FakeGroups.Stored },
         "scrub" => new JobResult
         {
             Scrub = new ScrubResult

@@ -54,10 +54,14 @@ internal sealed class FakeController : IAsyncDisposable
         builder.Services.AddGrpc(static options => options.Interceptors.Add<OperatorsOnly>());
         builder.Services.AddSingleton<FakeAdmin>();
         builder.Services.AddSingleton<FakeRetention>();
+        builder.Services.AddSingleton<FakeGroups>();
+        builder.Services.AddSingleton<FakeRecovery>();
         builder.Services.AddSingleton(new FakeEnrollment(authority));
         var application = builder.Build();
         application.MapGrpcService<FakeAdmin>();
         application.MapGrpcService<FakeRetention>();
+        application.MapGrpcService<FakeGroups>();
+        application.MapGrpcService<FakeRecovery>();
         application.MapGrpcService<FakeEnrollment>();
         await application.StartAsync(TestContext.Current.CancellationToken);
         return new FakeController(application, authority, certificate);

@@ -9,6 +9,9 @@ public abstract partial class HypervisorConformance
     {
         await using var machine = await StartAsync();
         var (point, request) = await StoreAsync(machine);
+        var asked = 0;
+        // Asked once, if this platform starts machines at all; what it says is done.
+        request = request with { Start = true, StartGate = _ => ValueTask.FromResult(++asked > 1) };
         var driver = machine.Connect();
         Assert.DoesNotContain(await driver.CheckRestoreAsync(request, default), finding => finding.Severity == FindingSeverity.Blocks);
         Assert.False(machine.HasRestored(request.Folder));
@@ -19,7 +22,8 @@ public abstract partial class HypervisorConformance
             await WriteShuffledAsync(disk, point[disk.Disk.Id]);
         }
         var restored = await restore.CompleteAsync(default);
-        Assert.Equal((request.Name, false), (restored.Name, restored.Running));
+        Assert.Equal((request.Name, false, null), (restored.Name, restored.Running, restored.Guest));
+        Assert.InRange(asked, 0, 1);
         await restore.DisposeAsync();
         foreach (var disk in request.Disks)
         {

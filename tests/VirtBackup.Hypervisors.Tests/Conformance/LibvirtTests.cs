@@ -111,8 +111,8 @@ internal sealed class StillLibvirtMachine : ServerMachine
     {
         this.libvirt = libvirt;
         domain = new LabDomain(libvirt, Name, Guid.NewGuid());
-        monitor = new LibvirtConnection(libvirt.Uri, Options, TimeProvider.System, new WaitingThreads());
         folder = Directory.CreateDirectory(libvirt.File($"m{Interlocked.Increment(ref count)}")).FullName;
+        monitor = new LibvirtConnection(libvirt.Uri, Options, TimeProvider.System, new WaitingThreads());
     }
 
     public LabDomain Domain => domain;
@@ -268,6 +268,13 @@ internal sealed class StillLibvirtMachine : ServerMachine
 
     public string ImageOf(string disk) => disks[disk];
 
+    public string PathOf(string name) => Path.Combine(folder, name);
+
+    public string StateFolder => PathOf("state");
+
+    /// <summary>A disk lies elsewhere now.</summary>
+    public void FollowMove(string disk, string path) => disks[disk] = path;
+
     public override async ValueTask DisposeAsync()
     {
         links.ForEach(static link => link.IsOver = true);
@@ -284,7 +291,7 @@ internal sealed class StillLibvirtMachine : ServerMachine
         Directory.Delete(folder, recursive: true);
     }
 
-    private LibvirtOptions Options => new([libvirt.Uri], libvirt.File("f")) { FleeceFreeBytesMin = 1 << 20, Include = new HashSet<string> { Name } };
+    private LibvirtOptions Options => new([libvirt.Uri], libvirt.File("f")) { FleeceFreeBytesMin = 1 << 20, Include = new HashSet<string> { Name }, StateFolder = StateFolder };
 
     private LibvirtHypervisor Connect(IBlockingCalls calls)
     {
@@ -301,8 +308,6 @@ internal sealed class StillLibvirtMachine : ServerMachine
 
     private static string DiskXml(string target, string path) =>
         LabLibvirt.DiskXml(target, path, LabDiskFormat.Qcow2, extra: $"<alias name='ua-{target}'/>", driver: "cache='writethrough'").Replace("bus='virtio'", "bus='scsi'", StringComparison.Ordinal);
-
-    private string PathOf(string name) => Path.Combine(folder, name);
 
     private async Task MakeImageAsync(string target, byte[] content)
     {

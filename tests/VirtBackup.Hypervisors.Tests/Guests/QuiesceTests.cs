@@ -108,6 +108,26 @@ public sealed class QuiesceTests : IDisposable
     }
 
     [Fact]
+    public async Task Others_are_waited_for_between_the_hook_and_the_freeze()
+    {
+        var gate = new TestGate((step, _) =>
+        {
+            agent.Asked.Add(step);
+            return Task.CompletedTask;
+        });
+        await CutAsync(Request(Hooks()) with { Gate = gate });
+        Assert.Equal(["/pause", "prepared", "freeze", "cut", "thaw", "/resume"], agent.Asked);
+        agent.Asked.Clear();
+        await CutAsync(Request() with { Gate = gate }, hasAgent: false);
+        Assert.Equal(["prepared", "cut"], agent.Asked);
+        agent.Asked.Clear();
+        var failing = new TestGate(static (_, _) => throw ScriptedAgent.Silence);
+        await Assert.ThrowsAsync<FaultException>(() => CutAsync(Request(Hooks()) with { Gate = failing }));
+        Assert.Equal(["/pause", "/resume"], agent.Asked);
+        Assert.False(Marks.Any);
+    }
+
+    [Fact]
     public async Task A_machine_that_must_not_be_backed_up_without_its_hook_needs_an_agent()
     {
         var fault = await Assert.ThrowsAsync<FaultException>(() => CutAsync(Request(Hooks(abort: true)), hasAgent: false));

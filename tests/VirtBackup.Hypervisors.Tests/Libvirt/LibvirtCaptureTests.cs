@@ -1,4 +1,7 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Guests;
+using VirtBackup.Hypervisors.Libvirt;
+using VirtBackup.Hypervisors.Tests.Guests;
 using VirtBackup.Testing.Lab;
 
 namespace VirtBackup.Hypervisors.Tests.Libvirt;
@@ -48,6 +51,38 @@ public class LibvirtCaptureTests
         Assert.Empty(await lab.CheckpointsAsync());
         await lab.AssertCleanAsync();
         (await lab.Domain.ExecAsync("touch /root/thawed && sync")).EnsureSuccess();
+        await CutTogetherAsync(lab);
+    }
+
+    // With others: it stands still until all are cut, and goes on whatever becomes of them, or of this process.
+    private static async Task CutTogetherAsync(LibvirtLab lab)
+    {
+        async Task<string> StateAsync() => (await lab.Libvirt.VirshAsync("domstate", "lab")).Trim();
+        var held = new TestGate(async (step, _) => Assert.Equal(step is "ready" or "prepared" ? "running" : "paused", await StateAsync()));
+        await using (var capture = await lab.Driver.BeginCaptureAsync(lab.Request(LibvirtLab.NewPoint()) with { Gate = held }, default))
+        {
+            Assert.Equal((CaptureConsistency.Filesystem, "running"), (capture.Consistency, await StateAsync()));
+            Assert.Equal(["ready", "prepared", "frozen", "cut", "held"], held.Passed);
+        }
+        var broken = new TestGate((step, _) => step == "cut" ? throw new FaultException(FaultReason.FailedPrecondition, "The other one failed.") : Task.CompletedTask);
+        await Assert.ThrowsAsync<FaultException>(async () => await lab.Driver.BeginCaptureAsync(lab.Request(LibvirtLab.NewPoint()) with { Gate = broken }, default));
+        Assert.Equal("running", await StateAsync());
+        await lab.AssertCleanAsync();
+
+        // What the watchdog does when the process that holds the guest is gone.
+        var released = new TestGate(async (step, token) =>
+        {
+            if (step != "frozen") return;
+            var target = new FreezeTarget("libvirt", lab.Machine, "lab", Directory.GetDirectories(lab.Fleece).Single(), new Dictionary<string, string> { ["uri"] = lab.Libvirt.Uri });
+            Assert.Equal(ReleaseOutcome.Released, await new LibvirtGuestRelease(new WaitingThreads(), TimeProvider.System).TryReleaseAsync(target, static _ => { }, token));
+            Assert.Equal("running", await StateAsync());
+            (await lab.Domain.ExecAsync("touch /root/released && sync")).EnsureSuccess();
+        });
+        await using (var capture = await lab.Driver.BeginCaptureAsync(lab.Request(LibvirtLab.NewPoint()) with { Gate = released }, default))
+        {
+            Assert.Equal((CaptureConsistency.Crash, "not held"), (capture.Consistency, released.Passed[^1]));
+        }
+        await lab.AssertCleanAsync();
     }
 
     [Fact]

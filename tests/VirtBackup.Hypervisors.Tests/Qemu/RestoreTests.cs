@@ -1,4 +1,5 @@
 using System.Globalization;
+using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Testing.Lab;
 
 namespace VirtBackup.Hypervisors.Tests.Qemu;
@@ -35,6 +36,10 @@ public sealed class RestoreTests
         {
             Assert.True(beside.Running);
             Assert.NotEqual(lab.Machine.Uuid, beside.Id);
+            var limit = TimeSpan.FromSeconds(30);
+            Assert.True(await beside.Guest!.AnswersAsync(limit, default));
+            Assert.Null(await beside.Guest.RunAsync(new GuestCommand(["/bin/sh", "-c", "test -e /data/marker"], limit), "marker", static _ => { }, default));
+            Assert.Contains("3", await beside.Guest.RunAsync(new GuestCommand(["/bin/sh", "-c", "exit 3"], limit), "exit", static _ => { }, default), StringComparison.Ordinal);
             await using var monitor = await LabMonitor.ConnectAsync(beside.Details["qmp socket"]);
             Assert.Equal(beside.Id.ToUuidString(), (await monitor.ExecuteAsync("query-uuid")).GetProperty("UUID").GetString());
             Assert.Equal("copy", (await monitor.ExecuteAsync("query-name")).GetProperty("name").GetString());

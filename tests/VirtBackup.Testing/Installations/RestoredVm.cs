@@ -24,6 +24,37 @@ public sealed class RestoredVm : IAsyncDisposable
         return new RestoredVm(int.Parse(details["pid"], System.Globalization.CultureInfo.InvariantCulture), details["guest agent socket"]);
     }
 
+    /// <param name="folder">Where a machine was restored to that runs.</param>
+    public static RestoredVm InFolder(string folder)
+    {
+        using var record = JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "launch.json")));
+        var pid = ProcessesNaming(record.RootElement.GetProperty("qmpSocket").GetString()!).Single();
+        return new RestoredVm(pid, record.RootElement.GetProperty("guestAgentSocket").GetString() ?? "");
+    }
+
+    /// <summary>Processes whose command lines hold a text, such as the path of a socket.</summary>
+    /// <param name="program">How the names of their programs begin.</param>
+    public static IReadOnlyList<int> ProcessesNaming(string text, string program = "qemu-system-")
+    {
+        var found = new List<int>();
+        foreach (var path in Directory.EnumerateDirectories("/proc"))
+        {
+            try
+            {
+                if (int.TryParse(Path.GetFileName(path), out var pid) && File.ReadAllText(Path.Combine(path, "cmdline")) is var line
+                    && Path.GetFileName(line.Split('\0')[0]).StartsWith(program, StringComparison.Ordinal) && line.Contains(text, StringComparison.Ordinal))
+                {
+                    found.Add(pid);
+                }
+            }
+            catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+            {
+                // It has ended meanwhile.
+            }
+        }
+        return found;
+    }
+
     /// <summary>Reads a file in the guest, waiting until it has booted.</summary>
     public async Task<byte[]> ReadFileAsync(string path)
     {

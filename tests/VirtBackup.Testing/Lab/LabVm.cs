@@ -38,9 +38,9 @@ public sealed class LabVm : IAsyncDisposable
     public Guid Uuid { get; }
 
     /// <summary>The arguments that QEMU was started with, without the program.</summary>
-    public IReadOnlyList<string> Arguments { get; }
+    public IReadOnlyList<string> Arguments { get; private set; }
 
-    public IReadOnlyList<LabVmDisk> Disks { get; }
+    public IReadOnlyList<LabVmDisk> Disks { get; private set; }
 
     public string Directory => directory.Path;
 
@@ -106,6 +106,14 @@ public sealed class LabVm : IAsyncDisposable
 
     public LabVmDisk Disk(string nodeName) =>
         Disks.FirstOrDefault(d => d.NodeName == nodeName) ?? throw new LabException($"The VM has no disk '{nodeName}'.");
+
+    /// <summary>A disk lies elsewhere now, and the next start is to find it there.</summary>
+    public void FollowMove(string deviceId, string newPath)
+    {
+        var old = Disks.Single(disk => disk.DeviceId == deviceId).Path;
+        Disks = [.. Disks.Select(disk => disk.DeviceId == deviceId ? disk with { Path = newPath } : disk)];
+        Arguments = [.. Arguments.Select(argument => argument.Replace(old, newPath, StringComparison.Ordinal))];
+    }
 
     /// <summary>Starts QEMU once more on the same disks and with the same arguments, after it ended or was killed.</summary>
     public async Task StartAgainAsync(CancellationToken cancellationToken = default)

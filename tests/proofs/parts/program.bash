@@ -1,5 +1,13 @@
 # shellcheck shell=bash
-# Read by every proof: goes to the root of the sources, and has what a proof needs to begin.
+# Read by every proof: goes to the root of the sources, and has what a proof needs to begin. Sets $arguments, the caller's.
+
+arguments=()
+for argument in "$@"; do
+  # Images are given relative to where the caller stands.
+  if [ "${arguments[*]: -1}" = --image ]; then argument=$(realpath -m -- "$argument"); fi
+  arguments+=("$argument")
+done
+unset argument
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 PATH="$PATH:/usr/sbin:/sbin"

@@ -22,7 +22,8 @@ internal sealed class KnownDisk(BackupContext context, Id16 machine, Id16 point,
             progress.Log($"Disk {disk.Disk.Name}: all of it is compared: {disk.TrackingDetail}.");
             return null;
         }
-        var record = (await context.Bases.LoadAsync(machine, cancellationToken)).FirstOrDefault(candidate => candidate.Point == since);
+        var record = (await context.Bases.LoadAsync(machine, cancellationToken))
+            .Concat(context.Restored is { } restored ? await restored.LoadAsync(machine, cancellationToken) : []).FirstOrDefault(candidate => candidate.Point == since);
         if (record?.Suspicion is { } suspicion)
         {
             progress.Log($"Disk {disk.Disk.Name}: all of it is compared, since its change tracking is not to be trusted: {suspicion}.");

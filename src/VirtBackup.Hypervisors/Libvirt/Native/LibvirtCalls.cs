@@ -84,6 +84,12 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainHasManagedSaveImage")]
     public static partial int HasSavedState(DomainHandle domain, uint flags);
 
+    [LibraryImport(Library, EntryPoint = "virDomainSuspend")]
+    public static partial int Suspend(DomainHandle domain);
+
+    [LibraryImport(Library, EntryPoint = "virDomainResume")]
+    public static partial int Resume(DomainHandle domain);
+
     [LibraryImport(Library, EntryPoint = "virDomainGetState")]
     public static partial int GetState(DomainHandle domain, out int state, out int reason, uint flags);
 
@@ -138,6 +144,12 @@ internal static partial class LibvirtCalls
 
     [LibraryImport(Library, EntryPoint = "virDomainCreate")]
     public static partial int Start(DomainHandle domain);
+
+    [LibraryImport(Library, EntryPoint = "virDomainShutdownFlags")]
+    public static partial int Shutdown(DomainHandle domain, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virDomainDestroy")]
+    public static partial int Destroy(DomainHandle domain);
 
     [LibraryImport(Library, EntryPoint = "virDomainSnapshotNum")]
     public static partial int CountSnapshots(DomainHandle domain, uint flags);

@@ -6,7 +6,7 @@ namespace VirtBackup.Hypervisors.Libvirt.Native;
 /// <summary>A failed call of libvirt, with libvirt's own words.</summary>
 internal sealed class LibvirtFailure(int code, string message) : Exception(message)
 {
-    public const int InvalidConnection = 6, NoConnection = 5, NoDomain = 42, Rpc = 39, OperationInvalid = 55, NoSupport = 3, OperationTimeout = 68,
+    public const int InvalidConnection = 6, InvalidArgument = 8, NoConnection = 5, NoDomain = 42, Rpc = 39, OperationInvalid = 55, NoSupport = 3, OperationTimeout = 68,
         OperationUnsupported = 84, NoNetwork = 43, NoPool = 49, AuthenticationFailed = 45, OperationDenied = 29, NoCheckpoint = 103, NoBackup = 104, CheckpointInconsistent = 109,
         CpuIncompatible = 91, AgentUnresponsive = 86, AgentUnsynchronised = 97;
 

@@ -14,6 +14,11 @@ internal sealed class IdentityComparison(IReadOnlyList<QemuMachine> machines)
             findings.Add(new RestoreFinding("identity", FindingSeverity.Adapts, "UUID and MAC addresses are made anew; the copy can run beside the original."));
         }
         var clashes = 0;
+        if (request.Adopt)
+        {
+            // It still runs where it comes from, and is not started here before it does not.
+            return [new RestoreFinding("identity", FindingSeverity.Fits, $"{request.Name} keeps its UUID and MAC addresses, and is started here when it is off where it comes from.")];
+        }
         foreach (var machine in machines.Where(machine => (request.KeepIdentity && machine.Uuid == request.Machine) || machine.Name == request.Name))
         {
             clashes++;
@@ -60,7 +65,7 @@ internal sealed class IdentityComparison(IReadOnlyList<QemuMachine> machines)
         "name", FindingSeverity.Adapts, $"{who} is called {request.Name}, too. Both can run, but people will mistake them: --name gives the restored one another.");
 
     /// <summary>QEMU processes by their command lines (proc(5)); those that cannot be read are somebody else's.</summary>
-    private static IEnumerable<(int Pid, Id16? Uuid, string? Name)> ListProcesses()
+    public static IEnumerable<(int Pid, Id16? Uuid, string? Name)> ListProcesses()
     {
         if (!Directory.Exists("/proc/self"))
         {

@@ -1,0 +1,169 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Moving;
+
+namespace VirtBackup.Hypervisors.Libvirt.Moving;
+
+/// <summary>Stops, starts and retires machines of libvirt. A retired one is undefined, and its definition kept.</summary>
+/// <param name="find">The connection that has a machine; null: none has.</param>
+/// <param name="first">That machines are defined on which none has.</param>
+internal sealed class LibvirtMachineControl(
+    LibvirtContext context, Func<Id16, CancellationToken, Task<LibvirtConnection?>> find, LibvirtConnection first) : IMachineControl
+{
+    // VIR_DOMAIN_UNDEFINE_: MANAGED_SAVE is left out, so that a saved state is never thrown away unseen.
+    private const uint ForgetSnapshots = 2, ForgetVariables = 4, KeepVariables = 8, ForgetCheckpoints = 16;
+    private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(250);
+
+    private readonly MovingRecords _records = context.Moving;
+
+    public async ValueTask<bool> KnowsAsync(Id16 machine, CancellationToken cancellationToken) =>
+        _records.FindRetired(machine) is not null || _records.FindAdopted(machine) is not null || await find(machine, cancellationToken) is not null;
+
+    public async ValueTask<StoppedMachine> StopAsync(Id16 machine, StopRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (await find(machine, cancellationToken) is not { } connection || !await IsActiveAsync(connection, machine, cancellationToken))
+        {
+            return new StoppedMachine(Graceful: true, WasRunning: false);
+        }
+        if (!request.PowerOff)
+        {
+            await connection.ChangeAsync(libvirt => With(libvirt, machine, static domain => LibvirtCalls.Shutdown(domain, 0)), cancellationToken);
+            var begun = context.Time.GetTimestamp();
+            while (context.Time.GetElapsedTime(begun) < request.Timeout)
+            {
+                if (!await IsActiveAsync(connection, machine, cancellationToken))
+                {
+                    return new StoppedMachine(Graceful: true, WasRunning: true);
+                }
+                await Task.Delay(PollInterval, context.Time, cancellationToken);
+            }
+            if (!request.Force)
+            {
+                throw new FaultException(FaultReason.FailedPrecondition,
+                    $"The guest of machine {machine.ToUuidString()} did not shut down within {request.Timeout.TotalSeconds:0} s and runs on. Shut it down from inside, or allow its power to be cut.");
+            }
+        }
+        // It may have ended in this moment.
+        await connection.ChangeAsync(libvirt => With(libvirt, machine, static domain => LibvirtCalls.IsActive(domain) == 1 ? LibvirtCalls.Destroy(domain) : 0), cancellationToken);
+        return new StoppedMachine(Graceful: false, WasRunning: true);
+    }
+
+    public async ValueTask<bool> StartAsync(Id16 machine, CancellationToken cancellationToken)
+    {
+        if (_records.FindRetired(machine) is { } retired)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"{retired.Name} was retired on this host, since it moved to another one: it is not started here.");
+        }
+        var connection = await find(machine, cancellationToken) ?? throw Unknown(machine);
+        if (await IsActiveAsync(connection, machine, cancellationToken))
+        {
+            return true;
+        }
+        _ = Adoption.TakeStamps(_records, machine);
+        await connection.ChangeAsync(libvirt => With(libvirt, machine, LibvirtCalls.Start), CancellationToken.None);
+        return false;
+    }
+
+    public async ValueTask<RetiredMachine> RetireAsync(Id16 machine, RetireRequest request, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var retired = _records.FindRetired(machine);
+        if (request.Undo)
+        {
+            return retired is null ? new RetiredMachine(false, [], []) : await ReinstateAsync(machine, retired, cancellationToken);
+        }
+        if (!request.Delete)
+        {
+            retired ??= await RecordAsync(machine, cancellationToken);
+            await UndefineAsync(machine, ForgetSnapshots | KeepVariables | ForgetCheckpoints, cancellationToken);
+            return new RetiredMachine(true, [], RetiredFiles.Rename(retired));
+        }
+        var adopted = _records.FindAdopted(machine);
+        if (retired is { Deleted: false })
+        {
+            var removed = RetiredFiles.Delete(retired);
+            removed.AddRange(adopted is null ? [] : RetiredFiles.DeleteFolder(adopted.Folder));
+            _records.Write(retired with { Deleted = true });
+            _records.RemoveAdopted(machine);
+            return new RetiredMachine(true, removed, []);
+        }
+        if (retired is not null || adopted is null || (request.Folder.Length > 0 && request.Folder != adopted.Folder))
+        {
+            return new RetiredMachine(true, [], []);
+        }
+        await UndefineAsync(machine, ForgetSnapshots | ForgetVariables | ForgetCheckpoints, cancellationToken);
+        var gone = RetiredFiles.DeleteFolder(adopted.Folder);
+        _records.RemoveAdopted(machine);
+        return new RetiredMachine(true, gone, []);
+    }
+
+    private async Task<RetiredRecord> RecordAsync(Id16 machine, CancellationToken cancellationToken)
+    {
+        var connection = await find(machine, cancellationToken) ?? throw Unknown(machine);
+        var view = await connection.QueryAsync(libvirt => Domains.Read(libvirt, machine), cancellationToken);
+        RequireOff(view);
+        if (view.HasSavedState)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {view.Document.Name} has a saved state, which would be lost. Start it and shut it down, or drop the state (virsh managedsave-remove {view.Document.Name}).");
+        }
+        var files = RetiredFiles.Choose(view.Document.Disks.Where(static disk => disk.SkipReason is null).Select(static disk => disk.Path).OfType<string>());
+        var record = new RetiredRecord(machine.ToString(), view.Document.Name, files, Deleted: false, view.Xml);
+        _records.Write(record);
+        return record;
+    }
+
+    private async Task<RetiredMachine> ReinstateAsync(Id16 machine, RetiredRecord record, CancellationToken cancellationToken)
+    {
+        RetiredFiles.NameBack(record);
+        var connection = await find(machine, cancellationToken) ?? first;
+        await connection.ChangeAsync(libvirt =>
+        {
+            using var domain = LibvirtValues.Require(LibvirtCalls.Define(libvirt, record.Definition!, 0));
+            return true;
+        }, cancellationToken);
+        _records.RemoveRetired(machine);
+        return new RetiredMachine(false, [], [.. record.Files.Select(static file => file.From)]);
+    }
+
+    private async Task UndefineAsync(Id16 machine, uint flags, CancellationToken cancellationToken)
+    {
+        if (await find(machine, cancellationToken) is not { } connection)
+        {
+            return;
+        }
+        await connection.ChangeAsync(libvirt =>
+        {
+            using var domain = Domains.TryFind(libvirt, machine);
+            if (domain is not null)
+            {
+                RequireOff(Domains.Read(domain, new HashSet<string>()));
+                LibvirtValues.Require(LibvirtCalls.Undefine(domain, flags));
+            }
+            return true;
+        }, cancellationToken);
+    }
+
+    private static Task<bool> IsActiveAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken) => connection.QueryAsync(libvirt =>
+    {
+        using var domain = Domains.TryFind(libvirt, machine);
+        return domain is not null && LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
+    }, cancellationToken);
+
+    private static bool With(ConnectionHandle libvirt, Id16 machine, Func<DomainHandle, int> call)
+    {
+        using var domain = Domains.Find(libvirt, machine);
+        LibvirtValues.Require(call(domain));
+        return true;
+    }
+
+    private static void RequireOff(DomainView view)
+    {
+        if (view.Active)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {view.Document.Name} is running on this host. Stop it first.");
+        }
+    }
+
+    private static FaultException Unknown(Id16 machine) => new(FaultReason.NotFound, $"libvirt on this host has no machine {machine.ToUuidString()} that this agent serves.");
+}

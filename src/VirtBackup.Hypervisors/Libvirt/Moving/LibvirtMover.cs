@@ -1,0 +1,111 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Moving;
+
+namespace VirtBackup.Hypervisors.Libvirt.Moving;
+
+/// <summary>Moves the disks of a machine of libvirt, live by block copies, or file by file when it is off.</summary>
+internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection connection, StorageMoveRequest request)
+{
+    private readonly Dictionary<string, (long Bytes, TimeSpan Elapsed)> moved = new(StringComparer.Ordinal);
+    private TimeSpan? interruption;
+    private IReadOnlyList<string> kept = [];
+
+    public async Task<StorageMoveOutcome> MoveAsync(CancellationToken cancellationToken)
+    {
+        var recovery = new LibvirtMoveRecovery(context, connection, request.Machine);
+        await recovery.EndAsync(request.Log, cancellationToken);
+        var plan = await new LibvirtMovePlanner(context, connection).PlanAsync(request, cancellationToken);
+        if (plan.Refused)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, "The disks cannot be moved: "
+                + string.Join(" ", plan.Findings.Where(static finding => finding.Severity == FindingSeverity.Blocks).Select(static finding => finding.Message)));
+        }
+        if (plan.Disks.Count == 0)
+        {
+            return new StorageMoveOutcome([], null, [], plan.Findings);
+        }
+        if (plan.Running)
+        {
+            await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
+        }
+        var point = Id16.Create(context.Entropy);
+        var name = await connection.QueryAsync(libvirt => Domains.Read(libvirt, request.Machine).Document.Name, cancellationToken);
+        var journal = MoveJournal.Begin(context.Options.StateFolder!, request.Machine, name, point.ToString()[..8], request.KeepSource,
+            [.. plan.Disks.Select(static move => new MovingDisk(move.Disk.Name, move.OldPath, move.NewPath, move.Disk.Format, move.Format, move.Disk.Name, ""))],
+            TargetImage.FindNewFolders(plan.Disks.Select(static move => move.NewPath)));
+        try
+        {
+            request.Progress(new StorageMoveProgress("preparing", plan.DataBytes, 0));
+            await TargetImage.MakeFoldersAsync(journal.NewFolders, plan.Disks[0].OldPath, context.Processes, cancellationToken);
+            await (plan.Running ? CopyRunningAsync(plan, journal, point, cancellationToken) : CopyStoppedAsync(plan, journal, cancellationToken));
+        }
+        finally
+        {
+            await EndAsync(recovery);
+        }
+        return new StorageMoveOutcome(
+            [.. plan.Disks.Select(move => new MovedDisk(move, moved.GetValueOrDefault(move.Disk.Name).Bytes, moved.GetValueOrDefault(move.Disk.Name).Elapsed))], interruption, kept, plan.Findings);
+    }
+
+    private async Task EndAsync(LibvirtMoveRecovery recovery)
+    {
+        try
+        {
+            kept = await recovery.EndAsync(request.Log, CancellationToken.None) ?? kept;
+        }
+        catch (FaultException fault)
+        {
+            request.Log($"The move could not be tidied up now: {fault.Message} The next start of the agent, or the next backup, does it.");
+        }
+    }
+
+    private async Task CopyRunningAsync(StorageMovePlan plan, MoveJournal journal, Id16 point, CancellationToken cancellationToken)
+    {
+        var begun = context.Time.GetTimestamp();
+        var run = new BlockCopyRun(context, connection, request, journal);
+        await run.BeginAsync(cancellationToken);
+        await run.WaitAsync(cancellationToken);
+        cancellationToken.ThrowIfCancellationRequested();
+        request.Progress(new StorageMoveProgress("changing over", run.Reached.Values.Sum(static reached => reached.Total), run.Reached.Values.Sum(static reached => reached.Done)));
+        var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, point, null, context.Processes, cancellationToken);
+        await run.PivotAsync(folder);
+        interruption = run.Interruption;
+        foreach (var move in plan.Disks)
+        {
+            moved[move.Disk.Name] = (run.Reached.GetValueOrDefault(move.Disk.Name).Done, context.Time.GetElapsedTime(begun));
+        }
+    }
+
+    private async Task CopyStoppedAsync(StorageMovePlan plan, MoveJournal journal, CancellationToken cancellationToken)
+    {
+        // Held until the old images are gone, so that nobody starts the machine on them.
+        await using var copy = await ColdCopy.OpenAsync([.. plan.Disks.Select(static move => move.OldPath)], context.ImageTools, cancellationToken);
+        var pace = new CopyPace(request.BytesPerSecondMax, context.Time, cancellationToken);
+        long total = 0, done = 0;
+        for (var i = 0; i < plan.Disks.Count; i++)
+        {
+            total += await copy.MeasureAsync(i, cancellationToken);
+        }
+        foreach (var (i, move) in plan.Disks.Index())
+        {
+            var begun = context.Time.GetTimestamp();
+            var length = new FileInfo(move.OldPath).Length;
+            await TargetImage.CreateAsync(context.Options.QemuImg, move.NewPath, "raw", length, move.OldPath, context.Processes, cancellationToken);
+            moved[move.Disk.Name] = (await copy.CopyAsync(i, move.NewPath, length, pace.WaitAsync, Tell, cancellationToken), context.Time.GetElapsedTime(begun));
+        }
+        journal.Enter(MoveStage.Pivoting);
+        await connection.ChangeAsync(libvirt =>
+        {
+            using var domain = Domains.Find(libvirt, request.Machine);
+            MovedDomain.Redirect(libvirt, domain, journal.Disks);
+            return true;
+        }, CancellationToken.None);
+        await EndAsync(new LibvirtMoveRecovery(context, connection, request.Machine));
+
+        void Tell(long more)
+        {
+            done += more;
+            request.Progress(new StorageMoveProgress("copying", total, done));
+        }
+    }
+}

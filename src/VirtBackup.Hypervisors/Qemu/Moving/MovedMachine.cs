@@ -1,0 +1,71 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Moving;
+
+namespace VirtBackup.Hypervisors.Qemu.Moving;
+
+/// <summary>
+/// Writes down where a moved machine's disks are: in the agent's state folder, by which restores find them, and as a launch record, for whoever
+/// starts the machine next.
+/// </summary>
+internal sealed class MovedMachine(QemuDriverContext context, QemuMachine machine)
+{
+    /// <summary>May be repeated.</summary>
+    public void Write(IReadOnlyList<MovingDisk> moved)
+    {
+        if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is not { } seen)
+        {
+            return;
+        }
+        var document = MovedDisks.Apply(seen, moved);
+        LastSeen.Write(context.Options.StateFolder, machine.Uuid, document.Write());
+        // An emulator of the machine's TPM has to be started before: only whoever does so knows how.
+        if (document.Tpm is null)
+        {
+            WriteLaunch(document, moved);
+        }
+    }
+
+    /// <summary>The script that starts the machine on its new images.</summary>
+    public static string ScriptOf(string machineName, string firstImage) => FilesOf(machineName, firstImage).Script;
+
+    private static LaunchFiles FilesOf(string name, string image) =>
+        LaunchFiles.For(Request(default, name), [new ImageReplacement("", image, "", "")]);
+
+    private void WriteLaunch(ArgvDocument document, IReadOnlyList<MovingDisk> moved)
+    {
+        var request = Request(machine.Uuid, machine.Name);
+        var launch = new ArgvRewriter(document, request, [], context.Entropy).Rewrite();
+        var images = document.Disks.Select(disk => new ImageReplacement(disk.File, Path.GetFullPath(disk.File, document.WorkingDirectory), disk.Format, disk.Name)).ToList();
+        var plan = new RestorePlan(document, document.Executable, document.WorkingDirectory, images, [], launch, []);
+        TryWrite(new MachineLauncher(context, plan, request, FilesOf(machine.Name, moved[0].NewPath)), FilesOf(machine.Name, moved[0].NewPath));
+        // The records of earlier restores, or moves, name the old images.
+        foreach (var folder in moved.Select(static disk => Path.GetDirectoryName(disk.OldPath)!).Distinct(StringComparer.Ordinal).Where(Directory.Exists))
+        {
+            foreach (var prefix in new[] { "", new Images.ImageFileNames().Add(machine.Name) + "." })
+            {
+                var files = new LaunchFiles(Path.Combine(folder, $"{prefix}launch.sh"), Path.Combine(folder, $"{prefix}launch.json"), Path.Combine(folder, $"{prefix}qemu.log"));
+                if (File.Exists(files.Record) && File.ReadAllText(files.Record).Contains(machine.Uuid.ToUuidString(), StringComparison.Ordinal))
+                {
+                    new MachineLauncher(context, plan, request, files).WriteRecord();
+                }
+            }
+        }
+    }
+
+    // For people; a storage that has filled up meanwhile keeps nobody from finishing the move.
+    private static void TryWrite(MachineLauncher launcher, LaunchFiles files)
+    {
+        try
+        {
+            launcher.WriteRecord();
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            File.Delete(files.Record);
+            File.Delete(files.Script);
+        }
+    }
+
+    private static RestoreRequest Request(Id16 machine, string name) =>
+        new(machine, default, "qemu", new MachineConfiguration(name, default, ArgvDocument.Kind, default), [], "", name) { Placement = RestorePlacement.Replace, KeepIdentity = true };
+}

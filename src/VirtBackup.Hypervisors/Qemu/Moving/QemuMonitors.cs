@@ -1,0 +1,38 @@
+using System.Globalization;
+
+namespace VirtBackup.Hypervisors.Qemu.Moving;
+
+/// <summary>Which QEMU process a monitor belongs to, by command lines (proc(5)): also one that does not listen yet, or any more.</summary>
+internal static class QemuMonitors
+{
+    /// <summary>Its process id; null: there is none, or it is somebody else's.</summary>
+    public static int? FindProcess(string socket)
+    {
+        if (!Directory.Exists("/proc/self"))
+        {
+            return null;
+        }
+        foreach (var folder in Directory.EnumerateDirectories("/proc"))
+        {
+            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out var pid) && IsServing(folder, socket))
+            {
+                return pid;
+            }
+        }
+        return null;
+    }
+
+    private static bool IsServing(string folder, string socket)
+    {
+        try
+        {
+            var arguments = File.ReadAllText(Path.Combine(folder, "cmdline")).Split('\0', StringSplitOptions.RemoveEmptyEntries);
+            return arguments is [var program, ..] && Path.GetFileName(program).StartsWith("qemu-system-", StringComparison.Ordinal)
+                && arguments.Any(argument => argument.Split(',', ':', '=').Contains(socket, StringComparer.Ordinal));
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+}
