@@ -4,8 +4,8 @@
 # usage: tests/run.sh [--only PATTERN] [--no-build] [--limit SECONDS] [--sabotages one|all]
 #   --only PATTERN    only test projects and proofs whose name contains PATTERN (a shell pattern)
 #   --no-build        no set-up and no build: run what is built
-#   --limit SECONDS   time limit of each test project and each run of a proof (default 600)
-#   --sabotages WHICH of each proof: 'one' (default), another one with every commit, or 'all', which takes several minutes more
+#   --limit SECONDS   time limit of each test project and each run of a proof (default 900)
+#   --sabotages WHICH of every third proof 'one' (default), other ones with every commit; or 'all', which takes many minutes more
 #
 # Each test counts as one. Each proof (tests/proofs/*.sh) counts as one, and so does each sabotage of it that is planted,
 # which must make it fail. A skipped test, a crash and an exceeded time limit are failures. Logs: artifacts/tests.
@@ -19,7 +19,7 @@ configuration=Release
 logs=$PWD/artifacts/tests
 only=
 build=yes
-limit=600
+limit=900
 sabotages=one
 
 passed=0
@@ -270,14 +270,14 @@ run_proof() {
   done < <(chosen_sabotages "$logs/proof-$name.sabotages")
 }
 
-# chosen_sabotages LIST: their names; of many commits each one gets its turn.
+# chosen_sabotages LIST: their names; of many commits each proof, and each of its sabotages, gets its turn.
 chosen_sabotages() {
   local names turn
   mapfile -t names < <(awk 'NF { print $1 }' "$1")
   if [ "$sabotages" = one ] && [ "${#names[@]}" -gt 0 ]; then
     turn=$(git rev-parse HEAD 2> /dev/null || date +%F)
     turn=$(printf '%s %s' "$turn" "${1##*/}" | cksum | cut -d ' ' -f 1)
-    names=("${names[turn % ${#names[@]}]}")
+    if [ $((turn % 3)) -eq 0 ]; then names=("${names[turn / 3 % ${#names[@]}]}"); else names=(); fi
   fi
   if [ "${#names[@]}" -gt 0 ]; then printf '%s\n' "${names[@]}"; fi
 }

@@ -87,7 +87,7 @@ as_root() {
 apt() {
   local attempt
   for attempt in 1 2 3 4 5 6; do
-    if as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" > "$log" 2>&1; then return 0; fi
+    if as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" > "$log" 2>&1 9<&-; then return 0; fi
     grep -Eq 'Could not get lock|Unable to lock|Unable to acquire' "$log" || break
     say "another package installation is running; waiting (attempt $attempt)"
     sleep 10
@@ -102,14 +102,15 @@ lab=${VIRTBACKUP_LAB:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.lab}
 azurite=$lab/azurite-$azurite_version
 
 install_azurite() {
+  local new=$azurite.new.$$
   if [ -x "$azurite/node_modules/.bin/azurite-blob" ]; then return 0; fi
   say "installing azurite $azurite_version into $azurite"
-  mkdir -p "$lab"
-  rm -rf "$azurite.new" "$azurite"
-  mkdir "$azurite.new"
-  npm install --prefix "$azurite.new" --no-audit --no-fund --no-save --loglevel=error "azurite@$azurite_version" > /dev/null ||
+  mkdir -p "$new"
+  npm install --prefix "$new" --no-audit --no-fund --no-save --loglevel=error "azurite@$azurite_version" > /dev/null ||
     fail "azurite could not be installed by npm; check the network and npm's registry"
-  mv "$azurite.new" "$azurite"
+  # Another installation may have been faster.
+  mv -T "$new" "$azurite" 2> /dev/null || rm -rf "$new"
+  [ -x "$azurite/node_modules/.bin/azurite-blob" ] || fail "$azurite is in the way and not whole; remove it"
 }
 
 lists_are_old() {
@@ -125,13 +126,23 @@ clean_up() {
 }
 trap clean_up EXIT
 
-mapfile -t missing < <(missing_packages)
-# Building the guest downloads packages without installing them, which also needs the lists.
-if [ "${#missing[@]}" -eq 0 ] && apt-cache show linux-image-cloud-amd64 > /dev/null 2>&1; then
-  install_azurite
-  check_dotnet
-  say 'everything is installed'
-  exit 0
+end_if_all_is_there() {
+  mapfile -t missing < <(missing_packages)
+  # Building the guest downloads packages without installing them, which also needs the lists.
+  if [ "${#missing[@]}" -eq 0 ] && apt-cache show linux-image-cloud-amd64 > /dev/null 2>&1; then
+    install_azurite
+    check_dotnet
+    say 'everything is installed'
+    exit 0
+  fi
+}
+end_if_all_is_there
+
+# One at a time: whoever put the policy file in place removes it, also from under the installation of another.
+if [ -d /var/lib/dpkg ] && command -v flock > /dev/null; then
+  exec 9< /var/lib/dpkg
+  flock -w 900 9 || fail 'another installation has held /var/lib/dpkg for 15 minutes'
+  end_if_all_is_there
 fi
 
 command -v apt-get > /dev/null || fail "this is not Debian; install these by hand: ${missing[*]}"

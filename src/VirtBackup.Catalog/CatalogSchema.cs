@@ -369,5 +369,11 @@ public static class CatalogSchema
         );
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables]);
+    private const string StateColumns = """
+        ALTER TABLE point ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE point ADD COLUMN state_stored_bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE point ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;
+        """;
+
+    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables, StateColumns]);
 }

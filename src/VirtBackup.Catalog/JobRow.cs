@@ -101,6 +101,9 @@ public sealed record JobRow
 
     public long? EndedMs { get; init; }
 
+    /// <summary>From its begin to its end, seconds; of a job that never began from when it was made, of one that is not over 0.</summary>
+    public double RunSeconds => Math.Max(0, ((EndedMs ?? CreatedMs) - (StartedMs ?? CreatedMs)) / 1000.0);
+
     public bool IsFinal => State is JobPhase.Succeeded or JobPhase.Failed or JobPhase.Cancelled;
 }
 

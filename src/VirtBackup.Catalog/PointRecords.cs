@@ -26,6 +26,9 @@ public sealed record PointRow
     /// <summary>For how long the guest's file systems stood still for the cut; 0: they did not, or it is not known.</summary>
     public long FrozenMs { get; init; }
 
+    /// <summary>The running state in the point; null: none.</summary>
+    public PointStateRow? State { get; init; }
+
     public long LogicalBytes { get; init; }
 
     public long ReadBytes { get; init; }
@@ -42,13 +45,18 @@ public sealed record PointRow
     public IReadOnlyList<PointStreamRow> Streams { get; init; } = [];
 }
 
+/// <param name="MemoryBytes">More than 0.</param>
+/// <param name="StoredBytes">What the point's run wrote of it.</param>
+/// <param name="PausedMs">For how long the guest stood still for it.</param>
+public sealed record PointStateRow(long MemoryBytes, long StoredBytes, long PausedMs);
+
 public sealed record PointStreamRow(string StreamId, string Name, string Kind, long LengthBytes, string Format, long ReadBytes, string ReadReason);
 
 /// <summary>Recovery points. The repository has the last word; see <see cref="RecoveryPointProjection"/>.</summary>
 public sealed class PointRecords(IDatabase database)
 {
     private const string Columns =
-        "point_id, vm_id, vm_name, agent, created_ms, sequence, consistency, consistency_detail, logical_bytes, read_bytes, stored_bytes, base_point_id, hypervisor_kind, forgotten, frozen_ms";
+        "point_id, vm_id, vm_name, agent, created_ms, sequence, consistency, consistency_detail, logical_bytes, read_bytes, stored_bytes, base_point_id, hypervisor_kind, forgotten, frozen_ms, memory_bytes, state_stored_bytes, paused_ms";
 
     /// <summary>Stores the point, replacing what was there.</summary>
     public ValueTask SaveAsync(PointRow point, CancellationToken cancellationToken) =>
@@ -207,12 +215,13 @@ public sealed class PointRecords(IDatabase database)
 
     private static void Insert(ISqlConnection connection, PointRow point)
     {
-        using (var statement = connection.Prepare($"INSERT INTO point ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"))
+        using (var statement = connection.Prepare($"INSERT INTO point ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"))
         {
             statement.Bind(1, point.PointId).Bind(2, point.VmId).Bind(3, point.VmName).Bind(4, point.Agent).Bind(5, point.CreatedMs)
                 .Bind(6, point.Sequence).Bind(7, point.Consistency).Bind(8, point.ConsistencyDetail).Bind(9, point.LogicalBytes)
                 .Bind(10, point.ReadBytes).Bind(11, point.StoredBytes).Bind(12, point.BasePointId).Bind(13, point.HypervisorKind)
-                .Bind(14, point.Forgotten ? 1 : 0).Bind(15, point.FrozenMs).Execute();
+                .Bind(14, point.Forgotten ? 1 : 0).Bind(15, point.FrozenMs)
+                .Bind(16, point.State?.MemoryBytes ?? 0).Bind(17, point.State?.StoredBytes ?? 0).Bind(18, point.State?.PausedMs ?? 0).Execute();
         }
         using var streams = connection.Prepare(
             "INSERT INTO point_stream (point_id, position, stream_id, name, kind, length_bytes, format, read_bytes, read_reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
@@ -276,5 +285,6 @@ public sealed class PointRecords(IDatabase database)
         HypervisorKind = statement.GetString(12)!,
         Forgotten = statement.GetInt64(13) != 0,
         FrozenMs = statement.GetInt64(14),
+        State = statement.GetInt64(15) is > 0 and var memory ? new PointStateRow(memory, statement.GetInt64(16), statement.GetInt64(17)) : null,
     };
 }

@@ -43,7 +43,7 @@ internal static class CommandTree
             new Commands.Retention.SimulateCommand(context), new Commands.Retention.ApplyCommand(context)));
         root.Add(Noun("restore", "Bring machines back", new Commands.Restores.RunCommand(context), new Commands.Restores.PlanCommand(context)));
         root.Add(Noun("dependency", "Which virtual machines need which others, and how each tells that it is ready",
-            new Commands.Dependencies.AddCommand(context), new Commands.Dependencies.RemoveCommand(context), new Commands.Dependencies.ListCommand(context),
+            new Commands.Dependencies.ChangeCommand(context, adds: true), new Commands.Dependencies.ChangeCommand(context, adds: false), new Commands.Dependencies.ListCommand(context),
             new Commands.Dependencies.ShowCommand(context), new Commands.Dependencies.ProbeCommand(context)));
         root.Add(Noun("recovery", "Bring several machines back, each when what it needs is ready",
             new Commands.Recoveries.RunCommand(context, isPlan: false), new Commands.Recoveries.RunCommand(context, isPlan: true), new Commands.Recoveries.ListCommand(context)));

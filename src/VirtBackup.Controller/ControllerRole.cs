@@ -122,12 +122,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var damages = new DamageOutlook(parts.Repository, Catalog, parts.Scrub, time);
         var outlook = new RetentionOutlook(gathering, locks, Catalog, _clock);
         var starter = new JobStarter(references, Catalog, Jobs, _verifications, _retention, _collections, _scrubs, entropy, time);
-        _recoveries = new RecoveryService(Catalog, Jobs, entropy, time, loggers.CreateLogger<RecoveryService>());
+        var errands = new AgentErrands(Jobs, Connections, entropy, time);
+        _recoveries = new RecoveryService(Catalog, Jobs, errands, entropy, time, loggers.CreateLogger<RecoveryService>());
         Recovery = new RecoveryEndpoint(Catalog, references, Jobs, _recoveries, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
             new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
-        var errands = new AgentErrands(Jobs, Connections, entropy, time);
         _migrationPlanner = new MigrationPlanner(Catalog, Jobs, errands, Connections, loggers.CreateLogger<MigrationPlanner>());
         _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, owners, time), loggers.CreateLogger<MigrationRunner>());
         Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);

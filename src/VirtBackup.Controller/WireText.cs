@@ -6,6 +6,8 @@ namespace VirtBackup.Controller;
 /// <summary>Checks and conversions of the small values that cross the wire.</summary>
 internal static class WireText
 {
+    public const int RequestIdCharsMax = 128;
+
     /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: not 32 lower-case hexadecimal digits.</exception>
     public static Id16 ToId(string text, string what) =>
         Id16.TryParse(text, out var id) && id.ToString() == text
@@ -20,6 +22,9 @@ internal static class WireText
     /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: longer than the bound.</exception>
     public static string Bounded(string text, int charsMax, string what) =>
         text.Length <= charsMax ? text : throw new FaultException(FaultReason.InvalidArgument, $"The {what} has {text.Length} characters; at most {charsMax} are allowed.");
+
+    /// <summary>The caller's name for its request, which has at most <see cref="RequestIdCharsMax"/> characters; null: it gave none.</summary>
+    public static string? ToRequestId(string text) => text.Length == 0 ? null : Bounded(text, RequestIdCharsMax, "request id");
 
     public static string Shortened(string text, int charsMax) => text.Length <= charsMax ? text : text[..charsMax];
 

@@ -28,6 +28,11 @@ public sealed record CaptureRequest(Id16 Machine, Id16 Point, Id16? Base, IReadO
     /// <summary>What the guest agent runs around the freeze; nothing without <see cref="Quiesce"/>.</summary>
     public GuestHooks Hooks { get; init; } = GuestHooks.None;
 
+    /// <summary>
+    /// Capture memory and processors, too. The guest is not frozen then: it goes on from where it was. All disks must be in the cut.
+    /// </summary>
+    public StateCapture WithState { get; init; }
+
     /// <summary>Holds the machine at the steps of its cut until others have reached them, too; null: it is cut by itself.</summary>
     public ICutGate? Gate { get; init; }
 
@@ -94,6 +99,9 @@ public interface ICapture : IAsyncDisposable
 
     /// <summary>Small memories of the machine at the cut: NVRAM, TPM.</summary>
     IReadOnlyList<MachineContent> Contents => [];
+
+    /// <summary>Memory and processors at the cut; null unless <see cref="CaptureRequest.WithState"/> asked for them.</summary>
+    CapturedState? State => null;
 
     /// <summary>Disks left out, with the reason.</summary>
     IReadOnlyList<DiskSummary> SkippedDisks { get; }

@@ -49,6 +49,12 @@ public sealed record RestoreRequest(
 
     public IReadOnlyList<NetworkMapping> Networks { get; init; } = [];
 
+    /// <summary>
+    /// The running state that the machine goes on from instead of booting; null: it boots. With <see cref="Start"/> and
+    /// <see cref="KeepIdentity"/> only. A host that cannot run it is told by a finding that blocks.
+    /// </summary>
+    public RestoreState? State { get; init; }
+
     /// <summary>What the stored machine kept beside its disks; without bytes while a restore is only checked. Drivers that cannot recreate it say so in a finding.</summary>
     public IReadOnlyList<MachineContent> Contents { get; init; } = [];
 
@@ -122,6 +128,9 @@ public interface IRestore : IAsyncDisposable
 {
     /// <summary>In the order of <see cref="RestoreRequest.Disks"/>.</summary>
     IReadOnlyList<IRestoredDisk> Disks { get; }
+
+    /// <summary>Memory and devices of <see cref="RestoreRequest.State"/>, in this order, to be written as disks are; empty without it.</summary>
+    IReadOnlyList<IRestoredDisk> State => [];
 
     /// <summary>Makes disks durable, gives them their names, defines the machine and starts it if asked to.</summary>
     ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken);

@@ -34,6 +34,8 @@ public enum RestoreAbilities
     NetworkMapping = 1 << 4,
     /// <summary><see cref="RestoreRequest.Adopt"/>.</summary>
     Adopt = 1 << 5,
+    /// <summary><see cref="RestoreRequest.State"/>.</summary>
+    State = 1 << 6,
 }
 
 /// <param name="From">A network as the stored machine names it: a bridge, an interface, or the id of a connection.</param>

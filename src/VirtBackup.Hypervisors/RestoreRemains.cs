@@ -1,4 +1,5 @@
 using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors;
 
@@ -6,7 +7,7 @@ namespace VirtBackup.Hypervisors;
 public static class RestoreRemains
 {
     /// <summary>
-    /// Removes images that were not complete and the sockets of their servers, and the folder if it is empty then. Nothing
+    /// Removes images that were not complete, the sockets of their servers and a running state, and the folder if it is empty then. Nothing
     /// that is complete, and nothing that anybody else put there, is touched.
     /// </summary>
     /// <returns>Paths of what was removed; empty: there was nothing.</returns>
@@ -19,6 +20,11 @@ public static class RestoreRemains
             {
                 File.Delete(path);
                 removed.Add(path);
+            }
+            foreach (var state in Directory.EnumerateDirectories(folder).Where(static path => StateFiles.IsPlace(Path.GetFileName(path))).ToList())
+            {
+                Directory.Delete(state, recursive: true);
+                removed.Add(state);
             }
             if (removed.Count > 0 && !Directory.EnumerateFileSystemEntries(folder).Any())
             {

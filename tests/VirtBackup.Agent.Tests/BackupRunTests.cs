@@ -67,6 +67,17 @@ public sealed class BackupRunTests
     }
 
     [Fact]
+    public async Task ARunningStateThatThePlatformDoesNotHaveFailsTheRun()
+    {
+        using var rig = new Rig(14, Rig.RandomBytes(14, Chunk));
+        var fault = await Assert.ThrowsAsync<FaultException>(() => rig.BackupAsync(new BackupOptions { State = StateCapture.Live }));
+        Assert.Contains("no running state to capture", fault.Message, StringComparison.Ordinal);
+        Assert.Equal(Hypervisors.StateCapture.Live, rig.Hypervisor.LastRequest!.WithState);
+        Assert.Equal(["abandon"], rig.Hypervisor.Ends);
+        Assert.Equal(0, rig.Store.SessionsOpen);
+    }
+
+    [Fact]
     public async Task FullReadWithABaseSharesNodesAndSendsNothing()
     {
         using var rig = new Rig(1, Rig.RandomBytes(1, 40 * Chunk));

@@ -73,6 +73,14 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("recovery run --vm web1 --vm db1 --in-place --dry-run", "result.recovery.machines.0.state=planned", "db1 restored 20s → db1 ready 25s → web1 ready 5.0s")]
     [InlineData("recovery run --vm web1 --vm db1 --folder /srv/r --name-suffix -new --parallel 2 --at 2031-05-04T12:00Z --map-network br0=isolated", "state=succeeded result.recovery.machines.1.state=ready result.recovery.parallel=2", "1m 01s; the prediction held")]
     [InlineData("recovery list", "recoveries.0.actual_seconds=61 recoveries.0.virtual_machines=2", "50s to 1m 20s   1m 01s   the prediction held")]
+    [InlineData("migrate list", "migrations.0.target_agent=host-2 migrations.0.cold=true migrations.0.result.source_kept=true migrations.1.result=null migrations.1.failure=The_folder_is_full.", "web1   host-1   host-2   succeeded")]
+    [InlineData("migrate show 77aa", "migration_id=77aa55bb11220000000000000000000c source_copy=retired result.rounds.1.last=true result.downtime_seconds=9 result.interruption.actual_seconds=9", "8.0s to 14s; it held")]
+    [InlineData("migrate show disks", "state=failed end_time=2031-05-04T12:00:00.000Z target_copy=none", "The folder is full.")]
+    [InlineData("migrate run web1 --to-host host-2 --folder /srv/m", "state=succeeded result.migration.where=/srv/m/web1 result.migration.notes.0=The_guest's_agent_did_not_answer. result.migration_plan=null", "last, machine off")]
+    [InlineData("migrate plan web1 --to-host host-2 --folder /srv/m", "result.migration_plan.interruption.record.within_p90=4 result.migration_plan.last_increment_bytes=20971520 result.migration=null", "of the last 4 on this path 4 were within P90; median error 12.0%")]
+    [InlineData("migrate run web1 --to-storage /srv/new --dry-run", "result.migration_plan.disks.0.new_path=/srv/new/vda.qcow2 result.migration_plan.estimate=null result.migration_plan.possible=true", "The migration is possible.")]
+    [InlineData("migrate remove-source 77aa --yes", "kind=migration state=succeeded", "succeeded")]
+    [InlineData("migrate cancel 77aa", "job_id=77aa55bb11220000000000000000000c cancel_requested=true", "77aa55bb1122")]
     [InlineData("repository verify --full", "result.verify.records=7 result.verify.damages_total=0", "none")]
     public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
     {

@@ -3,6 +3,7 @@ using VirtBackup.Controller.Tests.Fixtures;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Agent.V1;
+using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Store.V1;
 using VirtBackup.Protocol.Tests;
 
@@ -59,12 +60,40 @@ public sealed class HostileMessageTests
         await SendAsync<GetGroupRequest>(messages, r => groups.GetGroupAsync(r, World.Token).AsTask());
         await SendAsync<StartGroupBackupRequest>(messages, r => groups.StartGroupBackupAsync(r, World.Token).AsTask());
         await SendAsync<GetGroupPointRequest>(messages, r => groups.GetGroupPointAsync(r, World.Token).AsTask());
+        await SendAsync<ListGroupsRequest>(messages, r => groups.ListGroupsAsync(World.Token).AsTask());
         await SendAsync<DeleteGroupRequest>(messages, r => groups.DeleteGroupAsync(r, World.Token).AsTask());
         Assert.Equal(1u, (await admin.GetStatusAsync(World.Token)).AgentsEnrolled);
         foreach (var assigned in world.Role.Jobs.GetAssignments(agent.Name).Jobs)
         {
             Assert.Equal(assigned.JobId, (await world.GetJobAsync(assigned.JobId)).JobId);
         }
+    }
+
+    [Fact]
+    public async Task Operators_requests_about_several_machines()
+    {
+        await using var world = await World.CreateAsync();
+        var source = await world.EnrollAsync("source");
+        var target = await world.EnrollAsync("target");
+        var point = (await StoreTests.BackUpAsync(source, StoreTests.NewDisk())).PointId;
+        var move = new StartMigrationRequest { Vm = source.VmName, Options = new MigrationOptions { Agent = "target", Restore = new RestoreOptions { Folder = "/srv" } } };
+        var migration = (await world.Role.Migrations.StartMigrationAsync(move, World.Token)).Job.JobId;
+        var messages = new WireMessages(3, [source.VmName, target.VmName, source.VmId.ToString(), "source", "target", migration, migration[..6], point]);
+        var recovery = world.Role.Recovery;
+        await SendAsync<AddDependencyRequest>(messages, r => recovery.AddDependencyAsync(r, World.Token).AsTask());
+        await SendAsync<SetProbeRequest>(messages, r => recovery.SetProbeAsync(r, World.Token).AsTask());
+        await SendAsync<GetDependenciesRequest>(messages, r => recovery.GetDependenciesAsync(r, World.Token).AsTask());
+        await SendAsync<StartRecoveryRequest>(messages, r => recovery.StartRecoveryAsync(r, World.Token).AsTask());
+        await SendAsync<ListRecoveriesRequest>(messages, _ => recovery.ListRecoveriesAsync(World.Token).AsTask());
+        await SendAsync<RemoveDependencyRequest>(messages, r => recovery.RemoveDependencyAsync(r, World.Token).AsTask());
+        var migrations = world.Role.Migrations;
+        await SendAsync<StartMigrationRequest>(messages, r => migrations.StartMigrationAsync(r, World.Token).AsTask());
+        await SendAsync<StartMigrationPlanRequest>(messages, r => migrations.StartMigrationPlanAsync(r, World.Token).AsTask());
+        await SendAsync<ListMigrationsRequest>(messages, r => migrations.ListMigrationsAsync(r, World.Token).AsTask());
+        await SendAsync<GetMigrationRequest>(messages, r => migrations.GetMigrationAsync(r, World.Token).AsTask());
+        await SendAsync<RemoveMigratedSourceRequest>(messages, r => migrations.RemoveMigratedSourceAsync(r, World.Token).AsTask());
+        Assert.Equal(migration, (await migrations.GetMigrationAsync(new GetMigrationRequest { MigrationId = migration }, World.Token)).Migration.MigrationId);
+        Assert.Equal(2u, (await world.Role.Admin.GetStatusAsync(World.Token)).AgentsEnrolled);
     }
 
     [Fact]

@@ -15,7 +15,7 @@ public sealed class MigrationTests
     {
         await using var move = await Move.PrepareAsync();
         move.Hosts.BackupBytes.Clear();
-        foreach (var bytes in new[] { 900L << 20, 400L << 20, 100L << 20, 5L << 20, 1L << 20 }) move.Hosts.BackupBytes.Enqueue(bytes);
+        foreach (var bytes in new[] { 900L << 20, 100L << 20, 5L << 20, 1L << 20 }) move.Hosts.BackupBytes.Enqueue(bytes);
         var done = await move.RunAsync(cold: false);
         Assert.Equal(JobState.Succeeded, done.State);
         Assert.Equal(
@@ -23,6 +23,7 @@ public sealed class MigrationTests
             move.Hosts.Done);
         move.AssertMoved(done);
         Assert.Equal(4, done.Result.Rounds.Count);
+        Assert.Equal([900UL << 20, 100UL << 20, 5UL << 20, 1UL << 20], done.Result.Rounds.Select(static round => round.BytesRead));
         Assert.True(done.Result.Rounds[^1].Last);
         Assert.True(done.Result.DowntimeSeconds > 0);
         Assert.Equal(done.Result.DowntimeSeconds, done.Result.Interruption.ActualSeconds);
@@ -148,6 +149,39 @@ public sealed class MigrationTests
     }
 
     [Fact]
+    public async Task The_same_request_moves_a_machine_once_and_one_that_was_refused_never()
+    {
+        await using var move = await Move.PrepareAsync();
+        move.SourceAgent.Away = true;
+        await move.PollAsync(() => !move.World.Role.Connections.IsConnected("source"));
+        var job = await move.StartAsync(cold: false, requestId: "once");
+        Assert.Equal(job, await move.StartAsync(cold: false, requestId: "once"));
+        await Assert.ThrowsAsync<FaultException>(() => move.StartAsync(cold: false, requestId: "twice"));
+        move.SourceAgent.Away = false;
+        move.AssertMoved(await move.WaitAsync(job));
+        Assert.Single(move.Hosts.Done, "target:StartMachine");
+        // That request is over; it begins nothing now that nothing stands in its way.
+        var refused = await move.StartAsync(cold: false, options => options.Agent = "source", "twice");
+        Assert.Equal(JobState.Failed, (await move.World.GetJobAsync(refused)).State);
+        await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.GetMigrationAsync(new GetMigrationRequest { MigrationId = refused }, World.Token).AsTask());
+    }
+
+    [Fact]
+    public async Task What_is_there_again_or_on_its_way_back_is_not_removed()
+    {
+        await using var move = await Move.PrepareAsync();
+        var done = await move.RunAsync(cold: false);
+        var remove = new RemoveMigratedSourceRequest { MigrationId = done.MigrationId };
+        var row = (await move.World.Role.Catalog.Migrations.FindAsync(Id16.Parse(done.MigrationId), World.Token))!;
+        var back = row with { MigrationId = Id16.Create(SystemEntropy.Instance), SourceAgent = "target", TargetAgent = "source", State = Catalog.JobPhase.Running };
+        Assert.True(await move.World.Role.Catalog.Migrations.AddAsync(back, World.Token));
+        Assert.Contains("is being migrated", (await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.RemoveMigratedSourceAsync(remove, World.Token).AsTask())).Message, StringComparison.Ordinal);
+        await move.World.Role.Catalog.Migrations.SaveAsync(back with { State = Catalog.JobPhase.Succeeded }, World.Token);
+        await move.World.Role.Catalog.Machines.MoveAsync(row.VmId, "source", World.Token);
+        Assert.Contains("is on source again", (await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.RemoveMigratedSourceAsync(remove, World.Token).AsTask())).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Options_that_say_nothing_or_too_much_are_refused()
     {
         await using var move = await Move.PrepareAsync();
@@ -156,6 +190,9 @@ public sealed class MigrationTests
             new MigrationOptions(), new MigrationOptions { Agent = "target" }, new MigrationOptions { Agent = "nobody", Restore = new RestoreOptions { Folder = "/x" } },
             new MigrationOptions { Agent = "source", Restore = new RestoreOptions { Folder = "/x" } }, new MigrationOptions { Storage = new StorageMoveOptions() },
             new MigrationOptions { Agent = "target", Restore = new RestoreOptions { Folder = "/x" }, RoundsMax = 65 },
+            new MigrationOptions { Agent = "target", Restore = new RestoreOptions { Folder = "/x", OnlyDisks = { "vda" } } },
+            new MigrationOptions { Agent = "target", Restore = new RestoreOptions { Folder = "/x", WithState = true } },
+            new MigrationOptions { Agent = "target", Restore = new RestoreOptions { Folder = new string('x', 5000) } },
         })
         {
             await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.StartMigrationAsync(new StartMigrationRequest { Vm = move.Source.VmName, Options = options }, World.Token).AsTask());
@@ -194,11 +231,11 @@ public sealed class MigrationTests
             return move;
         }
 
-        public async Task<string> StartAsync(bool cold, Action<MigrationOptions>? choose = null)
+        public async Task<string> StartAsync(bool cold, Action<MigrationOptions>? choose = null, string requestId = "")
         {
             var options = new MigrationOptions { Agent = "target", Cold = cold, Restore = new RestoreOptions { Folder = "/srv/m" } };
             choose?.Invoke(options);
-            return (await World.Role.Migrations.StartMigrationAsync(new StartMigrationRequest { Vm = Source.VmName, Options = options }, World.Token)).Job.JobId;
+            return (await World.Role.Migrations.StartMigrationAsync(new StartMigrationRequest { Vm = Source.VmName, Options = options, RequestId = requestId }, World.Token)).Job.JobId;
         }
 
         public async Task<Migration> RunAsync(bool cold, Action<MigrationOptions>? choose = null) => await WaitAsync(await StartAsync(cold, choose));

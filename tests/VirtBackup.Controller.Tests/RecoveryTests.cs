@@ -157,6 +157,27 @@ public sealed class RecoveryTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_host_that_is_away_holds_up_only_what_needs_it()
+    {
+        var job = await StartAsync();
+        foreach (var name in new[] { "app", "mail", "web" })
+        {
+            await CheckAllAsync(only: name);
+        }
+        await UntilAsync(async () =>
+        {
+            _world.Time.Advance(TimeSpan.FromSeconds(5));
+            return (await _world.GetJobAsync(job)).Progress.Phase.Contains("restoring", StringComparison.Ordinal);
+        });
+        var restores = await RestoresAsync(1);
+        Assert.Equal(["mail"], restores.Keys);
+        await ReachAsync(restores["mail"], "mail", StartStage.Restored);
+        await UntilAsync(async () => await GateAsync("mail") == Gate.Open);
+        await ReadyAsync(restores["mail"], "mail", 1);
+        Assert.Contains("agent 'db' could not be reached", (await EndAsync(job, JobState.Failed)).FailureMessage, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_restarted_controller_takes_a_run_up_where_it_is()
     {
         var job = await StartAsync();

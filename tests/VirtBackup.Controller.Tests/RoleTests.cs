@@ -69,6 +69,7 @@ public sealed class RoleTests : IAsyncLifetime
         Assert.Equal(_world.Repository.Head.Uuid.ToString(), status.RepositoryId);
         Assert.Empty((await new GroupService.GroupServiceClient(channel).ListGroupsAsync(new ListGroupsRequest(), cancellationToken: World.Token)).Groups);
         Assert.Empty((await new RetentionService.RetentionServiceClient(channel).ListRuleSetsAsync(new ListRuleSetsRequest(), cancellationToken: World.Token)).RuleSets);
+        Assert.Empty((await new MigrationService.MigrationServiceClient(channel).ListMigrationsAsync(new ListMigrationsRequest(), cancellationToken: World.Token)).Migrations);
         Assert.Empty((await new RecoveryService.RecoveryServiceClient(channel).ListRecoveriesAsync(new ListRecoveriesRequest(), cancellationToken: World.Token)).Runs);
         await RefusedAsync(StatusCode.PermissionDenied, () => new StoreService.StoreServiceClient(channel).BeginSessionAsync(new BeginSessionRequest()).ResponseAsync);
         using var connect = new AgentService.AgentServiceClient(channel).Connect(cancellationToken: World.Token);
@@ -85,6 +86,10 @@ public sealed class RoleTests : IAsyncLifetime
         await RefusedAsync(StatusCode.PermissionDenied, () => retention.DetachRuleSetAsync(new DetachRuleSetRequest { Vm = agent.VmName }).ResponseAsync);
         var recovery = new RecoveryService.RecoveryServiceClient(channel);
         await RefusedAsync(StatusCode.PermissionDenied, () => recovery.StartRecoveryAsync(new StartRecoveryRequest { Vms = { agent.VmName } }).ResponseAsync);
+        var migration = new MigrationService.MigrationServiceClient(channel);
+        await RefusedAsync(StatusCode.PermissionDenied, () => migration.StartMigrationAsync(new StartMigrationRequest { Vm = agent.VmName }).ResponseAsync);
+        var groups = new GroupService.GroupServiceClient(channel);
+        await RefusedAsync(StatusCode.PermissionDenied, () => groups.StartGroupBackupAsync(new StartGroupBackupRequest { Name = agent.VmName }).ResponseAsync);
         using var watch = new AdminService.AdminServiceClient(channel).WatchJob(new WatchJobRequest { JobId = "x" }, cancellationToken: World.Token);
         await RefusedAsync(StatusCode.PermissionDenied, () => watch.ResponseStream.MoveNext(World.Token));
         var found = await new StoreService.StoreServiceClient(channel).FindRecoveryPointsAsync(
@@ -97,6 +102,9 @@ public sealed class RoleTests : IAsyncLifetime
     {
         using var channel = Open(null);
         await RefusedAsync(StatusCode.Unauthenticated, () => new AdminService.AdminServiceClient(channel).GetStatusAsync(new GetStatusRequest()).ResponseAsync);
+        await RefusedAsync(StatusCode.Unauthenticated, () => new GroupService.GroupServiceClient(channel).ListGroupsAsync(new ListGroupsRequest()).ResponseAsync);
+        await RefusedAsync(StatusCode.Unauthenticated, () => new MigrationService.MigrationServiceClient(channel).ListMigrationsAsync(new ListMigrationsRequest()).ResponseAsync);
+        await RefusedAsync(StatusCode.Unauthenticated, () => new RecoveryService.RecoveryServiceClient(channel).ListRecoveriesAsync(new ListRecoveriesRequest()).ResponseAsync);
         await RefusedAsync(StatusCode.Unauthenticated, () => new StoreService.StoreServiceClient(channel).ProbeChunksAsync(new ProbeChunksRequest()).ResponseAsync);
         var client = new AgentService.AgentServiceClient(channel);
         await RefusedAsync(StatusCode.Unauthenticated, () => client.RenewCertificateAsync(new RenewCertificateRequest()).ResponseAsync);

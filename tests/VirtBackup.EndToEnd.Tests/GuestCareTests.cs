@@ -60,14 +60,7 @@ public sealed class GuestCareTests
     private static async Task<string> KillAtAsync(Installation installation, InstalledAgent agent, string mark)
     {
         var asking = installation.RunAsync("backup", "run", "web", "--detach");
-        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
-        while (!Directory.EnumerateFiles(agent.FleeceFolder, mark, SearchOption.AllDirectories).Any())
-        {
-            limit.Token.ThrowIfCancellationRequested();
-            Thread.SpinWait(100);
-        }
-        System.Diagnostics.Process.GetProcessById(agent.Service.Pid).Kill();
-        await agent.Service.KillAsync();
+        await agent.KillAtAsync(mark);
         return (await asking).Json.GetProperty("job_id").GetString()!;
     }
 

@@ -37,11 +37,24 @@ public sealed class LibvirtTests
         (await domain.ExecAsync("echo second > /data/marker && echo second > /root/marker && sync")).EnsureSuccess();
         var second = await installation.BackUpAsync("web");
 
+        // Its running state, saved while it stands still, at the instant of its disks.
+        (await domain.ExecAsync("echo kept > /run/memory; (i=0; while :; do i=$((i+1)); echo $i > /run/count; sleep 0.2; done) >/dev/null 2>&1 &")).EnsureSuccess();
+        Outcomes.AssertOneError(await installation.RunAsync("backup", "run", "web", "--with-state"), 1, "saves machines that stand still", "--state stop");
+        var running = await installation.BackUpAsync("web", "--state", "stop");
+        Assert.InRange(running.GetProperty("state").GetProperty("paused_ms").GetInt64(), 1, 120_000);
+        var count = Encoding.UTF8.GetString(await domain.ReadFileAsync("/run/count"));
+
         // In its own place: the changed blocks alone, then new disks with another bus and network.
         Outcomes.AssertOneError(await installation.RunAsync("restore", "run", Outcomes.PointOf(first), "--in-place"), 1, "is running", "Shut it down");
         await libvirt.VirshAsync("destroy", "web");
         var plan = (await installation.RunAsync("restore", "plan", Outcomes.PointOf(first), "--in-place", "--no-measurement")).Json.GetProperty("result").GetProperty("restore_check");
         Assert.True(plan.GetProperty("possible").GetBoolean());
+        RestoreOf(await installation.RunAsync("restore", "run", Outcomes.PointOf(running), "--in-place", "--with-state"));
+        await AssertMarkerAsync(domain, "second");
+        Assert.Equal("kept\n", Encoding.UTF8.GetString(await domain.ReadFileAsync("/run/memory")));
+        await Installation.PollAsync("the guest's program to go on", async () => int.Parse(Encoding.UTF8.GetString(await domain.ReadFileAsync("/run/count")), System.Globalization.CultureInfo.InvariantCulture) > 0
+            && Encoding.UTF8.GetString(await domain.ReadFileAsync("/run/count")) != count);
+        await libvirt.VirshAsync("destroy", "web");
         var inPlace = RestoreOf(await installation.RunAsync("restore", "run", Outcomes.PointOf(first), "--in-place"));
         await AssertMarkerAsync(domain, "first");
         Assert.True(inPlace.GetProperty("running").GetBoolean());

@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Text;
+using System.Text.Json;
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
 
@@ -42,6 +44,18 @@ public sealed class MachineTests
         Assert.Equal(Outcomes.PointOf(first), second.GetProperty("base_point_id").GetString());
         Assert.InRange(Outcomes.ReadBytesOf(second), 12 << 20, 64 << 20);
 
+        // Memory and processors with the disks of the same instant: what the guest held in neither file system nor cache goes on.
+        (await vm.ExecAsync("echo kept > /run/memory; (i=0; while :; do i=$((i+1)); echo $i > /run/count; sleep 0.2; done) >/dev/null 2>&1 &")).EnsureSuccess();
+        var running = await installation.BackUpAsync("web", "--with-state");
+        var idle = await installation.BackUpAsync("web", "--with-state");
+        var uptime = SecondsOf(await vm.ReadFileAsync("/proc/uptime"));
+        Assert.Equal("crash", idle.GetProperty("consistency").GetString());
+        Assert.InRange(idle.GetProperty("state").GetProperty("memory_bytes").GetInt64(), 256L << 20, 1L << 30);
+        Assert.InRange(idle.GetProperty("state").GetProperty("paused_ms").GetInt64(), 1, 60_000);
+        Assert.InRange(StoredOf(idle), 1, StoredOf(running) * 15 / 100);
+        Assert.Equal(["device-state", "disk", "disk", "memory"], (await installation.RunAsync("recovery-point", "show", Outcomes.PointOf(idle))).Json
+            .GetProperty("streams").EnumerateArray().Select(stream => stream.GetProperty("kind").GetString()).Order(StringComparer.Ordinal));
+
         // Process, disks, sockets, everything: nothing that a restore could lean on remains.
         var folder = vm.Directory;
         await vm.DisposeAsync();
@@ -54,5 +68,15 @@ public sealed class MachineTests
             await using var restored = RestoredVm.Of(result);
             Assert.Equal(marker, Encoding.UTF8.GetString(await restored.ReadFileAsync("/data/marker")));
         }
+        var resumed = (await installation.RunAsync("restore", "run", Outcomes.PointOf(idle), "--folder", installation.File("resumed"), "--with-state")).Json;
+        await using var again = RestoredVm.Of(resumed);
+        Assert.Equal("kept\n", Encoding.UTF8.GetString(await again.ReadFileAsync("/run/memory")));
+        Assert.InRange(SecondsOf(await again.ReadFileAsync("/proc/uptime")), uptime - 60, double.MaxValue);
+        var count = await again.ReadFileAsync("/run/count");
+        await Installation.PollAsync("the guest's program to go on", async () => !(await again.ReadFileAsync("/run/count")).SequenceEqual(count));
     }
+
+    private static double SecondsOf(byte[] uptime) => double.Parse(Encoding.ASCII.GetString(uptime).Split(' ')[0], CultureInfo.InvariantCulture);
+
+    private static long StoredOf(JsonElement point) => point.GetProperty("state").GetProperty("stored_bytes").GetInt64();
 }

@@ -62,7 +62,7 @@ public sealed class ManifestTests
     [InlineData(216, 3)] // epoch count
     [InlineData(220, 0x23)] // order of streams
     [InlineData(220 + 16, 0)] // stream kind
-    [InlineData(220 + 16, 6)] // stream kind
+    [InlineData(220 + 16, 7)] // stream kind
     [InlineData(220 + 17, 3)] // chunker
     [InlineData(220 + 18, 23)] // chunk
     [InlineData(220 + 19, 27)] // span

@@ -1,3 +1,6 @@
+using VirtBackup.Core;
+using VirtBackup.Hypervisors.Images;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Testing.Lab;
 
 namespace VirtBackup.Hypervisors.Tests;
@@ -19,8 +22,19 @@ public sealed class RestoreRemainsTests
         Assert.Empty(RestoreRemains.Remove(folder));
         Assert.True(Directory.Exists(folder));
         File.WriteAllText(Path.Combine(folder, "disk-root.raw.partial"), "");
+        File.WriteAllText(Path.Combine(Directory.CreateDirectory(StateOf(1, folder)).FullName, "memory"), "");
         RestoreRemains.Remove(folder);
         Assert.False(Directory.Exists(folder));
         Assert.Empty(RestoreRemains.Remove(folder));
     }
+
+    [Fact]
+    public void Machines_whose_images_lie_together_have_folders_of_their_own_for_their_states()
+    {
+        Assert.NotEqual(StateOf(1, "/images"), StateOf(2, "/images"));
+        Assert.Equal(StateOf(1, "/images"), StateOf(1, "/images"));
+    }
+
+    private static string StateOf(int machine, string folder) => new StateFiles(
+        new ImageTools(), new RestoreRequest(new Id16((UInt128)(uint)machine), default, "qemu", new MachineConfiguration("", default, "", default), [], folder, ""), folder).Place;
 }

@@ -157,9 +157,9 @@ internal sealed class LibvirtMachine(LabDomain domain) : FaultyMachine
         return job.Contains("None", StringComparison.Ordinal) ? "" : job;
     }
 
-    /// <summary>A machine that was restored beside it, and is not needed any more.</summary>
     public override async Task<bool> IsRestoredAsync(string folder) => (await domain.Libvirt.TryVirshAsync("dominfo", Path.GetFileName(folder))).ExitCode == 0;
 
+    /// <summary>Takes out a machine that was restored beside it, and is not needed any more.</summary>
     public Task UndefineAsync(string name) => domain.Libvirt.TryVirshAsync("undefine", name);
 
     public Task KillDaemonAsync() => domain.Libvirt.KillDaemonAsync();

@@ -9,6 +9,7 @@ using VirtBackup.Format.Records;
 using VirtBackup.Format.Tests;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Qemu;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Identity;
 using VirtBackup.Protocol.Grpc;
 using VirtBackup.Sealing;
@@ -89,6 +90,21 @@ internal static class Targets
         {
             _ = ImageInfo.Parse(Encoding.UTF8.GetString(bytes), "disk.qcow2");
             return null;
+        }),
+        new("qemu-saved-state", static bytes =>
+        {
+            var saved = SavedStream.Parse((target, offset) =>
+            {
+                var count = (int)Math.Min(target.Length, bytes.Length - offset);
+                bytes.AsSpan((int)offset, count).CopyTo(target);
+                return count;
+            }, bytes.Length);
+            return [.. saved.Document.Write(), .. bytes[(int)saved.TailOffset..]];
+        }) { IsFree = true },
+        new("device-state", static bytes =>
+        {
+            var document = StateDocument.Read(bytes, out var length);
+            return [.. document.Write(), .. bytes[length..]];
         }),
         new("qemu-arguments", static bytes =>
         {

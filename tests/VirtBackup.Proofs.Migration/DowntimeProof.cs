@@ -11,7 +11,7 @@ internal sealed class DowntimeProof : IProof
 
     public IReadOnlyList<(string Name, string What)> Sabotages { get; } =
     [
-        (DowntimeTrials.ShortClaim, "reads half of the downtime that the product tells"),
+        (DowntimeTrials.ShortClaim, "reads ten seconds less than the product tells"),
         (DowntimeTrials.Unscored, "forgets what was predicted"),
     ];
 

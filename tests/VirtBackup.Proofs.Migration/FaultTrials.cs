@@ -16,18 +16,18 @@ internal sealed class FaultTrials : IAsyncDisposable
     private const int DiskBytes = 24 << 20;
     private const int WriteBytesMax = 256 << 10;
     private const int Stage = 2, Content = 3;
-    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(4);
+    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(8);
 
     private readonly ProofOptions _options;
     private readonly Hosts _hosts;
     private readonly Dictionary<string, int> _outcomes = new(StringComparer.Ordinal);
-    private int _struck;
+    private readonly Strikes _strikes = new();
 
     private FaultTrials(ProofOptions options, Hosts hosts) => (_options, _hosts) = (options, hosts);
 
     public string LastStory { get; private set; } = "";
 
-    public string Figures => $"moved={_outcomes.GetValueOrDefault("succeeded")} stayed={_outcomes.GetValueOrDefault("failed")} struck={_struck}";
+    public string Figures => $"moved={_outcomes.GetValueOrDefault("succeeded")} stayed={_outcomes.GetValueOrDefault("failed")} struck={_strikes}";
 
     public static async Task<FaultTrials> PrepareAsync(ProofOptions options, CancellationToken cancellationToken) =>
         new(options, await Hosts.StartAsync(DiskBytes, options.RandomOf(0, Stage), cancellationToken));
@@ -55,6 +55,9 @@ internal sealed class FaultTrials : IAsyncDisposable
         await CheckAsync(plan, place, state, left, cancellationToken);
     }
 
+    /// <exception cref="RefutedException">Most strikes came too late.</exception>
+    public void RequireStrikes() => _strikes.Require("a migration went on");
+
     public ValueTask DisposeAsync() => _hosts.DisposeAsync();
 
     // Writes go on until the first increment is being copied, so that they are in the full copy, that one, or the last.
@@ -65,10 +68,14 @@ internal sealed class FaultTrials : IAsyncDisposable
         {
             if (clock.Elapsed > EndLimit) throw new RefutedException($"{plan}: the migration is at no end after {EndLimit.TotalSeconds:0} s");
             var shown = await _hosts.ShowAsync(migration);
-            var step = Array.IndexOf(FaultPlan.Steps, shown.GetProperty("step").GetString());
-            var isOver = shown.GetProperty("state").GetString() != "running";
-            if (isOver || step > Array.IndexOf(FaultPlan.Steps, "round 1: copying")) writes = 0;
-            if (isOver) struck = true;
+            var isOver = !IsRunning(shown);
+            var step = isOver ? FaultPlan.Steps.Length : FaultPlan.IndexOf(shown.GetProperty("step").GetString()!);
+            if (step > FaultPlan.IndexOf("round 1: copying")) writes = 0;
+            if (isOver && !struck)
+            {
+                struck = true;
+                _strikes.Add($"{plan.Victim}", hit: false);
+            }
             if (writes-- > 0) await _hosts.Machine.WriteAsync(random, WriteBytesMax, cancellationToken);
             if (!struck && step >= plan.Step)
             {
@@ -77,11 +84,13 @@ internal sealed class FaultTrials : IAsyncDisposable
                 if (due - clock.Elapsed is { Ticks: > 0 } wait) await Task.Delay(wait, cancellationToken);
                 writes = 0;
                 struck = true;
-                _struck++;
+                _strikes.Add($"{plan.Victim}", IsRunning(await _hosts.ShowAsync(migration)));
                 await StrikeAsync(plan, cancellationToken);
             }
         }
     }
+
+    private static bool IsRunning(JsonElement shown) => shown.GetProperty("state").GetString() == "running";
 
     private async Task StrikeAsync(FaultPlan plan, CancellationToken cancellationToken)
     {
@@ -118,7 +127,7 @@ internal sealed class FaultTrials : IAsyncDisposable
         while (true)
         {
             var shown = await _hosts.ShowAsync(migration);
-            if (shown.GetProperty("state").GetString() != "running") return shown;
+            if (!IsRunning(shown)) return shown;
             if (clock.Elapsed > EndLimit) throw new RefutedException($"{plan}: the migration is at '{shown.GetProperty("step").GetString()}' still after {EndLimit.TotalSeconds:0} s");
             await Task.Delay(100, cancellationToken);
         }

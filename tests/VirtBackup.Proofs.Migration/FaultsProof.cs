@@ -34,6 +34,8 @@ internal sealed class FaultsProof : IProof
                 var story = options.RandomOf(trial, Kind).Next(3) == 0 ? await MirrorAsync(options, trial, cancellationToken) : await MigrateAsync(options, trial, cancellationToken);
                 if (!options.Short) Console.WriteLine($"trial {trial}: {story}");
             }
+            _hosts?.RequireStrikes();
+            _mirrors?.RequireStrikes();
         }
         finally
         {

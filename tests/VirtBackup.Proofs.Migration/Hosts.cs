@@ -23,9 +23,10 @@ internal sealed class Hosts : IAsyncDisposable
     public static async Task<Hosts> StartAsync(int diskBytes, Random random, CancellationToken cancellationToken)
     {
         var machine = await MovingMachine.StartAsync(diskBytes, random, cancellationToken);
+        Installation? installation = null;
         try
         {
-            var (installation, host) = await Installation.StartAsync((_, agent) => agent.Append($"machines:\n  - name: {MovingMachine.Name}\n    uuid: {machine.Uuid}\n    qmp: {machine.QmpPath}\n"));
+            (installation, var host) = await Installation.StartAsync((_, agent) => agent.Append($"machines:\n  - name: {MovingMachine.Name}\n    uuid: {machine.Uuid}\n    qmp: {machine.QmpPath}\n"));
             var hosts = new Hosts(installation, machine);
             hosts._agents.Add(host.Name, host);
             var other = await installation.EnrollAsync("other");
@@ -37,6 +38,7 @@ internal sealed class Hosts : IAsyncDisposable
         catch
         {
             await machine.DisposeAsync();
+            if (installation is not null) await installation.DisposeAsync();
             throw;
         }
     }

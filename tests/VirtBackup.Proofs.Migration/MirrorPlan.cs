@@ -20,6 +20,9 @@ internal enum MirrorVictim
 /// <param name="Absence">For how long the victim is away.</param>
 internal sealed record MirrorPlan(MirrorVictim Victim, bool AtChangeOver, TimeSpan Delay, TimeSpan Absence, int MebibytesPerSecond)
 {
+    /// <summary>Of each of the disks that move.</summary>
+    public const int DiskMebibytes = 12;
+
     private const int Plan = 11;
 
     public static MirrorPlan Of(ProofOptions options, int trial)
@@ -29,7 +32,10 @@ internal sealed record MirrorPlan(MirrorVictim Victim, bool AtChangeOver, TimeSp
         // The dangerous ones first in a run of one trial: whoever holds the guest, at its change-over.
         var victim = trial == 0 ? MirrorVictim.Agent : victims[random.Next(victims.Length)];
         var atChangeOver = trial == 0 || (victim is not (MirrorVictim.Order or MirrorVictim.Storage) && random.Next(2) == 0);
-        return new MirrorPlan(victim, atChangeOver, TimeSpan.FromMilliseconds(atChangeOver ? random.Next(60) : random.Next(2500)), TimeSpan.FromMilliseconds(random.Next(2000)), random.Next(8, 48));
+        var pace = random.Next(8, 48);
+        // Within the time that copying takes: what comes behind it strikes nothing.
+        var copying = 1000 * DiskMebibytes * MirroredMachine.Formats.Count / pace;
+        return new MirrorPlan(victim, atChangeOver, TimeSpan.FromMilliseconds(random.Next(atChangeOver ? 60 : copying)), TimeSpan.FromMilliseconds(random.Next(2000)), pace);
     }
 
     public override string ToString() =>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json;
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
 using VirtBackup.Testing.Proofs;
@@ -11,16 +12,20 @@ namespace VirtBackup.Proofs.Migration;
 /// </summary>
 internal sealed class MirrorTrials : IAsyncDisposable
 {
-    private const int DiskBytes = 12 << 20;
     private const int Stage = 12, Content = 13;
-    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(3);
-    private static readonly TimeSpan SettleLimit = TimeSpan.FromMinutes(1);
+
+    /// <summary>In the agent's journal of a move.</summary>
+    private const int StageCopying = 0;
+
+    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(4);
+    private static readonly TimeSpan SettleLimit = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan LookInterval = TimeSpan.FromMilliseconds(2);
 
     private readonly ProofOptions _options;
     private readonly Installation _installation;
     private readonly InstalledAgent _agent;
     private readonly MirroredMachine _machine;
+    private readonly Strikes _strikes = new();
     private int _moved;
     private int _stayed;
     private int _partly;
@@ -30,20 +35,22 @@ internal sealed class MirrorTrials : IAsyncDisposable
 
     public string LastStory { get; private set; } = "";
 
-    public string Figures => $"mirrored={_moved} mirror_stayed={_stayed} mirror_partly={_partly}";
+    public string Figures => $"mirrored={_moved} mirror_stayed={_stayed} mirror_partly={_partly} mirror_struck={_strikes}";
 
     public static async Task<MirrorTrials> PrepareAsync(ProofOptions options, CancellationToken cancellationToken)
     {
-        var machine = await MirroredMachine.StartAsync(DiskBytes, options.RandomOf(0, Stage), cancellationToken);
+        var machine = await MirroredMachine.StartAsync(MirrorPlan.DiskMebibytes << 20, options.RandomOf(0, Stage), cancellationToken);
+        Installation? installation = null;
         try
         {
-            var (installation, agent) = await Installation.StartAsync((_, agent) => agent.Append($"machines:\n  - name: {MirroredMachine.Name}\n    uuid: {machine.Uuid}\n    qmp: {machine.QmpPath}\n"));
+            (installation, var agent) = await Installation.StartAsync((_, agent) => agent.Append($"machines:\n  - name: {MirroredMachine.Name}\n    uuid: {machine.Uuid}\n    qmp: {machine.QmpPath}\n"));
             await installation.WaitForMachineAsync(MirroredMachine.Name);
             return new MirrorTrials(options, installation, agent, machine);
         }
         catch
         {
             await machine.DisposeAsync();
+            if (installation is not null) await installation.DisposeAsync();
             throw;
         }
     }
@@ -73,6 +80,9 @@ internal sealed class MirrorTrials : IAsyncDisposable
         if (small is not null && moved > 0) await MoveOffAsync(cancellationToken);
     }
 
+    /// <exception cref="RefutedException">Most strikes came too late.</exception>
+    public void RequireStrikes() => _strikes.Require("disks were mirrored, or at their change-over");
+
     public async ValueTask DisposeAsync()
     {
         await _machine.DisposeAsync();
@@ -88,6 +98,10 @@ internal sealed class MirrorTrials : IAsyncDisposable
             await Task.Delay(LookInterval, cancellationToken);
         }
         if (plan.AtChangeOver && plan.Delay > TimeSpan.Zero) await Task.Delay(plan.Delay, cancellationToken);
+        if (plan.Victim != MirrorVictim.Nobody)
+        {
+            _strikes.Add($"{plan.Victim}", plan.AtChangeOver ? HasReachedChangeOver() == true : !IsEnd(await StateAsync(order)));
+        }
         ServiceProcess[] victims = plan.Victim switch
         {
             MirrorVictim.Agent => [_agent.Service],
@@ -114,17 +128,31 @@ internal sealed class MirrorTrials : IAsyncDisposable
         }
         foreach (var victim in victims) await victim.KillAsync();
         if (victims.Length > 0) await Task.Delay(plan.Absence, cancellationToken);
-        foreach (var victim in victims) await victim.StartAsync();
+        foreach (var victim in victims)
+        {
+            victim.Launch();
+            // An agent that starts first ends the move, and says only then that it is there.
+            await victim.WaitForLineAsync(victim == _installation.Controller ? "ready: listening" : "ready: connected", EndLimit);
+        }
     }
 
     private async Task<bool> IsDueAsync(MirrorPlan plan, string order, Stopwatch clock)
     {
         if (!plan.AtChangeOver) return clock.Elapsed >= plan.Delay;
         if (clock.Elapsed > EndLimit) throw new RefutedException($"{plan}: no change-over after {EndLimit.TotalSeconds:0} s");
-        var journal = JournalText();
-        if (journal is not null) return !journal.Contains("\"Stage\":0", StringComparison.Ordinal);
-        return clock.Elapsed > TimeSpan.FromSeconds(2) && await StateAsync(order) is not ("pending" or "queued" or "running");
+        if (HasReachedChangeOver() is { } reached) return reached;
+        return clock.Elapsed > TimeSpan.FromSeconds(2) && IsEnd(await StateAsync(order));
     }
+
+    /// <summary>Whether the move that goes on no longer merely copies; null: none goes on.</summary>
+    private bool? HasReachedChangeOver()
+    {
+        if (JournalText() is not { } text) return null;
+        using var journal = JsonDocument.Parse(text);
+        return journal.RootElement.GetProperty("Stage").GetInt32() != StageCopying;
+    }
+
+    private static bool IsEnd(string? state) => state is not ("queued" or "running");
 
     private string? JournalText()
     {
@@ -146,7 +174,7 @@ internal sealed class MirrorTrials : IAsyncDisposable
     {
         while (true)
         {
-            if (await StateAsync(order) is { } state and not ("pending" or "queued" or "running" or "cancelling")) return state;
+            if (await StateAsync(order) is { } state && IsEnd(state)) return state;
             if (clock.Elapsed > EndLimit) throw new RefutedException($"{plan}: the order is at no end after {EndLimit.TotalSeconds:0} s");
             await Task.Delay(50, cancellationToken);
         }

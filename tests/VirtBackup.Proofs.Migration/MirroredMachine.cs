@@ -45,15 +45,23 @@ internal sealed class MirroredMachine : IAsyncDisposable
     public static async Task<MirroredMachine> StartAsync(int diskBytes, Random random, CancellationToken cancellationToken)
     {
         var machine = new MirroredMachine(diskBytes, random);
-        foreach (var (disk, format) in Formats.Index())
+        try
         {
-            var raw = machine._directory.File("first.raw");
-            await File.WriteAllBytesAsync(raw, machine._contents[disk], cancellationToken);
-            await LabDisk.ConvertAsync(raw, LabDiskFormat.Raw, machine._images[disk], format, cancellationToken: cancellationToken);
-            File.Delete(raw);
+            foreach (var (disk, format) in Formats.Index())
+            {
+                var raw = machine._directory.File("first.raw");
+                await File.WriteAllBytesAsync(raw, machine._contents[disk], cancellationToken);
+                await LabDisk.ConvertAsync(raw, LabDiskFormat.Raw, machine._images[disk], format, cancellationToken: cancellationToken);
+                File.Delete(raw);
+            }
+            await machine.StartAgainAsync();
+            return machine;
         }
-        await machine.StartAgainAsync();
-        return machine;
+        catch
+        {
+            await machine.DisposeAsync();
+            throw;
+        }
     }
 
     /// <summary>Starts its QEMU on the images that it has now.</summary>

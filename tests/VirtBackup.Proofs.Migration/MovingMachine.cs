@@ -49,18 +49,26 @@ internal sealed class MovingMachine : IAsyncDisposable
     public static async Task<MovingMachine> StartAsync(int diskBytes, Random random, CancellationToken cancellationToken)
     {
         var machine = new MovingMachine(diskBytes, random);
-        var raw = machine._directory.File("first.raw");
-        await File.WriteAllBytesAsync(raw, machine._content, cancellationToken);
-        await LabDisk.ConvertAsync(raw, LabDiskFormat.Raw, machine.Image, LabDiskFormat.Qcow2, cancellationToken: cancellationToken);
-        File.Delete(raw);
-        machine._first = BackgroundProc.Start(LabVm.Program,
-        [
-            "-machine", "q35,accel=tcg", "-m", "64", "-uuid", $"{machine.Uuid}", "-name", $"guest={Name}", "-nodefaults", "-display", "none",
-            "-blockdev", $"driver=qcow2,node-name=n0,file.driver=file,file.filename={machine.Image}", "-device", $"virtio-blk-pci,id={DeviceId},drive=n0,serial=n0",
-            "-qmp", $"unix:{machine.QmpPath},server=on,wait=off", "-qmp", $"unix:{machine._monitor},server=on,wait=off",
-        ], machine.FirstHome);
-        await Installation.PollAsync("the machine's monitor", () => Task.FromResult(File.Exists(machine._monitor)));
-        return machine;
+        try
+        {
+            var raw = machine._directory.File("first.raw");
+            await File.WriteAllBytesAsync(raw, machine._content, cancellationToken);
+            await LabDisk.ConvertAsync(raw, LabDiskFormat.Raw, machine.Image, LabDiskFormat.Qcow2, cancellationToken: cancellationToken);
+            File.Delete(raw);
+            machine._first = BackgroundProc.Start(LabVm.Program,
+            [
+                "-machine", "q35,accel=tcg", "-m", "64", "-uuid", $"{machine.Uuid}", "-name", $"guest={Name}", "-nodefaults", "-display", "none",
+                "-blockdev", $"driver=qcow2,node-name=n0,file.driver=file,file.filename={machine.Image}", "-device", $"virtio-blk-pci,id={DeviceId},drive=n0,serial=n0",
+                "-qmp", $"unix:{machine.QmpPath},server=on,wait=off", "-qmp", $"unix:{machine._monitor},server=on,wait=off",
+            ], machine.FirstHome);
+            await Installation.PollAsync("the machine's monitor", () => Task.FromResult(File.Exists(machine._monitor)));
+            return machine;
+        }
+        catch
+        {
+            await machine.DisposeAsync();
+            throw;
+        }
     }
 
     /// <summary>It is where a migration took it.</summary>

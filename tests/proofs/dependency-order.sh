@@ -8,7 +8,7 @@
 #   --seed N          decides graphs, times and failures; chance without it, and printed
 #   --trials N        how many times 25 simulated recoveries; without it 800
 #   --start-trial I   number of the first: trial I of a seed is the same in every run
-#   --short           at most 1,500 simulated recoveries, and 3 real machines instead of 6
+#   --short           at most 1,500 simulated recoveries, and 2 real machines instead of 6
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'dependency-order: PASS ...' or 'dependency-order: FAIL ...'.
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Moves a machine warm and cold between two real agents while its disk is written to at a steady pace, and watches it from outside:
 # what the product says of the downtime is what it was, the prediction made beforehand is scored, and a warm move interrupts for less
-# time than a cold one, whose interruption grows with the disk.
+# time than a cold one.
 #
 # usage: tests/proofs/migration-downtime.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides what is written; chance without it, and printed

@@ -88,7 +88,7 @@ public sealed class BackupRun
             _progress.Log($"An audit has found that change tracking missed a change ({suspicion}): all blocks are read.");
             settled = settled with { Tracked = null };
         }
-        if (settled.Tracked is not null && settled.Base!.Disks.Any(disk => disk.Shape != _context.Tools.Shape))
+        if (settled.Tracked is not null && settled.Base!.Disks.Any(disk => disk.Shape != _context.Tools.Shape && disk.Shape != StateStreams.Shape))
         {
             _progress.Log("Disks are cut in another way than before: all blocks are read once.");
             settled = settled with { Tracked = null };
@@ -111,6 +111,7 @@ public sealed class BackupRun
             var request = new CaptureRequest(_machine, _point, settled.Tracked, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal))
             {
                 Quiesce = !options.SkipQuiesce,
+                WithState = StateStreams.ModeOf(options.State),
                 QuiesceTimeout = policy.QuiesceTimeout,
                 FreezeLimit = policy.FreezeLimit,
                 Hooks = policy.Hooks,
@@ -175,6 +176,7 @@ public sealed class BackupRun
         Action commitSent, CancellationToken cancellationToken)
     {
         RequireDisks(held.Current);
+        StateStreams.Require(request, held.Current);
         var vmKey = _context.VmKeys.Get(_machine);
         using var idKey = ReadIdKey(session.Current);
         using var chunkKeys = idKey.DeriveChunkKeys();
@@ -202,6 +204,7 @@ public sealed class BackupRun
             [
                 .. held.Current.Disks.Select(disk => Open(audit.SourceOf(disk), StreamKind.Disk, session, settled)),
                 .. held.Current.Contents.Select(content => Open(new CapturedContent(content), content.Kind == MachineContentKind.Nvram ? StreamKind.Nvram : StreamKind.Tpm, session, settled)),
+                .. StateStreams.Of(held.Current).Select(stream => Open(stream.Source, stream.Kind, session, settled)),
             ];
             _progress.Enter("reading");
             await pipeline.RunAsync(disks, token);
@@ -337,7 +340,7 @@ public sealed class BackupRun
 
     private DiskRun Open(ICapturedDisk disk, StreamKind kind, StoreSession session, SettledBase settled)
     {
-        var shape = _context.Tools.Shape;
+        var shape = StateStreams.ShapeOf(kind, _context.Tools.Shape);
         var geometry = new MapGeometry(shape, disk.Disk.LengthBytes);
         var known = settled.Base?.Disks.FirstOrDefault(candidate => candidate.Disk == disk.Disk.Id && candidate.LengthBytes == disk.Disk.LengthBytes && candidate.Shape == shape);
         if (disk.ChangedOnly && known is null)

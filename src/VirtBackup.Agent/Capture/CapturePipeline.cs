@@ -309,6 +309,7 @@ internal sealed class CapturePipeline(CaptureTools tools, StoreSession session, 
             var length = sealer.Seal(chunk.Plain, chunk.Id, chunk.Secret, record);
             await session.Data.AppendAsync(record.AsMemory(0, length), cancellationToken);
             progress.CountNew();
+            chunk.Work.Span.Disk.CountSent(length);
             await FinishAsync(chunk.Work, EntryOf(chunk), chunk.Buffer, cancellationToken);
         }
     }

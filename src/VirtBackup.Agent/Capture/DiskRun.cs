@@ -7,7 +7,7 @@ namespace VirtBackup.Agent.Capture;
 /// <summary>One disk, or small memory, of a backup run.</summary>
 internal sealed class DiskRun(ICapturedDisk source, StreamKind kind, MapGeometry geometry, MapAssembler map)
 {
-    private long _bytesRead;
+    private long _bytesRead, _bytesSent;
 
     public ICapturedDisk Source => source;
 
@@ -18,6 +18,11 @@ internal sealed class DiskRun(ICapturedDisk source, StreamKind kind, MapGeometry
     public MapAssembler Map => map;
 
     public long BytesRead => Interlocked.Read(ref _bytesRead);
+
+    /// <summary>Of its chunks, sealed: what the repository did not have.</summary>
+    public long BytesSent => Interlocked.Read(ref _bytesSent);
+
+    public void CountSent(int bytes) => Interlocked.Add(ref _bytesSent, bytes);
 
     public void CountRead(int bytes) => Interlocked.Add(ref _bytesRead, bytes);
 }

@@ -56,6 +56,7 @@ internal sealed class ManifestWriter(
             AgentName = context.AgentName,
             Quiesce = new QuiesceDetails(capture.Consistency == CaptureConsistency.Crash ? "none" : "guest-agent",
                 (long)Math.Ceiling(capture.Frozen?.TotalMilliseconds ?? 0), capture.ConsistencyDetail),
+            State = StateStreams.Describe(capture, disks),
             Statistics = new RunStatistics
             {
                 BytesRead = disks.Sum(disk => disk.BytesRead),

@@ -154,6 +154,7 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         var request = new CaptureRequest(machine, Id16.Create(context.Tools.Entropy), options.Full ? null : settled?.Point, options.ExcludedDisks.ToHashSet(StringComparer.Ordinal))
         {
             BaseTokens = settled?.BaseTokens ?? new Dictionary<Id16, string>(),
+            WithState = StateStreams.ModeOf(options.State),
         };
         var plan = await hypervisor.PlanCaptureAsync(request, slot.Stopping);
         var result = new BackupPlan { FleeceBytesMax = (ulong)plan.FleeceBytesMax, FleeceBytesFree = (ulong)plan.FleeceBytesFree };

@@ -28,7 +28,7 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
         var request = new RestoreRequest(
             stored.Manifest.Head.Vm, Point, body.HypervisorKind, configuration, await ReadDisksAsync(cancellationToken), options.Folder, options.Name.Length > 0 ? options.Name : body.VmName)
         {
-            KeepIdentity = options.KeepIdentity || placement != RestorePlacement.NewFolder,
+            KeepIdentity = options.KeepIdentity || options.WithState || placement != RestorePlacement.NewFolder,
             Adopt = options.Adopt,
             Start = options.Start && options.OnlyDisks.Count == 0,
             Preallocation = options.Preallocation switch
@@ -40,6 +40,7 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
             Placement = placement,
             DisksOnly = options.OnlyDisks.Count > 0,
             KeepReplaced = options.KeepReplaced,
+            State = options.WithState ? await ReadStateAsync(cancellationToken) : null,
             Networks = [.. options.Networks.Select(network => new NetworkMapping(network.From, network.To))],
         };
         RequireFitting(request);
@@ -74,6 +75,21 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
             });
         }
         return disks;
+    }
+
+    private async Task<RestoreState> ReadStateAsync(CancellationToken cancellationToken)
+    {
+        var disks = new List<RestoreDisk>();
+        foreach (var (kind, name) in new[] { (StreamKind.RamState, "memory"), (StreamKind.DeviceState, "devices") })
+        {
+            var stream = stored.Manifest.Head.Streams.FirstOrDefault(candidate => candidate.Kind == kind);
+            if (stream.Id.IsEmpty)
+            {
+                throw new FaultException(FaultReason.InvalidArgument, $"Recovery point {Point} does not hold the machine's running state: restore it without, or choose a point that was made with '--with-state'.");
+            }
+            disks.Add(new RestoreDisk(stream.Id, name, stream.Geometry.StreamLength, "raw", await countData(stream, cancellationToken)));
+        }
+        return new RestoreState(disks[0], disks[1]);
     }
 
     private static RestorePlacement PlacementOf(Protocol.Common.V1.RestorePlacement placement) => placement switch
@@ -113,6 +129,7 @@ internal sealed class RestoreRequests(StoredPoint stored, RestoreOptions options
             (RestoreAbilities.InPlace, request.Placement == RestorePlacement.InPlace, "restore in place"),
             (RestoreAbilities.DisksOnly, request.DisksOnly, "restore single disks"),
             (RestoreAbilities.BusMapping, request.Disks.Any(disk => disk.Bus is not null), "attach disks to another bus"),
+            (RestoreAbilities.State, request.State is not null, "go on from a running state"),
             (RestoreAbilities.Adopt, request.Adopt, "take over machines from other hosts"),
             (RestoreAbilities.NetworkMapping, request.Networks.Count > 0, "attach network cards to other networks"),
         ];

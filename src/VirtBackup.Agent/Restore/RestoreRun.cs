@@ -51,7 +51,7 @@ public sealed class RestoreRun(
     private async Task<RestoredMachine> RecreateAsync(
         IHypervisor hypervisor, RestoreRequest request, StoredPoint stored, RestoreSource source, ComparisonCounts counts, CancellationToken cancellationToken)
     {
-        progress.AddTotal(request.Disks.Sum(disk => disk.DataBytes));
+        progress.AddTotal(DataBytesOf(request));
         progress.Enter(request.Placement == Hypervisors.RestorePlacement.InPlace ? "opening disks" : "creating disks");
         using var note = new RestoreNote(context.RestoreNotes, request.Folder);
         await using var restore = await hypervisor.BeginRestoreAsync(request, cancellationToken);
@@ -61,6 +61,11 @@ public sealed class RestoreRun(
             var stream = stored.Manifest.Head.Streams.Single(candidate => candidate.Id == target.Disk.Id);
             var plan = target is IExistingDisk existing ? await CompareAsync(stored, stream, existing, counts, cancellationToken) : ReaderOf(stream).PlanAsync;
             await new DiskRestore(source, stream.Id, plan, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
+        }
+        foreach (var target in restore.State)
+        {
+            var stream = stored.Manifest.Head.Streams.Single(candidate => candidate.Id == target.Disk.Id);
+            await new DiskRestore(source, stream.Id, ReaderOf(stream).PlanAsync, target, stream.Geometry.Shape, progress).RunAsync(cancellationToken);
         }
         progress.Enter(request is { Start: true, StartGate: null } ? "starting the machine" : "completing");
         await RememberAsync(stored, request, cancellationToken);
@@ -87,7 +92,7 @@ public sealed class RestoreRun(
         using var stored = await StoredPoint.OpenAsync(context, jobId, attempt, machine, point, cancellationToken);
         var (hypervisor, request) = await PrepareAsync(stored, null, cancellationToken);
         var result = new CheckRestoreResult();
-        foreach (var finding in RestorePlanItems.Complete(await hypervisor.CheckRestoreAsync(request, cancellationToken)))
+        foreach (var finding in RestorePlanItems.Complete([.. await hypervisor.CheckRestoreAsync(request, cancellationToken), .. TellOfState(stored, request)]))
         {
             var severity = finding.Severity switch
             {
@@ -105,6 +110,17 @@ public sealed class RestoreRun(
         return result;
     }
 
+    private static IEnumerable<Hypervisors.RestoreFinding> TellOfState(StoredPoint stored, RestoreRequest request)
+    {
+        if (request is { State: null, DisksOnly: false } && stored.Manifest.Head.Streams.Any(stream => stream.Kind == StreamKind.RamState))
+        {
+            yield return new Hypervisors.RestoreFinding("state", FindingSeverity.Adapts, "The recovery point holds the machine's running state, which was not asked for: the machine boots. With '--with-state' it goes on from there.");
+        }
+    }
+
+    private static long DataBytesOf(RestoreRequest request) =>
+        request.Disks.Sum(disk => disk.DataBytes) + (request.State is { } state ? state.Memory.DataBytes + state.Devices.DataBytes : 0);
+
     private RestoreSource SourceOf(StoredPoint stored) =>
         new(context.Store, jobId, attempt, point, stored.ChunkKeys, stored.VmKeys, context.Tools.Time, context.Tools.Entropy, context.Tools.Workers);
 
@@ -120,7 +136,7 @@ public sealed class RestoreRun(
         {
             // Where the start waits for others, it is not in the time.
             Path = RestorePath.NameOf(target, request.StartGate is null ? request : request with { Start = false }),
-            DataBytes = (ulong)request.Disks.Sum(disk => disk.DataBytes),
+            DataBytes = (ulong)DataBytesOf(request),
             SampleBytes = (ulong)sampled.Bytes,
             SampleWireBytes = (ulong)sampled.WireBytes,
             SampleSeconds = sampled.Seconds,

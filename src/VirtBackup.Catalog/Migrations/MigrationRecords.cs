@@ -11,7 +11,8 @@ public sealed class MigrationRecords(IDatabase database)
 
     /// <summary>Stores a new migration; nothing happens when it is stored already.</summary>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: another one of this machine is not over.</exception>
-    public ValueTask AddAsync(MigrationRow row, CancellationToken cancellationToken)
+    /// <returns>False: it was there already.</returns>
+    public ValueTask<bool> AddAsync(MigrationRow row, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(row);
         return database.WriteAsync(
@@ -25,8 +26,8 @@ public sealed class MigrationRecords(IDatabase database)
                     }
                 }
                 using var statement = connection.Prepare(
-                    $"INSERT INTO migration ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26) ON CONFLICT (migration_id) DO NOTHING");
-                Bind(statement, row).Execute();
+                    $"INSERT INTO migration ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26) ON CONFLICT (migration_id) DO NOTHING RETURNING 1");
+                return Bind(statement, row).Step();
             },
             cancellationToken);
     }

@@ -3,9 +3,6 @@ using VirtBackup.Protocol.Common.V1;
 
 namespace VirtBackup.Cli.Views;
 
-/// <summary>How the last estimates on a path turned out.</summary>
-internal sealed record EstimateRecordView(uint Scored, uint WithinP50, uint WithinP90, double MedianError);
-
 /// <summary>How long a restore takes, and why that is believed.</summary>
 /// <param name="OtherJobs">Of the same agent, side by side.</param>
 /// <param name="ActualSeconds">Null: not over.</param>
@@ -16,7 +13,7 @@ internal sealed record EstimateView(
     public static EstimateView? Of(RestoreEstimate? estimate) => estimate is null ? null : new(
         estimate.P50Seconds, estimate.P90Seconds, estimate.DataBytes, estimate.WireBytes > 0 ? estimate.WireBytes : null, estimate.Path, estimate.JudgedBy,
         estimate.SampleBytesPerSecond > 0 ? estimate.SampleBytesPerSecond : null, estimate.OtherJobs,
-        new EstimateRecordView(estimate.Record?.Scored ?? 0, estimate.Record?.WithinP50 ?? 0, estimate.Record?.WithinP90 ?? 0, estimate.Record?.MedianError ?? 0),
+        EstimateRecordView.Of(estimate.Record),
         estimate.ActualSeconds > 0 ? estimate.ActualSeconds : null);
 
     /// <summary>Both times, short.</summary>
@@ -41,9 +38,7 @@ internal sealed record EstimateView(
     }
 
     /// <summary>How far such estimates can be relied on, for people.</summary>
-    public string Reliance() => Record.Scored == 0
-        ? "no estimate on this path has been put to the test yet"
-        : $"of the last {Record.Scored} {(Record.Scored == 1 ? "estimate" : "estimates")} on this path {Record.WithinP90} {(Record.WithinP90 == 1 ? "was" : "were")} within P90; median error {Units.Percent((ulong)(Record.MedianError * 1000), 1000)}";
+    public string Reliance() => Record.Reliance("no estimate on this path has been put to the test yet", $"{(Record.Scored == 1 ? "estimate" : "estimates")} on this path");
 
     private static string Shown(double seconds) => Units.Duration(TimeSpan.FromSeconds(Math.Min(seconds, TimeSpan.FromDays(9999).TotalSeconds)));
 }

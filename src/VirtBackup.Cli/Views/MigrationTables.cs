@@ -32,7 +32,7 @@ internal static class MigrationTables
             ("VM", TextLayout.Cell(migration.Vm)),
             ("From", TextLayout.Cell($"{migration.SourceAgent} ({migration.SourceCopy})")),
             ("To", TextLayout.Cell($"{migration.TargetAgent} ({migration.TargetCopy})")),
-            ("Kind", TextLayout.Cell(migration.SourceAgent == migration.TargetAgent ? "disks, live" : migration.Cold ? "cold" : "warm")),
+            ("Kind", TextLayout.Cell(migration.SourceAgent == migration.TargetAgent ? "disks" : migration.Cold ? "cold" : "warm")),
             ("State", StateOf(migration)),
             ("Step", TextLayout.Optional(migration.Step)),
             ("Failure", TextLayout.Optional(migration.Failure, TextLayout.Bad)),
@@ -102,8 +102,7 @@ internal static class MigrationTables
                 1 => "one migration on this path",
                 _ => $"{interruption.JudgedBy} migrations on this path",
             })),
-            ("Record", TextLayout.Cell(interruption.Record.Scored == 0 ? "no prediction on this path has been put to the test yet"
-                : $"of the last {interruption.Record.Scored} on this path {interruption.Record.WithinP90} {(interruption.Record.WithinP90 == 1 ? "was" : "were")} within P90; median error {Units.Percent((ulong)(interruption.Record.MedianError * 1000), 1000)}")));
+            ("Record", TextLayout.Cell(interruption.Record.Reliance("no prediction on this path has been put to the test yet", "on this path"))));
     }
 
     private static void WriteDisks(IAnsiConsole console, IReadOnlyList<MovedDiskView> disks)

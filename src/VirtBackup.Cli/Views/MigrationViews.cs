@@ -8,8 +8,7 @@ namespace VirtBackup.Cli.Views;
 internal sealed record InterruptionView(double P50Seconds, double P90Seconds, uint JudgedBy, EstimateRecordView Record, double? ActualSeconds)
 {
     public static InterruptionView? Of(InterruptionEstimate? estimate) => estimate is null ? null : new(
-        estimate.P50Seconds, estimate.P90Seconds, estimate.JudgedBy,
-        new EstimateRecordView(estimate.Record?.Scored ?? 0, estimate.Record?.WithinP50 ?? 0, estimate.Record?.WithinP90 ?? 0, estimate.Record?.MedianError ?? 0),
+        estimate.P50Seconds, estimate.P90Seconds, estimate.JudgedBy, EstimateRecordView.Of(estimate.Record),
         estimate.ActualSeconds > 0 ? estimate.ActualSeconds : null);
 }
 

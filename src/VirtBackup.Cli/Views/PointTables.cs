@@ -41,6 +41,7 @@ internal static class PointTables
             ("State", point.Forgotten || point.Damaged ? StateOf(point) : null),
             ("Consistency", ResultTables.ConsistencyOf(point)),
             ("Frozen", ResultTables.FrozenOf(point)),
+            ("Running state", ResultTables.RunningStateOf(point)),
             ("Size", TextLayout.Cell(Units.Bytes(point.LogicalBytes))),
             ("Read", TextLayout.Cell(Units.Bytes(point.ReadBytes))),
             ("Stored", TextLayout.Cell(Units.Bytes(point.StoredBytes))),

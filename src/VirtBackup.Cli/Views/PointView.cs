@@ -9,15 +9,22 @@ internal sealed record PointStreamView(string StreamId, string Name, string Kind
         WireNames.TextOrNull(stream.ReadReason));
 }
 
+/// <summary>The running state in a recovery point.</summary>
+internal sealed record PointStateView(ulong MemoryBytes, ulong StoredBytes, ulong PausedMs)
+{
+    public static PointStateView? Of(PointState? state) => state is null ? null : new(state.MemoryBytes, state.StoredBytes, state.PausedMs);
+}
+
 /// <summary>A recovery point. <see cref="Streams"/> and <see cref="DamagedRanges"/> are empty in lists; <see cref="Retention"/> is null for forgotten points and in results of jobs.</summary>
 internal sealed record PointView(
     string PointId, string VmId, string Vm, DateTimeOffset? CreateTime, ulong Sequence, string Consistency, string? ConsistencyDetail, ulong? FrozenMs, ulong LogicalBytes,
     ulong ReadBytes, ulong StoredBytes, string? BasePointId, string? HypervisorKind, string? Agent, bool Forgotten, IReadOnlyList<PointStreamView> Streams, PointRetentionView? Retention,
-    bool Damaged, IReadOnlyList<DamagedRangeView> DamagedRanges, ImpactView? Impact)
+    bool Damaged, IReadOnlyList<DamagedRangeView> DamagedRanges, ImpactView? Impact, PointStateView? State)
 {
     public static PointView Of(RecoveryPoint point) => new(
         point.PointId, point.VmId, point.VmName, WireNames.Of(point.CreateTime), point.Sequence, WireNames.Of(point.Consistency),
         WireNames.TextOrNull(point.ConsistencyDetail), point.FrozenMs == 0 ? null : point.FrozenMs, point.LogicalBytes, point.ReadBytes, point.StoredBytes, WireNames.TextOrNull(point.BasePointId),
         WireNames.TextOrNull(point.HypervisorKind), WireNames.TextOrNull(point.Agent), point.Forgotten, [.. point.Streams.Select(PointStreamView.Of)],
-        PointRetentionView.Of(point.Retention), point.Damaged, [.. point.DamagedRanges.Select(DamagedRangeView.Of)], ImpactView.Of(point.Impact));
+        PointRetentionView.Of(point.Retention), point.Damaged, [.. point.DamagedRanges.Select(DamagedRangeView.Of)], ImpactView.Of(point.Impact),
+        PointStateView.Of(point.State));
 }

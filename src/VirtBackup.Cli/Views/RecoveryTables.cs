@@ -70,9 +70,7 @@ internal static class RecoveryTables
             ("Took", recovery.ActualSeconds is { } actual ? Verdict(actual, recovery.PredictedP90Seconds, Shown(actual)) : null),
             ("Path that was", TextLayout.Optional(recovery.PathSeconds is { } path ? $"{PathText(recovery.ActualPath)} ({Shown(path)})" : null)),
             ("Side by side", TextLayout.Optional(recovery.Parallel is { } parallel ? $"at most {parallel}" : null)),
-            ("Record", TextLayout.Cell(recovery.Record.Scored == 0
-                ? "no prediction has been put to the test yet"
-                : $"of the last {recovery.Record.Scored} {(recovery.Record.Scored == 1 ? "recovery" : "recoveries")} {recovery.Record.WithinP90} {(recovery.Record.WithinP90 == 1 ? "was" : "were")} within P90; median error {Units.Percent((ulong)(recovery.Record.MedianError * 1000), 1000)}")));
+            ("Record", TextLayout.Cell(recovery.Record.Reliance("no prediction has been put to the test yet", recovery.Record.Scored == 1 ? "recovery" : "recoveries"))));
     }
 
     private static string PathText(IReadOnlyList<RecoveryLegView> path) => string.Join(" → ", path.Select(static leg => $"{leg.Vm} {(leg.Start ? "ready" : "restored")} {Shown(leg.EndSeconds - leg.BeginSeconds)}"));

@@ -25,21 +25,17 @@ internal sealed record RecoveryLegView(string Vm, bool Start, double BeginSecond
     public static RecoveryLegView Of(RecoveryLeg leg) => new(leg.VmName, leg.Start, leg.BeginSeconds, leg.EndSeconds);
 }
 
-/// <summary>How the last predictions turned out.</summary>
-internal sealed record RecoveryRecordView(uint Scored, uint WithinP50, uint WithinP90, double MedianError);
-
 /// <param name="Parallel">Null: no limit.</param>
 /// <param name="ActualSeconds">Null: nothing was restored, or not every machine became ready.</param>
 /// <param name="PathSeconds">Of the critical path, with what each machine really took.</param>
 internal sealed record RecoveryView(
     bool DryRun, IReadOnlyList<RecoveredMachineView> Machines, uint? Parallel, double PredictedSeconds, double PredictedP90Seconds, IReadOnlyList<RecoveryLegView> PredictedPath,
-    double? ActualSeconds, double? PathSeconds, IReadOnlyList<RecoveryLegView> ActualPath, RecoveryRecordView Record)
+    double? ActualSeconds, double? PathSeconds, IReadOnlyList<RecoveryLegView> ActualPath, EstimateRecordView Record)
 {
     public static RecoveryView Of(RecoveryResult result) => new(
         result.DryRun, [.. result.Machines.Select(RecoveredMachineView.Of)], result.Parallel > 0 ? result.Parallel : null, result.PredictedSeconds, result.PredictedP90Seconds,
         [.. result.PredictedPath.Select(RecoveryLegView.Of)], result.ActualSeconds > 0 ? result.ActualSeconds : null, result.ActualSeconds > 0 ? result.PathSeconds : null,
-        [.. result.ActualPath.Select(RecoveryLegView.Of)],
-        new RecoveryRecordView(result.Record?.Scored ?? 0, result.Record?.WithinP50 ?? 0, result.Record?.WithinP90 ?? 0, result.Record?.MedianError ?? 0));
+        [.. result.ActualPath.Select(RecoveryLegView.Of)], EstimateRecordView.Of(result.Record));
 
     /// <summary>The exit code when not all went as asked.</summary>
     public int FailureCode() => DryRun ? ExitCode.Refused : Machines.Any(static machine => machine.State == "ready") ? ExitCode.Partial : ExitCode.Failed;

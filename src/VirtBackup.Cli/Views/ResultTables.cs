@@ -61,6 +61,7 @@ internal static class ResultTables
             ("VM", TextLayout.Cell($"{point.Vm} (backup {Units.Count(point.Sequence)})")),
             ("Consistency", ConsistencyOf(point)),
             ("Frozen", FrozenOf(point)),
+            ("Running state", RunningStateOf(point)),
             ("Guest's writes", TextLayout.Optional(point.Impact?.Text)),
             ("Read", TextLayout.Cell($"{Units.Bytes(point.ReadBytes)} of {Units.Bytes(point.LogicalBytes)}")),
             ("Stored", TextLayout.Cell(Units.Bytes(point.StoredBytes))),
@@ -92,6 +93,10 @@ internal static class ResultTables
 
     /// <summary>For how long the guest stood still; null: it did not.</summary>
     public static Text? FrozenOf(PointView point) => point.FrozenMs is { } frozen ? TextLayout.Cell($"{Units.Count(frozen)} ms") : null;
+
+    /// <summary>Null: it is not part of the point.</summary>
+    public static Text? RunningStateOf(PointView point) => point.State is { } state
+        ? TextLayout.Cell($"{Units.Bytes(state.MemoryBytes)} of memory, {Units.Bytes(state.StoredBytes)} stored; the guest stood still for {Units.Count(state.PausedMs)} ms") : null;
 
     private static void WriteRestore(IAnsiConsole console, JobView job, RestoreResultView restore)
     {

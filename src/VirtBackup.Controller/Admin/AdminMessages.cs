@@ -80,6 +80,7 @@ internal static class AdminMessages
             HypervisorKind = row.HypervisorKind,
             Forgotten = row.Forgotten,
             Agent = row.Agent,
+            State = row.State is { } state ? new PointState { MemoryBytes = (ulong)state.MemoryBytes, StoredBytes = (ulong)state.StoredBytes, PausedMs = (ulong)state.PausedMs } : null,
         };
         point.Streams.Add(row.Streams.Select(static stream => new PointStream
         {

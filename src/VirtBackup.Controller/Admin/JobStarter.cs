@@ -16,7 +16,6 @@ public sealed class JobStarter(
     IEntropy entropy, TimeProvider time)
 {
     private const int ExcludedDisksMax = 1024;
-    private const int RequestIdCharsMax = 128;
     private const int PathCharsMax = 4096;
     private const int NetworksMax = 64;
 
@@ -94,7 +93,7 @@ public sealed class JobStarter(
     private JobRow New(JobKind kind, string agent, Id16 vmId, string vmName, Id16 pointId, byte[] options, string requestId) => new()
     {
         JobId = Id16.Create(entropy),
-        RequestId = requestId.Length == 0 ? null : WireText.Bounded(requestId, RequestIdCharsMax, "request id"),
+        RequestId = WireText.ToRequestId(requestId),
         Kind = kind,
         Agent = agent,
         VmId = vmId,
@@ -106,12 +105,8 @@ public sealed class JobStarter(
 
     private async ValueTask<MachineRow> FindPresentAsync(string reference, CancellationToken cancellationToken)
     {
-        var machine = await references.FindMachineAsync(reference, cancellationToken);
-        if (!machine.Present)
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"No agent reports the virtual machine '{machine.Name}' any more: check its host's agent.");
-        }
-        await RequireAgentAsync(machine.Agent, cancellationToken);
+        var machine = await references.FindPresentMachineAsync(reference, cancellationToken);
+        await references.RequireAgentAsync(machine.Agent, cancellationToken);
         return machine;
     }
 
@@ -123,17 +118,8 @@ public sealed class JobStarter(
             throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point.PointId} is forgotten: undo that first.");
         }
         var agent = agentName.Length > 0 ? agentName : (await catalog.Machines.FindAsync(point.VmId, cancellationToken))?.Agent ?? point.Agent;
-        await RequireAgentAsync(agent, cancellationToken);
+        await references.RequireAgentAsync(agent, cancellationToken);
         return (point, agent);
-    }
-
-    private async ValueTask RequireAgentAsync(string name, CancellationToken cancellationToken)
-    {
-        var agent = await catalog.Agents.FindAsync(name, cancellationToken) ?? throw new FaultException(FaultReason.NotFound, $"There is no agent called '{name}'.");
-        if (agent.RevokedMs is not null)
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"The agent '{name}' is revoked: choose another one.");
-        }
     }
 
     private static byte[] ToBytes(BackupOptions? options)

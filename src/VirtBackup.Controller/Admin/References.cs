@@ -15,6 +15,24 @@ public sealed class References(CatalogDatabase catalog)
     public async ValueTask<MachineRow> FindMachineAsync(string reference, CancellationToken cancellationToken) =>
         await TryFindMachineAsync(reference, cancellationToken) ?? throw new FaultException(FaultReason.NotFound, $"There is no virtual machine '{reference}'.");
 
+    /// <exception cref="FaultException">As <see cref="FindMachineAsync"/>; <see cref="FaultReason.FailedPrecondition"/>: no agent reports it.</exception>
+    public async ValueTask<MachineRow> FindPresentMachineAsync(string reference, CancellationToken cancellationToken)
+    {
+        var machine = await FindMachineAsync(reference, cancellationToken);
+        return machine.Present ? machine
+            : throw new FaultException(FaultReason.FailedPrecondition, $"No agent reports the virtual machine '{machine.Name}' any more: check its host's agent.");
+    }
+
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>; <see cref="FaultReason.FailedPrecondition"/>: it is revoked.</exception>
+    public async ValueTask RequireAgentAsync(string name, CancellationToken cancellationToken)
+    {
+        var agent = await catalog.Agents.FindAsync(name, cancellationToken) ?? throw new FaultException(FaultReason.NotFound, $"There is no agent called '{name}'.");
+        if (agent.RevokedMs is not null)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The agent '{name}' is revoked: choose another one.");
+        }
+    }
+
     /// <summary>The id of a machine that is known, or of which points exist though no agent reports it.</summary>
     public async ValueTask<Id16> FindMachineIdAsync(string reference, CancellationToken cancellationToken)
     {

@@ -54,7 +54,8 @@ public sealed partial class JobService(
             _active[job.JobId] = job;
             if (job is { Agent.Length: 0, Kind: not (JobKind.Migration or JobKind.Recovery) })
             {
-                await FinishAsync(job.JobId, JobPhase.Failed, [], "The controller was restarted while the job ran: start it again.", FaultReason.Unavailable, cancellationToken);
+                var next = job.Kind == JobKind.GroupBackup ? "if its machines had been cut, their jobs go on, and the group shows what comes of them." : "start it again.";
+                await FinishAsync(job.JobId, JobPhase.Failed, [], $"The controller was restarted while the job ran: {next}", FaultReason.Unavailable, cancellationToken);
             }
         }
     }

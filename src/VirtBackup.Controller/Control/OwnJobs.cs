@@ -18,12 +18,16 @@ internal sealed partial class OwnJobs(Func<JobRow, CancellationToken, ValueTask<
     private readonly Channel<JobRow> _queue = Channel.CreateBounded<JobRow>(QueueMax);
     private readonly ConcurrentDictionary<Id16, CancellationTokenSource> _cancellations = new();
 
-    /// <summary>Queues a job that was stored before.</summary>
+    /// <summary>Queues a job that was stored before; nothing happens to one that is over, waits or runs.</summary>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: too many wait already.</exception>
     public async ValueTask StartAsync(JobRow job, CancellationToken cancellationToken)
     {
         var source = new CancellationTokenSource();
-        _cancellations[job.JobId] = source;
+        if (job.IsFinal || !_cancellations.TryAdd(job.JobId, source))
+        {
+            source.Dispose();
+            return;
+        }
         if (!_queue.Writer.TryWrite(job))
         {
             _cancellations.TryRemove(job.JobId, out _);

@@ -176,9 +176,9 @@ public sealed partial class GroupBackups : ICutSteps, IDisposable
             await FailAsync(run, fault.Message);
             throw new FaultException(fault.Reason, $"The group '{run.Group}' was not cut, and all its machines go on: {fault.Message}", fault);
         }
-        catch (OperationCanceledException)
+        catch (Exception failure)
         {
-            await FailAsync(run, "its backup was cancelled.");
+            await FailAsync(run, failure is OperationCanceledException ? "its backup was cancelled, or the controller stopped." : "the controller failed unexpectedly: see its log.");
             throw;
         }
         finally
@@ -238,9 +238,13 @@ public sealed partial class GroupBackups : ICutSteps, IDisposable
         }
         catch (OperationCanceledException)
         {
-            foreach (var member in run.Members)
+            // When the controller stops, what was cut is stored all the same.
+            if ((await _jobs.GetAsync(run.RunId, CancellationToken.None)).CancelRequested)
             {
-                await _jobs.CancelAsync(member.JobId, CancellationToken.None);
+                foreach (var member in run.Members)
+                {
+                    await _jobs.CancelAsync(member.JobId, CancellationToken.None);
+                }
             }
             throw;
         }

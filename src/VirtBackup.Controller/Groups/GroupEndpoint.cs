@@ -14,7 +14,6 @@ public sealed class GroupEndpoint(CatalogDatabase catalog, References references
     private const int SkewBoundMsDefault = 1000;
     private const int PointsDefault = 20;
     private const int PointsMax = 1000;
-    private const int RequestIdCharsMax = 128;
     private const int OptionsBytesMax = 1024;
 
     public async ValueTask<CreateGroupResponse> CreateGroupAsync(CreateGroupRequest request, CancellationToken cancellationToken)
@@ -86,14 +85,11 @@ public sealed class GroupEndpoint(CatalogDatabase catalog, References references
         var job = await jobs.CreateAsync(
             new JobRow
             {
-                JobId = Id16.Create(entropy), RequestId = request.RequestId.Length == 0 ? null : WireText.Bounded(request.RequestId, RequestIdCharsMax, "request id"),
+                JobId = Id16.Create(entropy), RequestId = WireText.ToRequestId(request.RequestId),
                 Kind = JobKind.GroupBackup, VmName = group.Name, Options = request.ToByteArray(), CreatedMs = time.NowMs(),
             },
             cancellationToken);
-        if (job is { State: JobPhase.Queued, StartedMs: null })
-        {
-            await backups.StartAsync(job, cancellationToken);
-        }
+        await backups.StartAsync(job, cancellationToken);
         return new StartGroupBackupResponse { Job = AdminMessages.ToMessage(job, null) };
     }
 

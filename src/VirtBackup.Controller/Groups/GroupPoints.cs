@@ -53,7 +53,7 @@ public sealed class GroupPoints(CatalogDatabase catalog, JobService jobs)
         {
             reasons.Add($"The cuts may lie {run.SkewUs / 1000} ms apart, more than the bound of {run.SkewBoundMs} ms.");
         }
-        foreach (var member in run.Members)
+        foreach (var member in run.Members.OrderBy(static member => member.VmName, StringComparer.Ordinal))
         {
             var (message, problem) = await DescribeAsync(member, cancellationToken);
             point.Members.Add(message);

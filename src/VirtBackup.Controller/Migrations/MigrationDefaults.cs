@@ -1,3 +1,4 @@
+using VirtBackup.Controller.Admin;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 
@@ -27,6 +28,14 @@ internal static class MigrationDefaults
         if (options.Agent.Length > 0 && (options.Restore is null || options.Restore.Folder.Length == 0))
         {
             throw new FaultException(FaultReason.InvalidArgument, "Say into which folder of the target host the machine moves (--folder).");
+        }
+        if (options.Restore is { } restore)
+        {
+            _ = JobStarter.ToBytes(restore);
+            if (restore.OnlyDisks.Count > 0 || restore.WithState)
+            {
+                throw new FaultException(FaultReason.InvalidArgument, "A machine moves to another host with all its disks, and without its running state.");
+            }
         }
         if (options.Storage is { } storage && storage.Target.Length == 0 && (storage.Disks.Count == 0 || storage.Disks.Any(static disk => disk.Target.Length == 0)))
         {

@@ -13,7 +13,6 @@ namespace VirtBackup.Controller.Migrations;
 /// <summary>What operators' tools can ask for about moving machines. Safe for concurrent use.</summary>
 public sealed class MigrationEndpoint
 {
-    private const int RequestIdCharsMax = 128;
 
     // They travel in the list of assignments.
     private const int OptionsBytesMax = 16 << 10;
@@ -40,6 +39,11 @@ public sealed class MigrationEndpoint
             options.Cold = true;
         }
         var job = await CreateAsync(JobKind.Migration, machine, options, request.RequestId, cancellationToken);
+        if (job.IsFinal)
+        {
+            // Asked for again: that one is over.
+            return new StartMigrationResponse { Job = AdminMessages.ToMessage(job, null) };
+        }
         await _runner.StartAsync(
             new MigrationRow
             {
@@ -85,14 +89,19 @@ public sealed class MigrationEndpoint
     {
         ArgumentNullException.ThrowIfNull(request);
         var row = await FindAsync(request.MigrationId, cancellationToken);
-        if (row.State != JobPhase.Succeeded || row.SourceAgent == row.TargetAgent)
+        if (row.State != JobPhase.Succeeded || row.SourceAgent == row.TargetAgent || row.SourceRemoved)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The migration {row.MigrationId} left no copy on a source host that could be removed.");
         }
         var machine = await _catalog.Machines.FindAsync(row.VmId, cancellationToken);
-        if (machine is { Present: true } && machine.Agent == row.SourceAgent)
+        // Whether an inventory has missed it or not.
+        if (machine?.Agent == row.SourceAgent)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"{row.VmName} is on {row.SourceAgent} again: nothing of it is removed there.");
+        }
+        if ((await _catalog.Migrations.ListActiveAsync(cancellationToken)).Find(other => other.VmId == row.VmId) is { } moving)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"{row.VmName} is being migrated (migration {moving.MigrationId}): nothing of it is removed until that is over.");
         }
         var job = await _jobs.CreateAsync(
             new JobRow
@@ -118,18 +127,10 @@ public sealed class MigrationEndpoint
         {
             throw new FaultException(FaultReason.InvalidArgument, $"A migration's options have at most {OptionsBytesMax} bytes: choose for fewer disks one by one.");
         }
-        var machine = await _references.FindMachineAsync(vm, cancellationToken);
-        if (!machine.Present)
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"No agent reports the virtual machine '{machine.Name}' any more: check its host's agent.");
-        }
+        var machine = await _references.FindPresentMachineAsync(vm, cancellationToken);
         if (options.Agent.Length > 0)
         {
-            var target = await _catalog.Agents.FindAsync(options.Agent, cancellationToken) ?? throw new FaultException(FaultReason.NotFound, $"There is no agent called '{options.Agent}'.");
-            if (target.RevokedMs is not null)
-            {
-                throw new FaultException(FaultReason.FailedPrecondition, $"The agent '{options.Agent}' is revoked: choose another one.");
-            }
+            await _references.RequireAgentAsync(options.Agent, cancellationToken);
             if (options.Agent == machine.Agent)
             {
                 throw new FaultException(FaultReason.InvalidArgument, $"'{machine.Name}' is on {machine.Agent} already. Its disks move to another storage there with --to-storage.");
@@ -155,7 +156,7 @@ public sealed class MigrationEndpoint
     private ValueTask<JobRow> CreateAsync(JobKind kind, MachineRow machine, MigrationOptions options, string requestId, CancellationToken cancellationToken) => _jobs.CreateAsync(
         new JobRow
         {
-            JobId = Id16.Create(_entropy), RequestId = requestId.Length == 0 ? null : WireText.Bounded(requestId, RequestIdCharsMax, "request id"), Kind = kind, VmId = machine.VmId,
+            JobId = Id16.Create(_entropy), RequestId = WireText.ToRequestId(requestId), Kind = kind, VmId = machine.VmId,
             VmName = machine.Name, Options = options.ToByteArray(), CreatedMs = _time.NowMs(),
         },
         cancellationToken);

@@ -15,6 +15,9 @@ internal sealed class MigrationPlanner : IDisposable
 {
     private const int PointsMax = 20;
 
+    // Each waits for an agent.
+    private const int PlansAtOnce = 16;
+
     private readonly CatalogDatabase _catalog;
     private readonly AgentErrands _errands;
     private readonly AgentConnections _connections;
@@ -23,7 +26,7 @@ internal sealed class MigrationPlanner : IDisposable
     public MigrationPlanner(CatalogDatabase catalog, JobService jobs, AgentErrands errands, AgentConnections connections, ILogger<MigrationPlanner> logger)
     {
         (_catalog, _errands, _connections) = (catalog, errands, connections);
-        _queue = new OwnJobs(RunAsync, "migration plan", jobs, logger);
+        _queue = new OwnJobs(RunAsync, "migration plan", jobs, logger, PlansAtOnce);
     }
 
     /// <inheritdoc cref="OwnJobs.StartAsync"/>
@@ -57,8 +60,9 @@ internal sealed class MigrationPlanner : IDisposable
             var checkedMove = await AskAsync(job, JobKind.MoveStorageCheck, machine.Agent, Id16.Empty, storage, cancellationToken);
             plan.Storage = StorageMoveCheck.Parser.ParseFrom(checkedMove.Result);
             plan.Findings.Add(plan.Storage.Findings);
-            plan.Estimate = plan.Storage.Estimate ?? EstimateOf(plan.Storage);
-            plan.Interruption = plan.Storage.Interruption;
+            // What it says of times is this side's: an agent's word for it is passed over.
+            (plan.Storage.Estimate, plan.Storage.Interruption) = (null, null);
+            plan.Estimate = EstimateOf(plan.Storage);
             return plan;
         }
         plan.LastIncrementBytes = (ulong)await FindLastIncrementAsync(job.VmId, cancellationToken);

@@ -105,7 +105,7 @@ internal sealed class MigrationReport(MigrationParts parts, MigrationRow first)
     {
         var backup = job.Result.Length > 0 ? AgentMessages.BackupResult.Parser.ParseFrom(job.Result) : new AgentMessages.BackupResult();
         _result.BytesRead += backup.BytesRead;
-        _result.Rounds.Add(new MigrationRound { Number = (uint)row.Round, PointId = job.PointId.ToString(), BytesRead = backup.BytesRead, BackupSeconds = SecondsOf(job), Last = isLast });
+        _result.Rounds.Add(new MigrationRound { Number = (uint)row.Round, PointId = job.PointId.ToString(), BytesRead = backup.BytesRead, BackupSeconds = job.RunSeconds, Last = isLast });
         return (long)backup.BytesRead;
     }
 
@@ -116,7 +116,7 @@ internal sealed class MigrationReport(MigrationParts parts, MigrationRow first)
         if (_result.Rounds.Count > 0)
         {
             _result.Rounds[^1].BytesWritten = restored.BytesWritten;
-            _result.Rounds[^1].ApplySeconds = SecondsOf(job);
+            _result.Rounds[^1].ApplySeconds = job.RunSeconds;
         }
         if (restored.Estimate is { } estimate && _result.Rounds.Count <= 1)
         {
@@ -149,6 +149,4 @@ internal sealed class MigrationReport(MigrationParts parts, MigrationRow first)
         _result.SourceKept = _result.Storage.KeptPaths.Count > 0;
         return _result.DowntimeSeconds = _result.Storage.InterruptionUs / 1e6;
     }
-
-    private static double SecondsOf(JobRow job) => Math.Max(0, ((job.EndedMs ?? job.CreatedMs) - (job.StartedMs ?? job.CreatedMs)) / 1000.0);
 }

@@ -30,6 +30,10 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
             {
                 next = row.Step is MigrationStep.Checking && !await FindPointAsync(stopping) ? AfterCheck() : await TakeAsync(stopping);
             }
+            catch (FaultException) when (IsBack && row.Tries + 1 < BackTriesMax)
+            {
+                next = await AgainAsync(stopping);
+            }
             catch (FaultException fault)
             {
                 next = Fail(fault.Message, fault.Reason);
@@ -93,20 +97,20 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
                 return Converge();
             case MigrationStep.Stopping:
                 await parts.Jobs.NoteAsync(row.MigrationId, "The machine is off.", stopping);
-                return To(MigrationStep.LastCopying) with { StopSeconds = SecondsOf(job), StoppedMs = job.StartedMs ?? job.CreatedMs };
+                return To(MigrationStep.LastCopying) with { StopSeconds = job.RunSeconds, StoppedMs = job.StartedMs ?? job.CreatedMs };
             case MigrationStep.LastCopying:
                 var bytes = _report.NoteCopy(row, job, isLast: true);
-                return To(_options.Cold ? MigrationStep.Restoring : MigrationStep.LastApplying) with { PointId = job.PointId, LastBytes = bytes, LastSeconds = SecondsOf(job) };
+                return To(_options.Cold ? MigrationStep.Restoring : MigrationStep.LastApplying) with { PointId = job.PointId, LastBytes = bytes, LastSeconds = job.RunSeconds };
             case MigrationStep.LastApplying:
                 _report.NoteApplied(job);
-                return To(MigrationStep.Retiring) with { LastSeconds = row.LastSeconds + SecondsOf(job) };
+                return To(MigrationStep.Retiring) with { LastSeconds = row.LastSeconds + job.RunSeconds };
             case MigrationStep.Retiring:
                 return To(MigrationStep.Starting);
             case MigrationStep.Starting:
                 var downtime = row.StoppedMs is { } stopped ? Math.Max(0.001, ((job.EndedMs ?? parts.Time.NowMs()) - stopped) / 1000.0) : 0;
                 _report.NoteStarted(row, downtime);
                 await parts.Jobs.NoteAsync(row.MigrationId, $"The machine runs on {row.TargetAgent}; it stood still for {downtime:0.0} s.", stopping);
-                var started = row with { StartSeconds = SecondsOf(job), DowntimeSeconds = downtime };
+                var started = row with { StartSeconds = job.RunSeconds, DowntimeSeconds = downtime };
                 return _options.RemoveSource ? To(MigrationStep.RemovingSource, started) : started with { State = JobPhase.Succeeded };
             case MigrationStep.RemovingSource:
                 _report.NoteSourceRemoved();
@@ -170,10 +174,15 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
         if (retries || (IsBack && row.Tries + 1 < BackTriesMax))
         {
             await parts.Jobs.NoteAsync(row.MigrationId, $"{message} It is tried again.", stopping);
-            await Task.Delay(RetryDelay, parts.Time, stopping);
-            return row with { Tries = row.Tries + 1 };
+            return await AgainAsync(stopping);
         }
         return Fail(message, job.State == JobPhase.Cancelled ? FaultReason.Cancelled : job.FailureReason);
+    }
+
+    private async ValueTask<MigrationRow> AgainAsync(CancellationToken stopping)
+    {
+        await Task.Delay(RetryDelay, parts.Time, stopping);
+        return row with { Tries = row.Tries + 1 };
     }
 
     /// <summary>Where it goes from here when the step came to nothing.</summary>
@@ -234,6 +243,4 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
     private bool IsBack => row.Step >= MigrationStep.HaltingTarget;
 
     private static bool IsOnTarget(MigrationStep step) => step == MigrationStep.RemovingSource;
-
-    private static double SecondsOf(JobRow job) => Math.Max(0, ((job.EndedMs ?? job.CreatedMs) - (job.StartedMs ?? job.CreatedMs)) / 1000.0);
 }

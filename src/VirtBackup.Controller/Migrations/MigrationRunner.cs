@@ -15,17 +15,16 @@ internal sealed partial class MigrationRunner(MigrationParts parts, ILogger<Migr
     private readonly Channel<MigrationRow> _queue = Channel.CreateUnbounded<MigrationRow>();
     private readonly ConcurrentDictionary<Id16, CancellationTokenSource> _cancellations = new();
 
-    /// <summary>Stores a migration whose job is stored already, and begins it.</summary>
+    /// <summary>Stores a migration whose job is stored already, and begins it; once, however often it is asked for.</summary>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the machine is being migrated already; the job has failed.</exception>
     public async ValueTask StartAsync(MigrationRow row, CancellationToken cancellationToken)
     {
-        if (await parts.Catalog.Migrations.FindAsync(row.MigrationId, cancellationToken) is not null)
-        {
-            return;
-        }
         try
         {
-            await parts.Catalog.Migrations.AddAsync(row, cancellationToken);
+            if (!await parts.Catalog.Migrations.AddAsync(row, cancellationToken))
+            {
+                return;
+            }
         }
         catch (FaultException refused)
         {

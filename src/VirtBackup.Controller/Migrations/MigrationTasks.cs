@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Migrations;
+using VirtBackup.Controller.Control;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
@@ -32,7 +33,11 @@ internal static class MigrationTasks
             MigrationStep.Retiring => Make(row, JobKind.RetireMachine, source, new RetireMachineTask()) with { Patience = StillPatience },
             MigrationStep.Starting => Make(row, JobKind.StartMachine, target, new StartMachineTask()) with { Patience = StillPatience },
             MigrationStep.RemovingSource => Make(row, JobKind.RetireMachine, source, new RetireMachineTask { Delete = true }) with { Patience = StillPatience },
-            MigrationStep.MovingStorage => Make(row, JobKind.MoveStorage, source, options.Storage ?? new StorageMoveOptions()),
+            MigrationStep.MovingStorage => Make(row, JobKind.MoveStorage, source, new StorageMoveOptions(options.Storage ?? new StorageMoveOptions())
+            {
+                // Whoever did not ask for it keeps the old images.
+                KeepSource = !options.RemoveSource, BytesPerSecondMax = options.BytesPerSecondMax,
+            }),
             MigrationStep.HaltingTarget => Make(row, JobKind.StopMachine, target, new StopOptions { PowerOff = true }),
             MigrationStep.ClearingTarget or MigrationStep.RemovingTarget =>
                 Make(row, JobKind.RetireMachine, target, new RetireMachineTask { Delete = true, Folder = options.Restore?.Folder ?? "" }),

@@ -12,7 +12,6 @@ public sealed class RecoveryEndpoint
 {
     private const int MachinesMax = 1000;
     private const int ParallelMax = 1000;
-    private const int RequestIdCharsMax = 128;
     private const int RunsShown = 50;
 
     private readonly CatalogDatabase _catalog;
@@ -96,7 +95,7 @@ public sealed class RecoveryEndpoint
             new JobRow
             {
                 JobId = Id16.Create(_entropy),
-                RequestId = request.RequestId.Length == 0 ? null : WireText.Bounded(request.RequestId, RequestIdCharsMax, "request id"),
+                RequestId = WireText.ToRequestId(request.RequestId),
                 Kind = JobKind.Recovery,
                 VmName = plan.Machines.Count == 1 ? plan.Machines[0].VmName : $"{plan.Machines.Count} machines",
                 Options = plan.ToBytes(),

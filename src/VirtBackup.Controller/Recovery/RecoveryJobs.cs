@@ -7,22 +7,34 @@ using VirtBackup.Protocol.Agent.V1;
 namespace VirtBackup.Controller.Recovery;
 
 /// <summary>The jobs of agents that a recovery run is made of. Each has a request id, so that asking again finds the one that there is.</summary>
-internal sealed class RecoveryJobs(Id16 run, RecoveryPlan plan, JobService jobs, JobRecords records, IEntropy entropy, TimeProvider time)
+internal sealed class RecoveryJobs(Id16 run, RecoveryPlan plan, JobService jobs, AgentErrands errands, JobRecords records, IEntropy entropy, TimeProvider time)
 {
-    /// <summary>Checks a restore and foretells its time; the machine is not started by it, so that the time is that of its disks.</summary>
-    public ValueTask<JobRow> CheckAsync(PlannedMachine machine, bool sample, CancellationToken cancellationToken)
+    /// <summary>One host that is away must not hold up the others.</summary>
+    private static readonly TimeSpan CheckPatience = TimeSpan.FromMinutes(1);
+
+    /// <summary>
+    /// Checks a restore and foretells its time; the machine is not started by it, so that the time is that of its disks. The job when it
+    /// is over: cancelled, when the agent was away for too long.
+    /// </summary>
+    public async Task<JobRow> CheckAsync(PlannedMachine machine, bool sample, CancellationToken cancellationToken)
     {
         var options = machine.RestoreOptions;
         (options.Start, options.SkipSample) = (false, !sample);
-        return jobs.CreateAsync(New(machine, JobKind.RestoreCheck, "check", options.ToByteArray(), new StartOrder { SideBySide = (uint)plan.SideBySide(machine) }), cancellationToken);
+        var errand = new Errand(RequestOf(machine, "check"), JobKind.RestoreCheck, machine.Agent, machine.VmId, machine.VmName, options.ToByteArray())
+        {
+            PointId = machine.PointId, Start = new StartOrder { SideBySide = (uint)plan.SideBySide(machine) }.ToByteArray(), Patience = CheckPatience,
+        };
+        return await errands.RunAsync(errand, static _ => ValueTask.CompletedTask, cancellationToken, cancellationToken);
     }
 
     /// <summary>Restores the machine's disks; its start waits for <see cref="SetGateAsync"/>.</summary>
     public ValueTask<JobRow> RestoreAsync(PlannedMachine machine, CancellationToken cancellationToken) => jobs.CreateAsync(
-        New(machine, JobKind.Restore, "restore", machine.Options, new StartOrder
+        new JobRow
         {
-            Gate = StartOrder.Types.Gate.Closed, Probe = machine.ReadinessProbe, SideBySide = (uint)plan.SideBySide(machine),
-        }),
+            JobId = Id16.Create(entropy), RequestId = RequestOf(machine, "restore"), Kind = JobKind.Restore, Agent = machine.Agent, VmId = machine.VmId, VmName = machine.VmName,
+            PointId = machine.PointId, Options = machine.Options, CreatedMs = time.NowMs(),
+            Start = new StartOrder { Gate = StartOrder.Types.Gate.Closed, Probe = machine.ReadinessProbe, SideBySide = (uint)plan.SideBySide(machine) }.ToByteArray(),
+        },
         cancellationToken);
 
     /// <summary>The machine's restore, if it was begun.</summary>
@@ -33,22 +45,14 @@ internal sealed class RecoveryJobs(Id16 run, RecoveryPlan plan, JobService jobs,
     /// <summary>Asks for the end of all that goes on.</summary>
     public async ValueTask CancelAsync(CancellationToken cancellationToken)
     {
-        foreach (var request in plan.Machines.SelectMany(static machine => new[] { RequestOfPart(machine, "check"), RequestOfPart(machine, "restore") }))
+        foreach (var request in plan.Machines.SelectMany(machine => new[] { RequestOf(machine, "check"), RequestOf(machine, "restore") }))
         {
-            if (await records.FindByRequestAsync($"recovery-{run}-{request}", cancellationToken) is { IsFinal: false } job)
+            if (await records.FindByRequestAsync(request, cancellationToken) is { IsFinal: false } job)
             {
                 await jobs.CancelAsync(job.JobId, cancellationToken);
             }
         }
     }
 
-    private static string RequestOfPart(PlannedMachine machine, string part) => $"{machine.VmId}-{part}";
-
-    private string RequestOf(PlannedMachine machine, string part) => $"recovery-{run}-{RequestOfPart(machine, part)}";
-
-    private JobRow New(PlannedMachine machine, JobKind kind, string part, byte[] options, StartOrder start) => new()
-    {
-        JobId = Id16.Create(entropy), RequestId = RequestOf(machine, part), Kind = kind, Agent = machine.Agent, VmId = machine.VmId, VmName = machine.VmName,
-        PointId = machine.PointId, Options = options, Start = start.ToByteArray(), CreatedMs = time.NowMs(),
-    };
+    private string RequestOf(PlannedMachine machine, string part) => $"recovery-{run}-{machine.VmId}-{part}";
 }

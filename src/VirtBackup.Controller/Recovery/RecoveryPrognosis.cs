@@ -1,6 +1,5 @@
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Dependencies;
-using VirtBackup.Controller.Control;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Agent.V1;
 using VirtBackup.Protocol.Common.V1;
@@ -8,24 +7,19 @@ using VirtBackup.Protocol.Common.V1;
 namespace VirtBackup.Controller.Recovery;
 
 /// <summary>Checks each restore of a run on its host before the first one begins, and foretells how long its parts take.</summary>
-internal sealed class RecoveryPrognosis(Id16 run, RecoveryPlan plan, RecoveryJobs children, RecoveryRecords records, JobService jobs)
+internal sealed class RecoveryPrognosis(Id16 run, RecoveryPlan plan, RecoveryJobs children, RecoveryRecords records)
 {
     /// <summary>Of each agent so many restores are measured, one after the other: measurements side by side disturb each other, and every one takes time.</summary>
     private const int SamplesMax = 4;
 
+    // An agent is assigned no more than some hundred jobs at a time.
+    private const int ChecksAtOnce = 32;
+
     /// <summary>One row for each machine; one whose restore is not possible has failed, with the reason.</summary>
     public async ValueTask<Dictionary<Id16, RecoveryMachineRow>> MakeAsync(CancellationToken cancellationToken)
     {
-        using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var agents = plan.Machines.GroupBy(static machine => machine.Agent).Select(machines => CheckAsync([.. machines], scope.Token)).ToList();
-        try
-        {
-            return (await Task.WhenAll(agents)).SelectMany(static rows => rows).ToDictionary(static row => row.VmId);
-        }
-        finally
-        {
-            await scope.CancelAsync();
-        }
+        var agents = plan.Machines.GroupBy(static machine => machine.Agent).Select(machines => CheckAsync([.. machines], cancellationToken)).ToList();
+        return (await Task.WhenAll(agents)).SelectMany(static rows => rows).ToDictionary(static row => row.VmId);
     }
 
     private async Task<IReadOnlyList<RecoveryMachineRow>> CheckAsync(IReadOnlyList<PlannedMachine> machines, CancellationToken cancellationToken)
@@ -36,7 +30,10 @@ internal sealed class RecoveryPrognosis(Id16 run, RecoveryPlan plan, RecoveryJob
         {
             rows.Add(await CheckAsync(machine, sample: true, cancellationToken));
         }
-        rows.AddRange(await Task.WhenAll(machines.Skip(SamplesMax).Select(machine => CheckAsync(machine, sample: false, cancellationToken))));
+        foreach (var some in machines.Skip(SamplesMax).Chunk(ChecksAtOnce))
+        {
+            rows.AddRange(await Task.WhenAll(some.Select(machine => CheckAsync(machine, sample: false, cancellationToken))));
+        }
         return rows;
     }
 
@@ -52,13 +49,9 @@ internal sealed class RecoveryPrognosis(Id16 run, RecoveryPlan plan, RecoveryJob
         {
             return Failed(row, refused.Message);
         }
-        await foreach (var news in jobs.WatchAsync(check.JobId, cancellationToken))
-        {
-            check = news;
-        }
         if (check.State != JobPhase.Succeeded)
         {
-            return Failed(row, check.State == JobPhase.Cancelled ? "Its check was cancelled." : check.FailureMessage);
+            return Failed(row, check.State == JobPhase.Cancelled ? $"Its check was cancelled: its agent '{machine.Agent}' could not be reached, or somebody asked for it." : check.FailureMessage);
         }
         var result = CheckRestoreResult.Parser.ParseFrom(check.Result);
         var blocked = result.Findings.Where(static finding => finding.Severity == RestoreFinding.Types.Severity.Blocks).Select(static finding => finding.Message).ToArray();

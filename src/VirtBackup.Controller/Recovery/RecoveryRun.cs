@@ -66,7 +66,7 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
             return;
         }
         await TellAsync($"checking {Count(plan.Machines.Count)}", cancellationToken);
-        _rows = await new RecoveryPrognosis(run, plan, children, records, jobs).MakeAsync(cancellationToken);
+        _rows = await new RecoveryPrognosis(run, plan, children, records).MakeAsync(cancellationToken);
         foreach (var machine in plan.Machines)
         {
             await SaveAsync(machine, row => row with { Message = WireText.Shortened(row.Message, MessageCharsMax), EndedMs = row.Step == RecoveryStep.Failed ? time.NowMs() : null }, cancellationToken);
@@ -237,9 +237,18 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
     private async Task FollowAsync(PlannedMachine machine, Id16 restore, CancellationToken cancellationToken)
     {
         await Task.Yield();
-        await foreach (var news in jobs.WatchAsync(restore, cancellationToken))
+        try
         {
-            await _news.Writer.WriteAsync((machine, news), cancellationToken);
+            await foreach (var news in jobs.WatchAsync(restore, cancellationToken))
+            {
+                await _news.Writer.WriteAsync((machine, news), cancellationToken);
+            }
+        }
+        catch (Exception failure) when (failure is not OperationCanceledException)
+        {
+            // Whoever waits for news must not wait for ever.
+            _news.Writer.TryComplete(failure);
+            throw;
         }
     }
 

@@ -11,7 +11,7 @@ namespace VirtBackup.Controller.Recovery;
 /// Recovery runs, side by side. What each machine came to is durable before anybody hears of it, and the restores are the
 /// agents': a controller that was restarted takes its runs up where they are. Safe for concurrent use.
 /// </summary>
-internal sealed partial class RecoveryService(CatalogDatabase catalog, JobService jobs, IEntropy entropy, TimeProvider time, ILogger<RecoveryService> logger) : IDisposable
+internal sealed partial class RecoveryService(CatalogDatabase catalog, JobService jobs, AgentErrands errands, IEntropy entropy, TimeProvider time, ILogger<RecoveryService> logger) : IDisposable
 {
     private readonly Channel<JobRow> _started = Channel.CreateBounded<JobRow>(1024);
     private readonly ConcurrentDictionary<Id16, (CancellationTokenSource Source, RecoveryPlan Plan)> _runs = new();
@@ -92,7 +92,7 @@ internal sealed partial class RecoveryService(CatalogDatabase catalog, JobServic
         await Task.Yield();
         var (source, plan) = _runs[job.JobId];
         using var scope = CancellationTokenSource.CreateLinkedTokenSource(stopping, source.Token);
-        var children = new RecoveryJobs(job.JobId, plan, jobs, catalog.Jobs, entropy, time);
+        var children = new RecoveryJobs(job.JobId, plan, jobs, errands, catalog.Jobs, entropy, time);
         try
         {
             await new RecoveryRun(job.JobId, plan, children, catalog.Recoveries, jobs, time).RunAsync(scope.Token);

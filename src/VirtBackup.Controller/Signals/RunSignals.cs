@@ -27,6 +27,8 @@ public sealed partial class RunSignals(CatalogDatabase catalog, PointCustody cus
     internal async ValueTask<RunRow> JudgeAsync(ManifestHead head, (long Raw, long Sealed) sent, AuditStatistics? audit, CancellationToken cancellationToken)
     {
         var disks = head.Streams.Where(static stream => stream.Kind == StreamKind.Disk).ToList();
+        // Memory that the last point did not hold has grown; it is no sign of anything.
+        var large = head.Streams.Where(static stream => stream.Kind is StreamKind.Disk or StreamKind.RamState or StreamKind.DeviceState).ToList();
         var earlier = await catalog.Runs.ListAsync(head.Vm, RunRecords.CountMax, cancellationToken);
         var (newBytes, storedBytes) = await catalog.Runs.SumUnfinishedAsync(head.Vm, cancellationToken);
         var cut = CutOf(head, disks);
@@ -34,7 +36,7 @@ public sealed partial class RunSignals(CatalogDatabase catalog, PointCustody cus
         var run = new RunRow
         {
             PointId = head.Point, VmId = head.Vm, EndedMs = time.NowMs(), Cut = cut, IsComparable = last is not null && last.Cut == cut,
-            LogicalBytes = disks.Sum(static stream => stream.Geometry.StreamLength), GrownBytes = await MeasureGrowthAsync(last, disks, cancellationToken),
+            LogicalBytes = large.Sum(static stream => stream.Geometry.StreamLength), GrownBytes = await MeasureGrowthAsync(last, large, cancellationToken),
             NewBytes = newBytes + sent.Raw, StoredBytes = storedBytes + sent.Sealed,
             AuditedBytes = audit?.AuditedBytes ?? 0, AuditMisses = audit?.Misses ?? 0,
         };

@@ -70,6 +70,8 @@ public sealed class PointDescriber(BackupRepository repository, IObjectStore sto
             Consistency = (int)manifest.Head.Consistency,
             ConsistencyDetail = body.Quiesce?.Detail ?? "",
             FrozenMs = Math.Max(0, body.Quiesce?.FrozenMs ?? 0),
+            State = manifest.Head.Streams.FirstOrDefault(static stream => stream.Kind == StreamKind.RamState) is { Geometry.StreamLength: > 0 and var memory }
+                ? new PointStateRow(memory, Math.Max(0, body.State?.StoredBytes ?? 0), Math.Max(0, body.State?.PausedMs ?? 0)) : null,
             LogicalBytes = manifest.Head.Streams.Sum(static stream => stream.Geometry.StreamLength),
             ReadBytes = body.Statistics?.BytesRead ?? 0,
             StoredBytes = storedBytes ?? body.Statistics?.BytesUploaded ?? 0,
@@ -98,6 +100,7 @@ public sealed class PointDescriber(BackupRepository repository, IObjectStore sto
         StreamKind.NativeConfiguration => "native-configuration",
         StreamKind.Nvram => "nvram",
         StreamKind.Tpm => "tpm",
-        _ => "ram-state",
+        StreamKind.RamState => "memory",
+        _ => "device-state",
     };
 }

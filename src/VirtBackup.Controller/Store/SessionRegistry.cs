@@ -26,7 +26,6 @@ public sealed partial class SessionRegistry(
 
     private static readonly TimeSpan SweepInterval = TimeSpan.FromMinutes(1);
 
-    private const int RequestIdCharsMax = 128;
 
     private const int LimitUnknown = 0;
 
@@ -56,9 +55,9 @@ public sealed partial class SessionRegistry(
     {
         ArgumentNullException.ThrowIfNull(caller);
         ArgumentNullException.ThrowIfNull(request);
-        if (request.RequestId.Length is 0 or > RequestIdCharsMax)
+        if (request.RequestId.Length is 0 or > WireText.RequestIdCharsMax)
         {
-            throw new FaultException(FaultReason.InvalidArgument, $"A request id has 1 to {RequestIdCharsMax} characters.");
+            throw new FaultException(FaultReason.InvalidArgument, $"A request id has 1 to {WireText.RequestIdCharsMax} characters.");
         }
         var job = jobs.RequireAttempt(caller, WireText.ToId(request.JobId, "job id"), request.Attempt);
         var vm = WireText.ToId(request.VmId, "id of the virtual machine");

@@ -39,6 +39,9 @@ public sealed record ManifestBody
 
     public QuiesceDetails? Quiesce { get; init; }
 
+    /// <summary>How the running state was captured; null: it was not.</summary>
+    public StateDetails? State { get; init; }
+
     public byte[] ToBytes() => JsonSerializer.SerializeToUtf8Bytes(this, ManifestBodyJson.Default.ManifestBody);
 
     /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>, or <see cref="FaultReason.Unsupported"/> for another version.</exception>
@@ -112,6 +115,11 @@ public sealed record RunStatistics
 /// <param name="FrozenMs">How long the guest's file systems stood still: from its word that they do to its word that they do not; 0: they did not.</param>
 /// <param name="Detail">What went wrong, if anything.</param>
 public sealed record QuiesceDetails(string Method, long FrozenMs, string? Detail = null);
+
+/// <summary>How the running state was captured.</summary>
+/// <param name="PausedMs">For how long the guest stood still for it.</param>
+/// <param name="StoredBytes">What its run sent of it.</param>
+public sealed record StateDetails(long PausedMs, long StoredBytes);
 
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,

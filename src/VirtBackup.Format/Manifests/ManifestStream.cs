@@ -11,7 +11,10 @@ public enum StreamKind : byte
     NativeConfiguration = 2,
     Nvram = 3,
     Tpm = 4,
+    /// <summary>The memory of a running machine, by address (FORMAT.md, "Running state").</summary>
     RamState = 5,
+    /// <summary>Processors and devices of a running machine, and how its memory is laid out.</summary>
+    DeviceState = 6,
 }
 
 /// <summary>How much the guest took part in the recovery point.</summary>
@@ -67,7 +70,7 @@ public readonly record struct ManifestStream(Id16 Id, StreamKind Kind, MapGeomet
         {
             return "a stream has no id";
         }
-        if (Kind is < StreamKind.Disk or > StreamKind.RamState)
+        if (Kind is < StreamKind.Disk or > StreamKind.DeviceState)
         {
             return $"stream {Id} is of unknown kind {(byte)Kind}";
         }

@@ -11,13 +11,15 @@ internal sealed class FreezeMarks(string folder)
 {
     public const string Stopped = "stopped";
     public const string Frozen = "frozen";
+    /// <summary>The machine is being saved, and to be brought back from what was saved.</summary>
+    public const string Saved = "saved";
     /// <summary>The hook before the freeze was begun; holds the one to be run after the thaw.</summary>
     public const string Hooked = "hooked";
     private const int HookBytesMax = 256 << 10;
 
     public string Folder => folder;
 
-    public bool Any => Has(Stopped) || Has(Frozen) || Has(Hooked);
+    public bool Any => Has(Stopped) || Has(Frozen) || Has(Hooked) || Has(Saved);
 
     public bool Has(string mark) => File.Exists(PathOf(mark));
 
@@ -49,7 +51,10 @@ internal sealed class FreezeMarks(string folder)
     {
         try
         {
-            File.WriteAllBytes(PathOf(mark), content);
+            // The folder may be another user's: what lies there, such as a link, is not written to.
+            File.Delete(PathOf(mark));
+            using var file = new FileStream(PathOf(mark), FileMode.CreateNew, FileAccess.Write);
+            file.Write(content);
         }
         catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
         {

@@ -12,6 +12,9 @@ internal sealed class GatedHold(ICutGate gate, CaptureRequest request, TimeProvi
     public static readonly TimeSpan PreparedMax = TimeSpan.FromMinutes(2);
     private readonly CancellationTokenSource limit = new(MaxOf(request), time);
 
+    /// <summary>The rest of the freeze limit is for the cut itself and for the thaw.</summary>
+    public static TimeSpan MaxOf(CaptureRequest request) => request.FreezeLimit * 3 / 4;
+
     /// <summary>Before the guest is frozen.</summary>
     public static async Task PrepareAsync(ICutGate gate, TimeProvider time, CancellationToken cancellationToken)
     {
@@ -24,9 +27,6 @@ internal sealed class GatedHold(ICutGate gate, CaptureRequest request, TimeProvi
     public Task CutAsync(CancellationToken cancellationToken) => PassAsync(gate.CutAsync, limit, MaxOf(request), "cut", cancellationToken);
 
     public void Dispose() => limit.Dispose();
-
-    // The rest of the freeze limit is for the cut itself and for the thaw.
-    private static TimeSpan MaxOf(CaptureRequest request) => request.FreezeLimit * 3 / 4;
 
     private static async Task PassAsync(
         Func<CancellationToken, ValueTask> step, CancellationTokenSource limit, TimeSpan max, string state, CancellationToken cancellationToken)

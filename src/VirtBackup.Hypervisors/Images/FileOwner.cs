@@ -10,7 +10,8 @@ internal static class FileOwner
     {
         if (!OperatingSystem.IsWindows() && File.Exists(old))
         {
-            File.SetUnixFileMode(file, File.GetUnixFileMode(old));
+            // Of what a link leads to: a link's own rights say nothing.
+            File.SetUnixFileMode(file, File.GetUnixFileMode(File.ResolveLinkTarget(old, returnFinalTarget: true)?.FullName ?? old));
             await processes.RequireAsync("chown", [$"--reference={old}", file], Timeout, cancellationToken);
         }
     }

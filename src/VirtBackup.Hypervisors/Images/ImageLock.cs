@@ -30,4 +30,17 @@ internal static class ImageLock
             Directory.Delete(folder, recursive: true);
         }
     }
+
+    /// <summary>Whether somebody uses one of the images.</summary>
+    public static async Task<bool> IsAnyHeldAsync(IEnumerable<string> paths, ImageTools tools, CancellationToken cancellationToken)
+    {
+        foreach (var path in paths)
+        {
+            if (await IsHeldAsync(path, tools, cancellationToken))
+            {
+                return true;
+            }
+        }
+        return false;
+    }
 }

@@ -41,7 +41,8 @@ internal static class RestoreFolder
         {
             yield return Blocks("folder", $"The folder {folder} is not empty. Choose another one.");
         }
-        var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes;
+        var needed = request.Disks.Sum(disk => request.Preallocation == DiskPreallocation.Full ? disk.LengthBytes : Math.Min(disk.DataBytes, disk.LengthBytes)) + SpareBytes
+            + (request.State is { } state ? state.Memory.DataBytes + state.Devices.DataBytes : 0);
         var storage = TargetStorage.Of(folder);
         foreach (var finding in StorageComparison.Compare(request, storage))
         {

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -22,11 +23,38 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
     }, cancellationToken);
 
     /// <summary>Not cancellable: a machine that started unnoticed would run on disks that are taken away.</summary>
-    public Task StartAsync() => Connection.ChangeAsync(libvirt =>
+    public async Task StartAsync()
     {
-        using var domain = Domains.Find(libvirt, plan.Uuid);
-        return LibvirtValues.Require(LibvirtCalls.Start(domain));
-    }, CancellationToken.None);
+        if (plan.State is { } state)
+        {
+            await ResumeAsync(state);
+            return;
+        }
+        await Connection.ChangeAsync(libvirt =>
+        {
+            using var domain = Domains.Find(libvirt, plan.Uuid);
+            return LibvirtValues.Require(LibvirtCalls.Start(domain));
+        }, CancellationToken.None);
+    }
+
+    private async Task ResumeAsync(StateFiles state)
+    {
+        var image = Path.Combine(state.Place, "image");
+        try
+        {
+            await using (var stored = await state.OpenAsync(CancellationToken.None))
+            await using (var target = new FileStream(image, FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 1 << 20, useAsync: true))
+            {
+                await stored.WriteAsync(target, CancellationToken.None);
+            }
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The running state could not be written for libvirt to {image}: {failure.Message}", failure);
+        }
+        await HandOverAsync([state.Place], CancellationToken.None);
+        await DomainSave.StartAsync(Connection, image, plan.Xml ?? plan.Existing!.View.Xml);
+    }
 
     public Task<bool> IsActiveAsync() => Connection.QueryAsync(libvirt =>
     {
@@ -58,6 +86,10 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
         if (plan.Variables is { } variables)
         {
             details["firmware variables"] = variables.Path;
+        }
+        if (plan.State is not null)
+        {
+            details["running state"] = "the machine went on from that of the recovery point";
         }
         if (started && await ThawAsync(cancellationToken) is { } thaw)
         {

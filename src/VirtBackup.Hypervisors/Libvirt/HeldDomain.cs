@@ -4,7 +4,7 @@ using VirtBackup.Hypervisors.Libvirt.Native;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
-/// <summary>A guest whose processors are stopped for the cut of its group, marked so that whoever comes next lets it go on.</summary>
+/// <summary>A guest whose processors are stopped, for the cut of its group or for its change-over, marked so that whoever comes next lets it go on.</summary>
 internal static class HeldDomain
 {
     private const int StateRunning = 1, StatePaused = 3;
@@ -18,7 +18,7 @@ internal static class HeldDomain
             return false;
         }
         marks.Set(FreezeMarks.Stopped);
-        LibvirtValues.Require(LibvirtCalls.Suspend(domain));
+        LibvirtValues.Require(LibvirtBlockJobs.Suspend(domain));
         return true;
     }, CancellationToken.None);
 
@@ -41,7 +41,7 @@ internal static class HeldDomain
             using var domain = Domains.TryFind(libvirt, machine);
             if (domain is not null && StateOf(domain) == StatePaused)
             {
-                LibvirtValues.Require(LibvirtCalls.Resume(domain));
+                LibvirtValues.Require(LibvirtBlockJobs.Resume(domain));
             }
             return true;
         }, cancellationToken);

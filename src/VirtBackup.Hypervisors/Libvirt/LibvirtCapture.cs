@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Qemu;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -31,6 +32,14 @@ internal sealed class LibvirtCapture : ICapture
     public required string ConsistencyDetail { get; init; }
 
     public TimeSpan? Frozen { get; init; }
+
+    public CapturedState? State => Spool is null ? null : new CapturedState(Spool.Memory, Spool.Devices, Paused);
+
+    /// <summary>The running state; null: not captured. Owned.</summary>
+    public SpooledState? Spool { get; init; }
+
+    /// <summary>For how long the guest stood still for it.</summary>
+    public TimeSpan Paused { get; init; }
 
     public IReadOnlyList<ICapturedDisk> Disks => disks;
 
@@ -76,6 +85,7 @@ internal sealed class LibvirtCapture : ICapture
             await disk.DisposeAsync();
         }
         await watch.DisposeAsync();
+        Spool?.Dispose();
         end.Dispose();
     }
 }

@@ -8,6 +8,7 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// <summary>What the parts of the driver share, and the operations that several of them need.</summary>
 internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time, IEntropy Entropy, ProcessRunner Processes)
 {
+    private static readonly TimeSpan SavedInterval = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan ThawTimeout = TimeSpan.FromSeconds(20);
 
     public ImageTools ImageTools => new() { QemuImg = Options.QemuImg, QemuNbd = Options.QemuNbd, RequestsInFlight = Options.RequestsInFlight, Time = Time };
@@ -23,13 +24,26 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
         var folders = ScratchFolder.FindAll(Options.FleeceFolder, machine);
         foreach (var folder in folders.Where(folder => folder.Marks.Any))
         {
-            await HeldDomain.ResumeAsync(connection, machine, folder.Marks, cancellationToken);
+            await ReleaseSavedAsync(connection, machine, folder, cancellationToken);
             await ReleaseGuestAsync(connection, machine, folder.Marks, cancellationToken);
         }
         await JobsOf(connection).EndOursAsync(machine, cancellationToken);
-        foreach (var folder in folders)
+        foreach (var folder in folders.Where(folder => !folder.Marks.Has(FreezeMarks.Saved)))
         {
             folder.TryDelete();
+        }
+    }
+
+    // What a machine was saved to is all that is left of its memory.
+    private async Task ReleaseSavedAsync(LibvirtConnection connection, Id16 machine, ScratchFolder folder, CancellationToken cancellationToken)
+    {
+        for (var started = Time.GetTimestamp(); !await DomainSave.TryReleaseAsync(connection, machine, folder.Path, static _ => { }, cancellationToken);)
+        {
+            if (Time.GetElapsedTime(started) > Options.WorkTimeout)
+            {
+                throw new FaultException(FaultReason.HypervisorUnavailable, $"libvirt does not end the saving of the machine {machine.ToUuidString()}. See 'virsh domjobinfo', and end it with 'virsh domjobabort'.");
+            }
+            await Task.Delay(SavedInterval, Time, cancellationToken);
         }
     }
 

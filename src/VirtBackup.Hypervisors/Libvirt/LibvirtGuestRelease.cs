@@ -32,6 +32,15 @@ public sealed class LibvirtGuestRelease(IBlockingCalls blocking, TimeProvider ti
             uri, new LibvirtOptions([uri], Path.DirectorySeparatorChar.ToString()) { CallTimeout = Patience }, time, blocking);
         try
         {
+            if (!await DomainSave.TryReleaseAsync(connection, target.Machine, target.Folder, log, cancellationToken))
+            {
+                log("libvirt is still saving it.");
+                return ReleaseOutcome.Again;
+            }
+            if (!marks.Any)
+            {
+                return ReleaseOutcome.Released;
+            }
             if (!await connection.QueryAsync(libvirt => IsActive(libvirt, target.Machine), cancellationToken))
             {
                 log("The machine has ended.");

@@ -4,6 +4,7 @@ using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Libvirt.Moving;
 using VirtBackup.Hypervisors.Moving;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -44,7 +45,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
     public bool HoldsAtGate => true;
 
     public RestoreAbilities RestoreAbilities =>
-        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
+        RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping | RestoreAbilities.State
         | (context.Options.StateFolder is null ? RestoreAbilities.None : RestoreAbilities.Adopt);
 
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken)
@@ -153,9 +154,12 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
                 + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
         }
-        return request.Placement == RestorePlacement.NewFolder
+        var state = request.State is null ? null : new StateFiles(context.ImageTools, request, request.Folder.Length > 0 ? request.Folder : plan.Folders.First());
+        plan = plan with { State = state };
+        var restore = request.Placement == RestorePlacement.NewFolder
             ? await LibvirtRestore.BeginAsync(context, request, plan, cancellationToken)
             : await new ExistingDomainRestore(context, request, plan).BeginAsync(cancellationToken);
+        return await ResumingRestore.AddAsync(restore, state, cancellationToken);
     }
 
     public async ValueTask<StorageMovePlan> CheckMoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)

@@ -2,6 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
 using VirtBackup.Hypervisors.Qemu;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Hypervisors.Tpm;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -10,8 +11,11 @@ namespace VirtBackup.Hypervisors.Libvirt;
 internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnection connection, CaptureRequest request)
 {
     private const uint ReuseImages = 1;
+    /// <summary>Suspend, save, restore, begin: each may take as long as a call of libvirt may.</summary>
+    private const int SaveCallsMax = 5;
 
     private ScratchWatch? watch;
+    private DomainSave? save;
     private TpmMemory? tpm;
     private IReadOnlyList<MachineContent> tpmState = [];
 
@@ -48,6 +52,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         }
         await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         RequireSpace();
+        new DomainStateAdmission(context, request).Require(view);
         tpm = await DomainTpm.FindMemoryAsync(context, connection, view, request, cancellationToken);
         var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var captured = view.Disks.Where(disk => disk.Captured).ToList();
@@ -55,10 +60,13 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         var owner = await FindOwnerAsync(view.Document, cancellationToken);
         var folder = await ScratchFolder.CreateAsync(context.Options, request.Machine, request.Point, owner, context.Processes, cancellationToken);
         var opened = new List<ExportedDisk>();
+        SpooledState? spool = null;
         try
         {
             await folder.MakeImagesAsync(context.Options, captured, owner, context.Processes, cancellationToken);
-            var cut = await CutAsync(view, captured, choices, folder, cancellationToken);
+            var cut = request.WithState == StateCapture.None
+                ? await CutAsync(view, captured, choices, folder, cancellationToken) : await CutWithStateAsync(view, captured, choices, folder, cancellationToken);
+            spool = save is null ? null : SpooledState.Open(save.Image, StateNames.MemoryOf(request.Machine), StateNames.DevicesOf(request.Machine), SaveImage.FindStream(save.Image));
             // Not at the very instant of the disks; firmware keeps its variables so that they outlast a power cut at any moment.
             var contents = await FirmwareVariables.ReadAsync(connection, view.Document, request.Log, cancellationToken);
             var troubles = new ExportTroubles(folder.Socket, ". The guest is unharmed; run the backup again.", "the machine stopped, or somebody ended the backup job")
@@ -77,10 +85,12 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
                 Configuration = LibvirtDescriber.Describe(view), Consistency = cut.Consistency, ConsistencyDetail = cut.Detail, Frozen = cut.Frozen,
                 SkippedDisks = [.. view.Summaries.Where(disk => disk.SkipReason is not null), .. tpm?.ListSkipped() ?? []],
                 Contents = [.. contents, .. tpmState],
+                Spool = spool, Paused = cut.Paused,
             };
         }
         catch
         {
+            spool?.Dispose();
             await UndoAsync(opened, folder);
             throw;
         }
@@ -151,6 +161,38 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
             }
             await HeldDomain.ResumeAsync(connection, request.Machine, folder.Marks, CancellationToken.None);
         }
+    }
+
+    /// <summary>The guest stands still from before its memory is saved until its disks are cut; nothing in it is flushed, since nothing is lost.</summary>
+    private async Task<CutOutcome> CutWithStateAsync(
+        DomainView view, IReadOnlyList<LibvirtDisk> captured, Dictionary<string, (bool ChangedOnly, string Reason)> choices, ScratchFolder folder, CancellationToken cancellationToken)
+    {
+        var job = WriteJob(view, captured, choices, folder);
+        if (request.Gate is not null)
+        {
+            await request.Gate.ReadyAsync(cancellationToken);
+            await GatedHold.PrepareAsync(request.Gate, context.Time, cancellationToken);
+        }
+        await using var lease = context.Options.Guard is { } guard
+            ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), SaveCallsMax * context.Options.WorkTimeout, cancellationToken) : null;
+        using var hold = request.Gate is null ? null : new GatedHold(request.Gate, request, context.Time);
+        save = new DomainSave(connection, request.Machine, folder.Path, context.Time);
+        try
+        {
+            await save.SuspendAsync();
+            await (hold?.FreezeAsync(cancellationToken) ?? Task.CompletedTask);
+            await save.RunAsync();
+            await CutDisksAsync(null, job, view, captured, choices, folder);
+            await (hold?.CutAsync(cancellationToken) ?? Task.CompletedTask);
+        }
+        finally
+        {
+            await save.ContinueAsync();
+        }
+        var held = lease is null || await lease.DisarmAsync();
+        request.Gate?.Released(held);
+        return held ? new CutOutcome(CaptureConsistency.Crash, save.Detail, null, save.StoodStill) : throw new FaultException(FaultReason.FailedPrecondition,
+            $"The thaw watchdog let {view.Document.Name} go on during the cut, so that its memory and its disks are not of one instant. Run the backup again.");
     }
 
     private async Task CutDisksAsync(

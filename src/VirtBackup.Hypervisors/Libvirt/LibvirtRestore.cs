@@ -14,6 +14,7 @@ internal sealed class LibvirtRestore : IRestore
     private readonly NewImages images;
     private readonly DomainActivation activation;
     private bool started;
+    private bool isTaken;
 
     private readonly Adoption? adoption;
 
@@ -57,7 +58,7 @@ internal sealed class LibvirtRestore : IRestore
             await plan.Tpm!.WriteAsync(cancellationToken);
             await DefineAsync(cancellationToken);
         }
-        catch
+        catch when (!isTaken)
         {
             plan.Tpm!.Undo();
             throw;
@@ -83,17 +84,34 @@ internal sealed class LibvirtRestore : IRestore
         try
         {
             cancellationToken.ThrowIfCancellationRequested();
-            if (await request.MayStartAsync(cancellationToken))
+            if (await MayStartAsync(cancellationToken))
             {
                 started = true;
                 await activation.StartAsync();
             }
         }
-        catch (Exception failure) when (failure is FaultException or OperationCanceledException)
+        catch (Exception failure) when (!isTaken && failure is (FaultException or OperationCanceledException))
         {
             await UndefineAsync();
             throw failure is FaultException fault
                 ? new FaultException(fault.Reason, $"The disks of {request.Name} were written, but the machine did not start, and was removed again. {fault.Message}", fault) : failure;
+        }
+    }
+
+    // The wait may be long, and nothing keeps anybody from starting the machine meanwhile: neither it nor its disks must go then.
+    private async Task<bool> MayStartAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await request.MayStartAsync(cancellationToken);
+        }
+        finally
+        {
+            if (request.StartGate is not null && await activation.IsActiveAsync())
+            {
+                isTaken = true;
+                images.Keep();
+            }
         }
     }
 

@@ -3,6 +3,7 @@ using System.Xml.Linq;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Moving;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -17,6 +18,9 @@ internal sealed record LibvirtRestorePlan(
 {
     /// <summary>The machine's TPM; null: it is not looked at, since something blocks or single disks are restored.</summary>
     public DomainTpmRestore? Tpm { get; init; }
+
+    /// <summary>The running state to go on from; null: the machine boots.</summary>
+    public StateFiles? State { get; init; }
 
     public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
 
@@ -74,6 +78,7 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
             await CompareKeptAsync(after, cancellationToken);
         }
         var xml = KeepsDefinition && XNode.DeepEquals(before, after) ? null : after.ToString(SaveOptions.DisableFormatting);
+        findings.AddRange(DomainStateComparison.Compare(request, document, findings));
         return new LibvirtRestorePlan(connection, existing, rewriter.Uuid, name, xml, images, variables, findings) { Tpm = await PlanTpmAsync(after, rewriter.Uuid, cancellationToken) };
     }
 

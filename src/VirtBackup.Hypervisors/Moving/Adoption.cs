@@ -35,9 +35,12 @@ internal sealed class Adoption(MovingRecords records, RestoreRequest request)
     public void Complete(IReadOnlyList<string> disks)
     {
         var adopted = records.FindAdopted(request.Machine) ?? throw new FaultException(FaultReason.FailedPrecondition, $"{request.Name} was removed from this host while it was restored.");
-        records.Write(adopted with { Complete = true });
-        Stamp(records, request, disks);
+        // One record: whoever sees it complete sees all of it.
+        records.Write(Stamped(adopted with { Complete = true }, request, disks));
     }
+
+    /// <summary>Its disks must stay, whatever comes: it was made.</summary>
+    public bool IsComplete => records.FindAdopted(request.Machine) is { Complete: true };
 
     /// <summary>The restore is over without having made a machine, and has removed its files.</summary>
     public void Withdraw()
@@ -53,9 +56,12 @@ internal sealed class Adoption(MovingRecords records, RestoreRequest request)
     {
         if (records.FindAdopted(request.Machine) is { Complete: true } adopted && !request.DisksOnly)
         {
-            records.Write(adopted with { Point = request.Point.ToString(), Stamps = [.. disks.Where(File.Exists).Select(FileStamp.Of)] });
+            records.Write(Stamped(adopted, request, disks));
         }
     }
+
+    private static AdoptedMachine Stamped(AdoptedMachine adopted, RestoreRequest request, IReadOnlyList<string> disks) =>
+        adopted with { Point = request.Point.ToString(), Stamps = [.. disks.Where(File.Exists).Select(FileStamp.Of)] };
 
     /// <summary>Takes what is remembered of the disks; before anything is written to them, or they are started.</summary>
     /// <returns>The point that an image holds unchanged, by its path.</returns>

@@ -48,8 +48,41 @@ internal sealed class ColdCopy : IAsyncDisposable
         }
     }
 
+    /// <summary>Copies the images of all planned disks, in the order in which they were locked, to images that are made for them; durable when this returns.</summary>
+    /// <param name="plan">Of images that keep their formats.</param>
+    /// <param name="request">Has the pace, and is told how far it is.</param>
+    /// <param name="qemuImg">Path of qemu-img.</param>
+    /// <param name="processes">Runs it.</param>
+    /// <param name="copied">Told of each disk when it is copied.</param>
+    /// <param name="cancellationToken">Stops between pieces.</param>
+    /// <exception cref="FaultException"><see cref="FaultReason.DeviceFull"/>, <see cref="FaultReason.FailedPrecondition"/>, <see cref="FaultReason.Unavailable"/>.</exception>
+    public async Task CopyAllAsync(
+        StorageMovePlan plan, StorageMoveRequest request, string qemuImg, ProcessRunner processes, Action<PlannedMove, long, TimeSpan> copied, CancellationToken cancellationToken)
+    {
+        var pace = new CopyPace(request.BytesPerSecondMax, time, cancellationToken);
+        long total = 0, done = 0;
+        for (var i = 0; i < plan.Disks.Count; i++)
+        {
+            total += await MeasureAsync(i, cancellationToken);
+        }
+        foreach (var (i, move) in plan.Disks.Index())
+        {
+            var begun = time.GetTimestamp();
+            long? length = BlockDevice.Is(move.OldPath) ? null : new FileInfo(move.OldPath).Length;
+            await TargetImage.CreateAsync(qemuImg, move.NewPath, "raw", length ?? move.Disk.LengthBytes, processes, cancellationToken);
+            var bytes = await CopyAsync(i, move.NewPath, length, pace.WaitAsync, Tell, cancellationToken);
+            copied(move, bytes, time.GetElapsedTime(begun));
+        }
+
+        void Tell(long more)
+        {
+            done += more;
+            request.Progress(new StorageMoveProgress("copying", total, done));
+        }
+    }
+
     /// <summary>Bytes of data in an image file, which holes are not.</summary>
-    public async Task<long> MeasureAsync(int image, CancellationToken cancellationToken)
+    private async Task<long> MeasureAsync(int image, CancellationToken cancellationToken)
     {
         long bytes = 0;
         var client = servers[image].Client;
@@ -65,7 +98,7 @@ internal sealed class ColdCopy : IAsyncDisposable
     /// <param name="pace">Waits until so many bytes more may be copied.</param>
     /// <returns>Bytes copied.</returns>
     /// <exception cref="FaultException"><see cref="FaultReason.DeviceFull"/>, <see cref="FaultReason.Unavailable"/>.</exception>
-    public async Task<long> CopyAsync(int image, string path, long? fileBytes, Func<int, ValueTask> pace, Action<long> copied, CancellationToken cancellationToken)
+    private async Task<long> CopyAsync(int image, string path, long? fileBytes, Func<int, ValueTask> pace, Action<long> copied, CancellationToken cancellationToken)
     {
         var client = servers[image].Client;
         var buffer = ArrayPool<byte>.Shared.Rent(PieceBytes);

@@ -22,6 +22,9 @@ internal sealed record MovingDisk(string Name, string OldPath, string NewPath, s
     /// <summary>Those that recorded, to be switched on again at the new place.</summary>
     public string[] Bitmaps { get; init; } = [];
 
+    /// <summary>The file at the new place was made by this move.</summary>
+    public bool Made { get; init; }
+
     public bool Moved { get; init; }
 }
 
@@ -40,7 +43,7 @@ internal sealed class MoveJournal
         this.entry = entry;
     }
 
-    private sealed record Entry(string Machine, string MachineName, MoveStage Stage, bool KeepSource, string KeptEnding, MovingDisk[] Disks, string[] NewFolders);
+    private sealed record Entry(string Machine, string MachineName, MoveStage Stage, bool KeepSource, string KeptEnding, MovingDisk[] Disks, string[] NewFolders, bool Reserved = false);
 
     public MoveStage Stage => entry.Stage;
 
@@ -101,6 +104,13 @@ internal sealed class MoveJournal
         Save();
     }
 
+    /// <summary>The new places are taken: from here on only files that are marked as made are this move's. Durable when this returns.</summary>
+    public void Reserve(IReadOnlySet<string> made)
+    {
+        entry = entry with { Disks = [.. entry.Disks.Select(disk => disk with { Made = made.Contains(disk.NewPath) })], Reserved = true };
+        Save();
+    }
+
     /// <summary>The move is over, one way or the other.</summary>
     public void Remove()
     {
@@ -108,10 +118,10 @@ internal sealed class MoveJournal
         DurableFolder.Flush(Path.GetDirectoryName(path)!);
     }
 
-    /// <summary>Deletes what was made at the new place of disks that did not move.</summary>
+    /// <summary>Deletes what this move made at the new place of disks that did not move; what anybody else put there stays.</summary>
     public void RemoveTargets()
     {
-        foreach (var disk in entry.Disks.Where(static disk => !disk.Moved && File.Exists(disk.NewPath)))
+        foreach (var disk in entry.Disks.Where(disk => !disk.Moved && File.Exists(disk.NewPath) && IsOurs(disk)))
         {
             File.Delete(disk.NewPath);
         }
@@ -123,6 +133,9 @@ internal sealed class MoveJournal
             }
         }
     }
+
+    // A process that died while it took the places could not write down which it had: those files are empty.
+    private bool IsOurs(MovingDisk disk) => disk.Made || (!entry.Reserved && new FileInfo(disk.NewPath).Length == 0);
 
     /// <summary>Deletes the old images of disks that moved, or gives them another name. Devices stay as they are.</summary>
     /// <param name="inUse">Old images that somebody still uses: they stay.</param>

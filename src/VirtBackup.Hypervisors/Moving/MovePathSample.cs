@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Runtime.CompilerServices;
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Targets;
 
@@ -34,7 +35,11 @@ internal static class MovePathSample
             {
                 foreach (var move in moves)
                 {
-                    written = await CopyAsync(move.OldPath, BytesMax / moves.Count, target, written, buffer, linked.Token);
+                    await foreach (var read in ReadAsync(move.OldPath, BytesMax / moves.Count, buffer, linked.Token))
+                    {
+                        await target.WriteAsync(written, buffer.AsMemory(0, read), linked.Token);
+                        written += read;
+                    }
                 }
             }
             catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
@@ -54,7 +59,8 @@ internal static class MovePathSample
         return new MoveSample(written, time.GetElapsedTime(begun).TotalSeconds);
     }
 
-    private static async Task<long> CopyAsync(string path, long most, TargetSample target, long written, byte[] buffer, CancellationToken cancellationToken)
+    // How much of the buffer holds data, piece by piece.
+    private static async IAsyncEnumerable<int> ReadAsync(string path, long most, byte[] buffer, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, FileOptions.Asynchronous);
         // A device has no length that the system would tell; its beginning serves.
@@ -71,10 +77,8 @@ internal static class MovePathSample
             // Holes are neither read nor written by a move.
             if (buffer.AsSpan(0, read).ContainsAnyExcept((byte)0))
             {
-                await target.WriteAsync(written, buffer.AsMemory(0, read), cancellationToken);
-                written += read;
+                yield return read;
             }
         }
-        return written;
     }
 }

@@ -31,15 +31,18 @@ internal sealed record RenamedFile(string From, string To);
 /// <summary>Small durable records about machines that move, in the agent's folder. Each is replaced as a whole.</summary>
 internal sealed class MovingRecords(string? folder)
 {
+    private const string Adopted = "adopted-";
     private static readonly JsonSerializerOptions Options = new(JsonSerializerDefaults.Web) { RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true };
 
     public AdoptedMachine? FindAdopted(Id16 machine) => Read<AdoptedMachine>("adopted", machine);
 
     public RetiredRecord? FindRetired(Id16 machine) => Read<RetiredRecord>("retired", machine);
 
-    public IReadOnlyList<AdoptedMachine> ListAdopted() =>
+    /// <summary>Complete or not, and whether their records can be read or not.</summary>
+    public IReadOnlyList<Id16> ListAdopted() =>
         folder is null || !Directory.Exists(folder) ? []
-        : [.. Directory.EnumerateFiles(folder, "adopted-*.json").Order(StringComparer.Ordinal).Select(Read<AdoptedMachine>).OfType<AdoptedMachine>()];
+        : [.. Directory.EnumerateFiles(folder, $"{Adopted}*.json").Order(StringComparer.Ordinal)
+            .Select(static path => Id16.TryParse(Path.GetFileNameWithoutExtension(path)[Adopted.Length..], out var machine) ? machine : default).Where(static machine => !machine.IsEmpty)];
 
     public void Write(AdoptedMachine machine) => Write("adopted", Id16.Parse(machine.Machine), machine);
 

@@ -43,7 +43,8 @@ internal static class RetiredFiles
     public static List<string> Delete(RetiredRecord record)
     {
         var removed = new List<string>();
-        foreach (var path in record.Files.SelectMany(static file => new[] { file.From, file.To }).Where(File.Exists))
+        // What lies under the old name of a file that was renamed is somebody else's.
+        foreach (var path in record.Files.Select(static file => File.Exists(file.To) ? file.To : file.From).Where(File.Exists))
         {
             File.Delete(path);
             removed.Add(path);

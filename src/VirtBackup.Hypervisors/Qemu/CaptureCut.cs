@@ -6,7 +6,8 @@ namespace VirtBackup.Hypervisors.Qemu;
 
 /// <summary>What may be said of a cut.</summary>
 /// <param name="Frozen"><see cref="ICapture.Frozen"/>.</param>
-internal sealed record CutOutcome(CaptureConsistency Consistency, string Detail, TimeSpan? Frozen);
+/// <param name="Paused">For how long the guest stood still for its running state; zero without that.</param>
+internal sealed record CutOutcome(CaptureConsistency Consistency, string Detail, TimeSpan? Frozen, TimeSpan Paused = default);
 
 /// <summary>
 /// Cuts all disks of a machine at one instant: freeze, stop, a copy-before-write filter above every disk, one
@@ -32,6 +33,14 @@ internal sealed class CaptureCut(
             throw new FaultException(FaultReason.FailedPrecondition,
                 $"The machine {machine.Name} cannot be captured while another tool uses the NBD server of its QEMU; end that export or backup first. ({fault.Message})", fault);
         }
+        if (!StandsStillToSave)
+        {
+            await PrepareFleecesAsync(disks, cancellationToken);
+        }
+    }
+
+    private async Task PrepareFleecesAsync(IReadOnlyList<QemuDisk> disks, CancellationToken cancellationToken)
+    {
         for (var i = 0; i < disks.Count; i++)
         {
             await qmp.ExecuteAsync("blockdev-add", new JsonObject
@@ -45,11 +54,20 @@ internal sealed class CaptureCut(
     /// <summary>Called at the cut, while the machine stands still. Brief: the guest waits. Null: there is nothing to be done.</summary>
     public Func<Task>? AtTheCut { get; init; }
 
+    /// <summary>Saves the running state at the same instant; null: it is not captured.</summary>
+    public StateSave? State { get; init; }
+
+    /// <summary>Copy what an increment lists, and no more.</summary>
+    public bool CopiesListedOnly => options.FleeceListedExtentsOnly && !StandsStillToSave;
+
+    // What writes to fleeces keeps QEMU from giving its disks up at the end of a save.
+    private bool StandsStillToSave => State is { IsLive: false };
+
     /// <summary>Makes what limits copying to changes and what else the caller wants to read; null: copying is not limited so.</summary>
     public async Task<IReadOnlyList<CopyLimit?>> PrepareLimitsAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, CancellationToken cancellationToken)
     {
         var limits = new CopyLimit?[disks.Count];
-        for (var i = 0; options.FleeceListedExtentsOnly && i < disks.Count; i++)
+        for (var i = 0; CopiesListedOnly && i < disks.Count; i++)
         {
             if (bases[i] is not null && request.AlsoReadable.TryGetValue(disks[i].Summary.Id, out var ranges) && ranges.Count > 0)
             {
@@ -62,6 +80,14 @@ internal sealed class CaptureCut(
 
     /// <summary>Makes the filters, above no device yet: what the guest writes passes them by. One that copies changes only must be made at the cut.</summary>
     public async Task PrepareFiltersAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, CancellationToken cancellationToken)
+    {
+        if (!StandsStillToSave)
+        {
+            await MakeFiltersAsync(disks, bases, cancellationToken);
+        }
+    }
+
+    private async Task MakeFiltersAsync(IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, CancellationToken cancellationToken)
     {
         var commands = disks.Select((disk, i) => (Disk: disk, Index: i)).Where(entry => bases[entry.Index] is null)
             .Select(entry => new QmpCommand("blockdev-add", FilterOf(entry.Disk, null, entry.Index))).ToList();
@@ -76,19 +102,24 @@ internal sealed class CaptureCut(
     public async Task<CutOutcome> CutAsync(
         IReadOnlyList<QemuDisk> disks, IReadOnlyList<TrackingBitmap?> bases, IReadOnlyList<CopyLimit?> limits, bool running, CancellationToken cancellationToken)
     {
-        var commands = CommandsOf(disks, bases, limits, running && request.Gate is null);
+        var commands = CommandsOf(disks, bases, limits, running && request.Gate is null && State is null);
         if (request.Gate is not null)
         {
             await request.Gate.ReadyAsync(cancellationToken);
         }
-        // Disposed last, and without having been disarmed when the guest could not be let go on.
-        await using var lease = running && options.Guard is { } guard
+        // Disposed last, and without having been disarmed when the guest could not be let go on. Behind a gate it is known only then whether it runs.
+        await using var lease = (running || request.Gate is not null) && options.Guard is { } guard
             ? await guard.ArmAsync(QemuGuestRelease.TargetOf(machine, folder), Quiesce.GuardLimit(request), cancellationToken) : null;
-        await using var quiesce = await Quiesce.BeginAsync(request, running, Connect(), marks, lease, time, cancellationToken);
+        await using var quiesce = await Quiesce.BeginAsync(State is null ? request : request with { Quiesce = false }, running, Connect(), marks, lease, time, cancellationToken);
         var held = false;
         try
         {
-            if (request.Gate is { } gate)
+            if (State is not null)
+            {
+                await StateCutOf(State, disks).RunAsync(commands, lease, cancellationToken);
+                held = true;
+            }
+            else if (request.Gate is { } gate)
             {
                 held = await CutTogetherAsync(gate, commands, lease, cancellationToken);
             }
@@ -107,8 +138,20 @@ internal sealed class CaptureCut(
             held = false;
         }
         request.Gate?.Released(held);
-        return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
+        // Nothing in the guest was flushed: its memory holds what it had not written yet.
+        return State is null ? new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen) : new CutOutcome(CaptureConsistency.Crash, State.Detail, null, State.Paused);
     }
+
+    private StateCut StateCutOf(StateSave state, IReadOnlyList<QemuDisk> disks) => new(qmp, state, request, options, time, marks)
+    {
+        AtTheCut = AtTheCut,
+        Activate = async () =>
+        {
+            await StateCut.TakeDisksBackAsync(qmp, disks, request.Point, options.CommandTimeout);
+            await PrepareFleecesAsync(disks, CancellationToken.None);
+            await MakeFiltersAsync(disks, [.. disks.Select(_ => (TrackingBitmap?)null)], CancellationToken.None);
+        },
+    };
 
     private Func<CancellationToken, Task<IGuestAgent>>? Connect() => machine.GuestAgentSocket is { } socket
         ? async token => await GuestAgentClient.ConnectAsync(socket, time, entropy, options.GuestAgentTimeout, token) : null;

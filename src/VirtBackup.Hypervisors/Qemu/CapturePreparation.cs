@@ -1,5 +1,6 @@
 using System.Text.Json;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -21,6 +22,7 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
             plans.Add(new DiskPlan(disk.Summary, disk.Captured && bitmap is not null, read,
                 disk.Summary.SkipReason is { } skip ? $"not captured: {skip}" : disk.Refusal ?? reason));
         }
+        fleece += request.WithState == StateCapture.None ? 0 : await StateSave.MeasureAsync(qmp, cancellationToken);
         return new CapturePlan(plans, fleece, FreeSpace.Of(options.FleeceFolder));
     }
 
@@ -34,13 +36,17 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         var choices = disks.Select(disk => BitmapSettlement.ChooseBase(disk, request.Base)).ToList();
         var bases = choices.Select(choice => choice.Bitmap).ToList();
         RequireSpace();
+        RequireWhole(all, running);
         LastSeen.Write(context.Options.StateFolder, request.Machine, configuration.Native.Span);
 
         var folder = await CaptureFolder.CreateAsync(context.Options, request.Machine, request.Point,
             [.. disks.Select(disk => disk.Summary.LengthBytes)], qmp.ReadPeer(), context.Processes, cancellationToken);
         var opened = new List<ExportedDisk>();
+        using var state = request.WithState == StateCapture.None ? null : new StateSave(qmp, machine, context, folder, request.WithState);
+        SpooledState? spool = null;
         try
         {
+            await (state?.PrepareAsync(cancellationToken) ?? Task.CompletedTask);
             IReadOnlyList<MachineContent> contents = [];
             var native = ArgvDocument.Read(configuration.Native.Span);
             var tpm = TpmDevice.MemoryOf(request.Machine, native, request.Log);
@@ -48,12 +54,14 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
             {
                 AtTheCut = tpm is not null || all.Any(disk => disk.IsNvram)
                     ? async () => contents = [.. await FirmwareFlash.ReadAsync(all, native.WorkingDirectory), .. tpm?.Read() ?? []] : null,
+                State = state,
             };
             await cut.PrepareAsync(disks, cancellationToken);
             var limits = await cut.PrepareLimitsAsync(disks, bases, cancellationToken);
-            var copied = context.Options.FleeceListedExtentsOnly ? bases : [.. bases.Select(_ => (TrackingBitmap?)null)];
+            var copied = cut.CopiesListedOnly ? bases : [.. bases.Select(_ => (TrackingBitmap?)null)];
             await cut.PrepareFiltersAsync(disks, copied, cancellationToken);
             var outcome = await cut.CutAsync(disks, copied, limits, running, cancellationToken);
+            spool = state is null ? null : await state.FinishAsync(cancellationToken);
             await cut.ExportAsync(disks, bases, cancellationToken);
             var troubles = new ExportTroubles(cut.SocketPath,
                 ": the fleece folder is full or too slow to keep what the guest overwrites. The guest is unharmed; free space in the fleece folder and run again.",
@@ -67,10 +75,12 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
                 [.. all.Where(disk => !disk.Captured).Select(disk => disk.Summary), .. tpm?.ListSkipped() ?? []])
             {
                 Contents = contents,
+                Spool = spool,
             };
         }
         catch
         {
+            spool?.Dispose();
             await UndoAsync(opened, folder);
             throw;
         }
@@ -140,6 +150,25 @@ internal sealed class CapturePreparation(QemuDriverContext context, QmpClient qm
         if (disks.FirstOrDefault(disk => disk.Bitmaps.Any(bitmap => bitmap.Name.Point == request.Point)) is { } taken)
         {
             throw new FaultException(FaultReason.AlreadyExists, $"Disk {taken.Summary.Name} already tracks changes since the point {request.Point}.");
+        }
+    }
+
+    // A machine that goes on finds its disks as it knows them, or finds them broken.
+    private void RequireWhole(IReadOnlyList<QemuDisk> all, bool running)
+    {
+        if (request.WithState == StateCapture.None)
+        {
+            return;
+        }
+        if (!running)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine {machine.Name} stands still: there is no running state to capture. Let it go on, or back up without.");
+        }
+        if (all.FirstOrDefault(disk => disk is { Captured: false, IsNvram: false } && (request.ExcludedDisks.Contains(disk.Summary.Name) || disk.DeviceType is "scsi-block" or "scsi-generic"
+            || disk.Summary.SkipReason == FirmwareFlash.NotStoredReason)) is { } absent)
+        {
+            throw new FaultException(FaultReason.Unsupported,
+                $"The running state of {machine.Name} cannot be captured without its disk {absent.Summary.Name} ({absent.Summary.SkipReason}): it would not find it as it was. Back up the disk, too, or back up without the running state.");
         }
     }
 

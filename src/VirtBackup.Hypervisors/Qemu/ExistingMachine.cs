@@ -24,7 +24,7 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
     {
         try
         {
-            if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+            if (LastSeen.Read(context.Options.StateFolder, machine.Uuid) is { } seen && !await Moving.QemuMonitors.IsListeningAsync(machine, cancellationToken))
             {
                 ReplacementJournal.CleanUp([.. ImagesOf(seen), .. seen.Tpm is { } tpm && Directory.Exists(tpm.StateFolder) ? TpmStateFolder.PathsIn(tpm.StateFolder) : []]);
             }
@@ -125,13 +125,11 @@ internal sealed class ExistingMachine(QemuDriverContext context, RestoreRequest 
         }
         finally
         {
-            foreach (var image in request.StartGate is null || journal is null ? [] : plan.Images)
+            if (request.StartGate is not null && journal is not null
+                && await ImageLock.IsAnyHeldAsync(plan.Images.Select(image => image.NewFile), context.ImageTools, CancellationToken.None))
             {
-                if (await ImageLock.IsHeldAsync(image.NewFile, context.ImageTools, CancellationToken.None))
-                {
-                    journal?.Settle();
-                    journal?.Leave();
-                }
+                journal.Settle();
+                journal.Leave();
             }
         }
         return journal is not { IsLeft: true } ? starts : throw new FaultException(FaultReason.FailedPrecondition,

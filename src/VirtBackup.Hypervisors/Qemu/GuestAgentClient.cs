@@ -18,6 +18,8 @@ internal sealed class GuestAgentClient : IGuestAgent
     private readonly JsonLineSocket lines;
     private readonly TimeProvider time;
     private readonly IEntropy entropy;
+    // An answer to an earlier request may still come, and must not be taken for that to the next.
+    private bool isAnswerOwed;
 
     private GuestAgentClient(JsonLineSocket lines, TimeProvider time, IEntropy entropy)
     {
@@ -70,6 +72,7 @@ internal sealed class GuestAgentClient : IGuestAgent
     /// <summary>Sends a thaw and waits for no answer: the agent carries it out after whatever it is doing.</summary>
     public async Task AskToThawAsync(CancellationToken cancellationToken)
     {
+        isAnswerOwed = true;
         using var deadline = new CancellationTokenSource(SendTimeout, time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellationToken);
         try
@@ -85,8 +88,14 @@ internal sealed class GuestAgentClient : IGuestAgent
     public async Task<JsonElement> ExecuteAsync(string command, JsonObject? arguments, TimeSpan timeout, CancellationToken cancellationToken) =>
         await WithinAsync(async token =>
         {
+            if (isAnswerOwed)
+            {
+                await ReadPastAsync(token);
+            }
+            isAnswerOwed = true;
             await lines.SendAsync(Request(command, arguments), null, token);
             var reply = await lines.ReceiveAsync(null, token);
+            isAnswerOwed = false;
             if (reply.Find("error") is { } error)
             {
                 throw new FaultException(FaultReason.FailedPrecondition, $"The guest agent refused '{command}': {error.Text("class")}: {error.Text("desc")}");
@@ -97,26 +106,34 @@ internal sealed class GuestAgentClient : IGuestAgent
     private async Task SynchroniseAsync(TimeSpan timeout, CancellationToken cancellationToken) =>
         await WithinAsync(async token =>
         {
-            var id = NextId();
-            await lines.SendAsync(Request("guest-sync-delimited", new JsonObject { ["id"] = id }), [Sentinel], token);
-            while (true)
-            {
-                JsonElement reply;
-                try
-                {
-                    reply = await lines.ReceiveAsync(Sentinel, token);
-                }
-                catch (FaultException fault) when (fault.Reason == FaultReason.Malformed)
-                {
-                    continue; // the torn tail of a reply to an earlier client
-                }
-                if (reply.Find("return") is { ValueKind: JsonValueKind.Number } value && value.TryGetInt64(out var echoed) && echoed == id)
-                {
-                    return true;
-                }
-            }
+            await ReadPastAsync(token);
+            return true;
         }, $"The guest agent at {lines.Path} did not answer within {timeout.TotalSeconds:0.#} s: it is not running, or another program is connected to its socket.",
             timeout, cancellationToken);
+
+    // Whatever was asked for before is answered, or dropped, when the agent says the number.
+    private async Task ReadPastAsync(CancellationToken cancellationToken)
+    {
+        var id = NextId();
+        await lines.SendAsync(Request("guest-sync-delimited", new JsonObject { ["id"] = id }), [Sentinel], cancellationToken);
+        while (true)
+        {
+            JsonElement reply;
+            try
+            {
+                reply = await lines.ReceiveAsync(Sentinel, cancellationToken);
+            }
+            catch (FaultException fault) when (fault.Reason == FaultReason.Malformed)
+            {
+                continue; // the torn tail of a reply to an earlier client
+            }
+            if (reply.Find("return") is { ValueKind: JsonValueKind.Number } value && value.TryGetInt64(out var echoed) && echoed == id)
+            {
+                isAnswerOwed = false;
+                return;
+            }
+        }
+    }
 
     private long NextId()
     {

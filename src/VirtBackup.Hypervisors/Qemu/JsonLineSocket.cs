@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Microsoft.Win32.SafeHandles;
 using VirtBackup.Core;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -103,6 +104,17 @@ internal sealed class JsonLineSocket : IDisposable
         catch (SocketException failure)
         {
             throw new FaultException(FaultReason.HypervisorUnavailable, $"The connection to {Path} broke: {failure.Message}.", failure);
+        }
+    }
+
+    /// <summary>Sends a short document together with an open file (unix(7), SCM_RIGHTS), which the peer then has, too.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>.</exception>
+    public void SendWithFile(JsonNode message, SafeFileHandle file)
+    {
+        byte[] line = [.. JsonSerializer.SerializeToUtf8Bytes(message), (byte)'\n'];
+        if (DescriptorPassing.Send(socket, line, file) is { } problem)
+        {
+            throw new FaultException(FaultReason.HypervisorUnavailable, $"No open file could be handed to {Path}: {problem}.");
         }
     }
 

@@ -46,6 +46,8 @@ internal static class MachineDescription
                 case "nic" or "net":
                     cards.Add((JsonNode)new JsonObject { ["name"] = $"{option.Name}-{cards.Count}", ["settings"] = value });
                     break;
+                case "incoming":
+                    break; // how the process was started, not what it is
                 case "netdev" when networks.Values.Any(network => network.Value == value && network.Used):
                     break;
                 case "drive" or "blockdev":

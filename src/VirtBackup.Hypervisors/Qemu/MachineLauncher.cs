@@ -39,7 +39,8 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         {
             script.Append(argument.StartsWith('-') ? " \\\n  " : " ").Append(Quote(argument));
         }
-        File.WriteAllText(files.Script, script.Append('\n').ToString());
+        // For what this driver adds when the machine is to go on from a running state.
+        File.WriteAllText(files.Script, script.Append(" \\\n  \"$@\"\n").ToString());
         if (!OperatingSystem.IsWindows())
         {
             File.SetUnixFileMode(files.Script, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
@@ -61,10 +62,11 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
     public async Task<int> StartAsync(CancellationToken cancellationToken)
     {
         var served = plan.Tpm is { } tpm && ListeningProcess.IsListening(tpm.Socket.New);
-        using var process = ProcessRunner.Start("setsid", ["sh", "-c", "exec \"$0\" </dev/null >>\"$1\" 2>&1", files.Script, files.Log], redirect: false);
+        using var process = ProcessRunner.Start("setsid", ["sh", "-c", "log=$1; shift; exec \"$0\" \"$@\" </dev/null >>\"$log\" 2>&1", files.Script, files.Log, .. plan.State is null ? Array.Empty<string>() : ["-incoming", "defer"]], redirect: false);
         try
         {
             await WaitForMonitorAsync(process, cancellationToken);
+            await ResumeAsync(cancellationToken);
             await ThawAsync(cancellationToken);
             return process.Id;
         }
@@ -124,6 +126,25 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         }
     }
 
+    private async Task ResumeAsync(CancellationToken cancellationToken)
+    {
+        if (plan.State is null)
+        {
+            return;
+        }
+        try
+        {
+            await using var qmp = await QmpClient.ConnectAsync(
+                plan.Launch.QmpSocket, context.Time, context.Options.GreetingTimeout, context.Options.CommandTimeout, cancellationToken);
+            await new StateLoad(plan.State, context.Time).LoadAsync(qmp, cancellationToken);
+        }
+        catch (FaultException fault)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition,
+                $"The disks of {request.Name} are restored, but its running state could not be loaded: {fault.Message} QEMU said: {LastWords()} {files.Script} boots the machine without it.", fault);
+        }
+    }
+
     // A guest that was frozen for the cut may have kept that state on its disk: its agent then refuses everything but a thaw.
     private async Task ThawAsync(CancellationToken cancellationToken)
     {
@@ -178,6 +199,10 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         if (plan.Launch.GuestAgentSocket is { } agent)
         {
             details["guest agent socket"] = agent;
+        }
+        if (plan.State is not null)
+        {
+            details["running state"] = "the machine went on from that of the recovery point";
         }
         if (thaw is not null)
         {

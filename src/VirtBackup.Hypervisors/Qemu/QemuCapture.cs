@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
@@ -36,6 +37,11 @@ internal sealed class QemuCapture : ICapture
 
     public IReadOnlyList<MachineContent> Contents { get; init; } = [];
 
+    public CapturedState? State => Spool is null ? null : new CapturedState(Spool.Memory, Spool.Devices, cut.Paused);
+
+    /// <summary>The running state; null: not captured. Owned.</summary>
+    public SpooledState? Spool { get; init; }
+
     public ValueTask CommitAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Committed, cancellationToken);
 
     public ValueTask AbandonAsync(CancellationToken cancellationToken) => end.EndAsync(CaptureOutcome.Abandoned, cancellationToken);
@@ -51,7 +57,7 @@ internal sealed class QemuCapture : ICapture
         await using var qmp = await context.OpenAsync(machine, cancellationToken);
         if (outcome == CaptureOutcome.Unknown)
         {
-            await CaptureRemoval.RemoveAsync(qmp, context.Options.FleeceFolder, machine.Uuid, cancellationToken);
+            await context.RemoveAsync(qmp, machine, cancellationToken);
             return;
         }
         await context.SettleAsync(qmp, machine, tracked => tracked == point == (outcome == CaptureOutcome.Committed), cancellationToken);
@@ -95,6 +101,7 @@ internal sealed class QemuCapture : ICapture
         {
             await disk.DisposeAsync();
         }
+        Spool?.Dispose();
         end.Dispose();
     }
 }

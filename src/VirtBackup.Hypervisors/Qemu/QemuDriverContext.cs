@@ -39,7 +39,7 @@ internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time,
     public async Task<Id16?> SettleAsync(QmpClient qmp, QemuMachine machine, Func<Id16, bool> committed, CancellationToken cancellationToken)
     {
         await ReleaseGuestAsync(qmp, machine, cancellationToken);
-        await CaptureRemoval.RemoveAsync(qmp, Options.FleeceFolder, machine.Uuid, cancellationToken);
+        await RemoveAsync(qmp, machine, cancellationToken);
         var disks = await BlockInventory.ReadAsync(qmp, machine.Uuid, new HashSet<string>(), cancellationToken);
         var outcome = BitmapSettlement.Decide(disks, committed);
         if (outcome.Actions.Count > 0)
@@ -49,13 +49,23 @@ internal sealed record QemuDriverContext(QemuOptions Options, TimeProvider Time,
         return outcome.Base;
     }
 
+    /// <summary>Removes what captures left, and puts the settings back that they changed.</summary>
+    public async Task RemoveAsync(QmpClient qmp, QemuMachine machine, CancellationToken cancellationToken)
+    {
+        foreach (var folder in CaptureRemoval.FindFolders(Options.FleeceFolder, machine.Uuid))
+        {
+            await new MigrationSettings(folder).RestoreAsync(qmp, Time, cancellationToken);
+        }
+        await CaptureRemoval.RemoveAsync(qmp, Options.FleeceFolder, machine.Uuid, cancellationToken);
+    }
+
     /// <summary>Undoes the pause and the freeze of a cut that was not finished.</summary>
     public async Task ReleaseGuestAsync(QmpClient qmp, QemuMachine machine, CancellationToken cancellationToken)
     {
         foreach (var folder in CaptureRemoval.FindFolders(Options.FleeceFolder, machine.Uuid))
         {
             var marks = new FreezeMarks(folder);
-            await HeldGuest.ContinueAsync(qmp, marks, cancellationToken);
+            await HeldGuest.ContinueAsync(qmp, folder, Time, cancellationToken);
             try
             {
                 await HeldGuest.ThawAsync(machine.GuestAgentSocket, marks, Time, Entropy, Options.GuestAgentTimeout, static _ => { }, cancellationToken);

@@ -44,7 +44,7 @@ public sealed class QemuGuestRelease(TimeProvider time, IEntropy entropy) : IGue
         try
         {
             // A process that has ended holds no guest; its marks are of no use to anybody.
-            if (!await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+            if (!await Moving.QemuMonitors.IsListeningAsync(machine, cancellationToken))
             {
                 log("Its QEMU has ended.");
                 RemoveAll(marks);
@@ -53,7 +53,7 @@ public sealed class QemuGuestRelease(TimeProvider time, IEntropy entropy) : IGue
             if (marks.Has(FreezeMarks.Stopped))
             {
                 await using var qmp = await context.OpenAsync(machine, cancellationToken);
-                await HeldGuest.ContinueAsync(qmp, marks, cancellationToken);
+                await HeldGuest.ContinueAsync(qmp, target.Folder, time, cancellationToken);
             }
             await HeldGuest.ThawAsync(machine.GuestAgentSocket, marks, time, entropy, AgentTimeout, log, cancellationToken);
             return ReleaseOutcome.Released;

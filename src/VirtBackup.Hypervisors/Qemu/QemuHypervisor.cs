@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Qemu.Comparing;
@@ -44,7 +45,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
 
     public RestoreAbilities RestoreAbilities =>
         RestoreAbilities.Replace | RestoreAbilities.InPlace | RestoreAbilities.DisksOnly | RestoreAbilities.BusMapping | RestoreAbilities.NetworkMapping
-        | RestoreAbilities.Adopt;
+        | RestoreAbilities.State | RestoreAbilities.Adopt;
 
     // Together: a monitor that is busy or hangs must not hold up the others.
     public async ValueTask<IReadOnlyList<MachineSummary>> ListMachinesAsync(CancellationToken cancellationToken) =>
@@ -154,7 +155,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         }
         if (request.Placement != RestorePlacement.NewFolder)
         {
-            if (roster.List().FirstOrDefault(machine => machine.Uuid == request.Machine) is { } moved)
+            if (roster.Find(request.Machine) is { } moved)
             {
                 await new MoveRecovery(context, moved).EndAsync(cancellationToken);
             }
@@ -166,9 +167,12 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
                 + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
         }
-        return request.Placement == RestorePlacement.NewFolder
+        var state = request.State is null ? null : new StateFiles(context.ImageTools, request, Path.GetDirectoryName(LaunchFiles.For(request, plan.Images).Script)!);
+        plan = plan with { State = state };
+        var restore = request.Placement == RestorePlacement.NewFolder
             ? await QemuRestore.BeginAsync(context, request, plan, cancellationToken)
             : await new ExistingMachine(context, request).BeginAsync(plan, cancellationToken);
+        return await ResumingRestore.AddAsync(restore, state, cancellationToken);
     }
 
     public async ValueTask<StorageMovePlan> CheckMoveAsync(StorageMoveRequest request, CancellationToken cancellationToken)
@@ -202,6 +206,6 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
     }
 
     private QemuMachine Find(Id16 id) =>
-        roster.List().FirstOrDefault(machine => machine.Uuid == id)
+        roster.Find(id)
         ?? throw new FaultException(FaultReason.NotFound, $"No machine with the UUID {id.ToUuidString()} is configured on this host.");
 }

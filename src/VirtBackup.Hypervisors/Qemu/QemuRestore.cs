@@ -55,12 +55,36 @@ internal sealed class QemuRestore : IRestore
         var launcher = new MachineLauncher(context, plan, request);
         launcher.WriteRecord();
         images.Flush();
-        var starts = await request.MayStartAsync(cancellationToken);
-        adoption?.Complete();
+        var starts = await MayStartAsync(cancellationToken);
+        try
+        {
+            adoption?.Complete();
+        }
+        catch when (adoption!.IsComplete)
+        {
+            images.Keep();
+            throw;
+        }
         // From here on a failure concerns starting only: the disks are whole and stay.
         images.Keep();
         int? pid = starts ? await launcher.StartAsync(cancellationToken) : null;
         return await new RestoredDescription(context, plan, request).AddAsync(launcher.Describe(pid), launcher, cancellationToken);
+    }
+
+    // The wait may be long, and nothing keeps anybody from starting the machine by its script: its disks must not go then.
+    private async Task<bool> MayStartAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await request.MayStartAsync(cancellationToken);
+        }
+        finally
+        {
+            if (request.StartGate is not null && await ImageLock.IsAnyHeldAsync(plan.Images.Select(image => image.NewFile), context.ImageTools, CancellationToken.None))
+            {
+                images.Keep();
+            }
+        }
     }
 
     public async ValueTask DisposeAsync()

@@ -3,12 +3,14 @@ using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Microsoft.Win32.SafeHandles;
 using VirtBackup.Core;
 
 namespace VirtBackup.Hypervisors.Qemu;
 
 /// <summary>Something QEMU reported by itself.</summary>
-internal sealed record QmpEvent(string Name, JsonElement Data);
+/// <param name="At">When it happened, by QEMU's clock.</param>
+internal sealed record QmpEvent(string Name, JsonElement Data, TimeSpan At);
 
 /// <summary>Something for QEMU to do.</summary>
 internal sealed record QmpCommand(string Name, JsonObject? Arguments = null);
@@ -144,6 +146,52 @@ internal sealed class QmpClient : IAsyncDisposable
         }
     }
 
+    /// <summary>As <see cref="ExecuteAsync"/>, with an open file for QEMU.</summary>
+    public async Task ExecuteWithFileAsync(string command, JsonObject arguments, SafeFileHandle file, CancellationToken cancellationToken)
+    {
+        await turn.WaitAsync(cancellationToken);
+        try
+        {
+            await WithinAsync(timeout, async token =>
+            {
+                var message = new JsonObject { ["execute"] = command, ["id"] = (++lastId).ToString(CultureInfo.InvariantCulture), ["arguments"] = arguments };
+                lines.SendWithFile(message, file);
+                return await ReceiveReplyAsync(lastId, command, token);
+            }, $"QEMU at {SocketPath} did not answer '{command}' within {timeout.TotalSeconds:0.#} s.", cancellationToken);
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    /// <summary>Takes the events of a name that have arrived, the oldest first.</summary>
+    public async Task<IReadOnlyList<QmpEvent>> TakeEventsAsync(string name, CancellationToken cancellationToken)
+    {
+        await turn.WaitAsync(cancellationToken);
+        try
+        {
+            var taken = new List<QmpEvent>();
+            for (var left = events.Count; left > 0; left--)
+            {
+                var candidate = events.Dequeue();
+                if (candidate.Name == name)
+                {
+                    taken.Add(candidate);
+                }
+                else
+                {
+                    events.Enqueue(candidate);
+                }
+            }
+            return taken;
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
     private async Task<long> SendAsync(string command, JsonObject? arguments, CancellationToken cancellationToken)
     {
         var message = new JsonObject { ["execute"] = command, ["id"] = (++lastId).ToString(CultureInfo.InvariantCulture) };
@@ -220,9 +268,14 @@ internal sealed class QmpClient : IAsyncDisposable
         {
             events.Dequeue();
         }
-        events.Enqueue(new QmpEvent(name, message.Find("data") ?? default));
+        events.Enqueue(new QmpEvent(name, message.Find("data") ?? default, ReadTime(message)));
         return true;
     }
+
+    private static TimeSpan ReadTime(JsonElement message) =>
+        message.Find("timestamp") is { } stamp && stamp.Find("seconds") is { ValueKind: JsonValueKind.Number } seconds && seconds.TryGetInt64(out var whole) && whole is >= 0 and < 1L << 36
+            && stamp.Find("microseconds") is { ValueKind: JsonValueKind.Number } fraction && fraction.TryGetInt64(out var micros) && micros is >= 0 and < 1_000_000
+            ? TimeSpan.FromSeconds(whole) + TimeSpan.FromMicroseconds(micros) : TimeSpan.Zero;
 
     private async Task<T> WithinAsync<T>(TimeSpan limit, Func<CancellationToken, Task<T>> work, string late, CancellationToken cancellationToken)
     {

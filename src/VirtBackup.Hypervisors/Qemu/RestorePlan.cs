@@ -2,6 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Qemu.Comparing;
+using VirtBackup.Hypervisors.State;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Qemu;
@@ -13,6 +14,9 @@ internal sealed record RestorePlan(
 {
     /// <summary>The machine's TPM, whose state is made anew; null: none is in the recovery point.</summary>
     public TpmPlacement? Tpm { get; init; }
+
+    /// <summary>The running state to go on from; null: the machine boots.</summary>
+    public StateFiles? State { get; init; }
 
     /// <summary>What is written beside the disks of a machine that exists.</summary>
     public IReadOnlyList<ContentFile> Contents => [.. Flash.Select(flash => new ContentFile(flash.File.NewFile, flash.Bytes, IsSecret: false)), .. Tpm?.Files ?? []];
@@ -63,6 +67,10 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
             ? new RewrittenArgv(document.Arguments, request.Machine, document.QmpSocket, document.GuestAgentSocket, [])
             : new ArgvRewriter(document, request, [.. images, .. flash.Select(file => file.File)], context.Entropy) { TpmSocket = tpm?.Socket }.Rewrite();
         findings.AddRange(launch.Findings);
+        if (request.State is not null && new StoredFacts(request.Configuration).MachineType is { } type)
+        {
+            launch = launch with { Arguments = StateComparison.Pin(launch.Arguments, type) };
+        }
         return new RestorePlan(document, executable ?? document.Executable, directory, images, flash, launch, findings) { Tpm = tpm };
     }
 
@@ -147,7 +155,9 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
             }
         }
         var comparison = new Comparison(request, document, options, new StoredFacts(request.Configuration), program);
-        findings.AddRange(await new HardwareComparison(programs).CompareAsync(comparison, cancellationToken));
+        var hardware = await new HardwareComparison(programs).CompareAsync(comparison, cancellationToken);
+        findings.AddRange(hardware);
+        findings.AddRange(StateComparison.Compare(comparison, hardware));
         findings.AddRange(FirmwareComparison.Compare(comparison));
         findings.AddRange(DeviceComparison.Compare(comparison, Path.IsPathFullyQualified(request.Folder) ? TargetStorage.Of(request.Folder) : null));
         findings.AddRange(NetworkComparison.Compare(comparison));

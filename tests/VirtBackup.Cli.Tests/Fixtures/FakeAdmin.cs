@@ -41,6 +41,9 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
 
     public bool IsRecoveryPlan { get; set; }
 
+    /// <summary>Something stands in the way of the migration that is planned.</summary>
+    public bool IsMigrationBlocked { get; set; }
+
     /// <summary>What audits of the machine's change tracking found; null: there was none.</summary>
     public TrackingAudit? Audit { get; set; }
 
@@ -232,6 +235,8 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         },
         "backup-plan" => new JobResult { BackupPlan = new BackupPlan { Disks = { new DiskPlan { DiskId = "d1", Name = "vda", LengthBytes = 3UL << 30, ReadBytes = 1 << 20, ChangedOnly = true } }, FleeceBytesMax = 10, FleeceBytesFree = 20 } },
         "recovery" => new JobResult { Recovery = FakeRecovery.Result(IsRecoveryPlan, Failure is not null) },
+        "migration" => new JobResult { Migration = FakeMigrations.Result },
+        "migration-plan" => new JobResult { MigrationPlan = FakeMigrations.Plan(!IsMigrationBlocked) },
         "retention" => new JobResult { Retention = FakeRetention.Result },
         "group-backup" => new JobResult { GroupBackup = FakeGroups.Stored },
         "scrub" => new JobResult

@@ -56,12 +56,14 @@ internal sealed class FakeController : IAsyncDisposable
         builder.Services.AddSingleton<FakeRetention>();
         builder.Services.AddSingleton<FakeGroups>();
         builder.Services.AddSingleton<FakeRecovery>();
+        builder.Services.AddSingleton<FakeMigrations>();
         builder.Services.AddSingleton(new FakeEnrollment(authority));
         var application = builder.Build();
         application.MapGrpcService<FakeAdmin>();
         application.MapGrpcService<FakeRetention>();
         application.MapGrpcService<FakeGroups>();
         application.MapGrpcService<FakeRecovery>();
+        application.MapGrpcService<FakeMigrations>();
         application.MapGrpcService<FakeEnrollment>();
         await application.StartAsync(TestContext.Current.CancellationToken);
         return new FakeController(application, authority, certificate);

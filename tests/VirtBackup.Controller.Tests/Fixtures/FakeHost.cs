@@ -83,14 +83,14 @@ internal sealed class FakeHosts(World world)
             refusal = Do(agent.Name, job);
             _done.Add($"{agent.Name}:{job.TaskCase}");
         }
-        if (job.TaskCase == Job.TaskOneofCase.Backup && refusal is null) await CommitAsync(agent, job);
+        var committed = job.TaskCase == Job.TaskOneofCase.Backup && refusal is null ? await CommitAsync(agent, job) : 0;
         if (mishap == Mishap.DiesBehind) return false;
         if (refusal is not null || mishap == Mishap.FailsBehind)
         {
             await ReportAsync(agent, job, JobState.Failed, report => report.FailureMessage = refusal ?? "A mishap behind.");
             return true;
         }
-        await ReportAsync(agent, job, JobState.Succeeded, report => Answer(report, job));
+        await ReportAsync(agent, job, JobState.Succeeded, report => Answer(report, job, committed));
         return true;
     }
 
@@ -128,7 +128,8 @@ internal sealed class FakeHosts(World world)
         }
     }
 
-    private async Task CommitAsync(TestAgent agent, Job job)
+    /// <returns>How much it read.</returns>
+    private async Task<long> CommitAsync(TestAgent agent, Job job)
     {
         long bytes;
         lock (_gate) bytes = BackupBytes.Count > 1 ? BackupBytes.Dequeue() : BackupBytes.Peek();
@@ -139,14 +140,15 @@ internal sealed class FakeHosts(World world)
                 Sequence = 1, ReadBytes = bytes, LogicalBytes = 100 << 20,
             },
             CancellationToken.None);
+        return bytes;
     }
 
-    private void Answer(JobReport report, Job job)
+    private static void Answer(JobReport report, Job job, long committed)
     {
         switch (job.TaskCase)
         {
             case Job.TaskOneofCase.Backup:
-                lock (_gate) report.Backup = new BackupResult { PointId = job.Backup.PointId, BytesRead = (ulong)BackupBytes.Peek() };
+                report.Backup = new BackupResult { PointId = job.Backup.PointId, BytesRead = (ulong)committed };
                 break;
             case Job.TaskOneofCase.Restore:
                 report.Restore = new RestoreResult { BytesWritten = 100, ElapsedSeconds = 1 };

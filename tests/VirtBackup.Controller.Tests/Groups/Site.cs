@@ -46,7 +46,8 @@ internal sealed class Site : IAsyncDisposable
         return new Site(world, agents, boots, streams);
     }
 
-    public async Task<Job> StartAsync() => (await World.Role.Groups.StartGroupBackupAsync(new StartGroupBackupRequest { Name = "shop" }, World.Token)).Job;
+    public async Task<Job> StartAsync(string requestId = "") =>
+        (await World.Role.Groups.StartGroupBackupAsync(new StartGroupBackupRequest { Name = "shop", RequestId = requestId }, World.Token)).Job;
 
     /// <summary>What each agent is told to do, once all are known to have passed the step.</summary>
     public async Task<IReadOnlyList<Work>> ReceiveAsync(CutStep passed)

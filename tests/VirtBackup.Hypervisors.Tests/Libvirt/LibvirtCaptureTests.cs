@@ -99,6 +99,20 @@ public class LibvirtCaptureTests
         }
         var (_, reasons) = await lab.BackUpAsync(third, first);
         Assert.All(reasons.Values, reason => Assert.Equal("changed blocks only", reason));
+
+        // An agent that was killed when the machine's state had been saved and the machine had ended: its next start brings it back.
+        (await lab.Domain.ExecAsync("echo kept > /run/memory")).EnsureSuccess();
+        var folder = Directory.CreateDirectory(Path.Combine(lab.Fleece, $"virtbackup-{lab.Machine}-0badcafe")).FullName;
+        if (!OperatingSystem.IsWindows()) File.SetUnixFileMode(folder, (UnixFileMode)0b111_111_111);
+        await File.WriteAllTextAsync(Path.Combine(folder, "stopped"), "");
+        await File.WriteAllTextAsync(Path.Combine(folder, "saved"), "");
+        await lab.Libvirt.VirshAsync("suspend", "lab");
+        await lab.Libvirt.VirshAsync("save", "lab", Path.Combine(folder, "state.only"));
+        Assert.Equal("shut off", (await lab.Libvirt.VirshAsync("domstate", "lab")).Trim());
+        await lab.NewDriver().ReleaseGuestsAsync(default);
+        Assert.Equal("running", (await lab.Libvirt.VirshAsync("domstate", "lab")).Trim());
+        Assert.Equal("kept\n", (await lab.Domain.ExecAsync("cat /run/memory")).EnsureSuccess());
+        await lab.AssertCleanAsync();
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
@@ -93,6 +94,30 @@ internal sealed class FakeMonitor(string path, byte[] greeting, IReadOnlyList<by
                 return;
             }
             await stream.WriteAsync(reply, cancellationToken);
+        }
+    }
+}
+
+/// <summary>A monitor that answers each command as a test says, and remembers what it was asked.</summary>
+/// <param name="answer">The value for a command and its arguments as JSON; null refuses it.</param>
+internal sealed class ScriptedMonitor(string path, Func<string, string, string?> answer) : FakePeer(path)
+{
+    /// <summary>Commands with their arguments as JSON, where they have any.</summary>
+    public ConcurrentQueue<string> Asked { get; } = new();
+
+    protected override async Task ServeAsync(Stream stream, CancellationToken cancellationToken)
+    {
+        await stream.WriteAsync("""{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":""},"capabilities":[]}}"""u8.ToArray().Append((byte)'\n').ToArray(), cancellationToken);
+        using var reader = new StreamReader(stream);
+        while (await reader.ReadLineAsync(cancellationToken) is { } line)
+        {
+            using var request = JsonDocument.Parse(line);
+            var (command, id) = (request.RootElement.GetProperty("execute").GetString()!, request.RootElement.GetProperty("id").GetRawText());
+            var arguments = request.RootElement.TryGetProperty("arguments", out var given) ? given.GetRawText() : "";
+            Asked.Enqueue($"{command} {arguments}".TrimEnd());
+            var reply = command == "qmp_capabilities" ? "{}" : answer(command, arguments);
+            reply = reply is null ? """ "error":{"class":"GenericError","desc":"refused by the test"} """ : $"\"return\":{reply}";
+            await stream.WriteAsync(Encoding.UTF8.GetBytes($"{{{reply},\"id\":{id}}}\n"), cancellationToken);
         }
     }
 }

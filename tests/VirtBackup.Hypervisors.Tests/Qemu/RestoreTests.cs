@@ -1,6 +1,6 @@
-using System.Globalization;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Testing.Lab;
+using static VirtBackup.Hypervisors.Tests.Qemu.StartedMachine;
 
 namespace VirtBackup.Hypervisors.Tests.Qemu;
 
@@ -96,19 +96,5 @@ public sealed class RestoreTests
         {
             if (!OperatingSystem.IsWindows()) Assert.Equal((UnixFileMode)0, File.GetUnixFileMode(path) & (UnixFileMode)0b111_111);
         }
-    }
-
-    private static async Task<string> ShellAsync(RestoredMachine machine, string line)
-    {
-        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
-        await using var agent = await LabGuestAgent.ConnectAsync(machine.Details["guest agent socket"], limit.Token);
-        return (await agent.ShellAsync(line, limit.Token)).EnsureSuccess();
-    }
-
-    private static async Task KillAsync(RestoredMachine machine)
-    {
-        using var process = System.Diagnostics.Process.GetProcessById(int.Parse(machine.Details["pid"], CultureInfo.InvariantCulture));
-        process.Kill();
-        await process.WaitForExitAsync();
     }
 }

@@ -18,29 +18,4 @@ internal static class ProcessClock
         var up = double.Parse(File.ReadAllText("/proc/uptime").Split(' ')[0], CultureInfo.InvariantCulture);
         return (DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1e3) - up + (ticks / TicksPerSecond);
     }
-
-    /// <summary>Processes of which an argument holds the text.</summary>
-    public static IEnumerable<int> FindByArgument(string text)
-    {
-        foreach (var folder in Directory.EnumerateDirectories("/proc"))
-        {
-            if (!int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out var pid))
-            {
-                continue;
-            }
-            string arguments;
-            try
-            {
-                arguments = File.ReadAllText(Path.Combine(folder, "cmdline"));
-            }
-            catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-            {
-                continue;
-            }
-            if (pid != Environment.ProcessId && arguments.StartsWith("qemu-system", StringComparison.Ordinal) | arguments.Contains("/qemu-system", StringComparison.Ordinal) && arguments.Contains(text, StringComparison.Ordinal))
-            {
-                yield return pid;
-            }
-        }
-    }
 }

@@ -202,7 +202,9 @@ internal sealed class SimulatedRecovery
         {
             return;
         }
-        var (machine, needed) = _edges.ElementAt(_random.Next(_edges.Count));
+        var (machine, _) = _edges.ElementAt(_random.Next(_edges.Count));
+        var needed = _allNeeds[machine].ElementAt(_random.Next(_allNeeds[machine].Count));
+        _tally.FarCycles += _edges.Contains((machine, needed)) ? 0 : 1;
         var circular = new DependencyGraph(_edges.Append((needed, machine)).Select(static edge => new Dependency(edge.Item1, edge.Item2)));
         var cycle = circular.FindCycle();
         Require(cycle is not null && cycle.Zip(cycle.Skip(1).Append(cycle[0])).All(step => circular.NeedsOf(step.First).Contains(step.Second)), "a circle is not found");

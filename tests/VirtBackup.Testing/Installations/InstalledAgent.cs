@@ -73,6 +73,19 @@ public sealed class InstalledAgent : IAsyncDisposable
         Write();
     }
 
+    /// <summary>Kills it as soon as it has made a mark of how it holds a guest: <c>frozen</c>, <c>stopped</c>.</summary>
+    public async Task KillAtAsync(string mark)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        while (!Directory.EnumerateFiles(FleeceFolder, mark, SearchOption.AllDirectories).Any())
+        {
+            limit.Token.ThrowIfCancellationRequested();
+            Thread.SpinWait(100);
+        }
+        System.Diagnostics.Process.GetProcessById(Service.Pid).Kill();
+        await Service.KillAsync();
+    }
+
     public ValueTask DisposeAsync() => Service.DisposeAsync();
 
     private void Write()

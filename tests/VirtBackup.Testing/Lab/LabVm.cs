@@ -262,5 +262,5 @@ public sealed class LabVm : IAsyncDisposable
 
     /// <summary>What QEMU and the guest printed, for messages.</summary>
     private string Story() => new StringBuilder()
-        .Append("\nQEMU: ").Append(qemu?.Stderr).Append("\nConsole: ").Append(Console).ToString();
+        .Append("\nMachine: ").Append(Name).Append("\nQEMU: ").Append(qemu?.Stderr).Append("\nConsole: ").Append(Console).ToString();
 }

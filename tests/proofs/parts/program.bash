@@ -21,7 +21,11 @@ build_program() {
   local project=$1
   shift
   program=tests/$project/bin/Release/net10.0/$project
+  # Proofs run side by side, and what they share is built once: by the first, while the others wait. No server that a build starts gets the lock.
+  exec 9< tests/proofs/parts/program.bash
+  flock 9
   if [ ! -x "$program" ] || [ -n "$(find src protos "tests/$project" tests/VirtBackup.Testing "$@" \( -name '*.cs' -o -name '*.proto' -o -name '*.csproj' \) -not -path '*/obj/*' -newer "$program.dll" -print -quit)" ]; then
-    dotnet build "tests/$project" -c Release -m:1 -v q -clp:NoSummary >&2
+    dotnet build "tests/$project" -c Release -m:1 -v q -clp:NoSummary >&2 9<&-
   fi
+  exec 9<&-
 }

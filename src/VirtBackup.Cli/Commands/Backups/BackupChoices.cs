@@ -54,8 +54,11 @@ internal sealed class BackupChoices
         Description = "Audit for at most so long, such as 10m; the next run goes on", HelpName = "TIME", CustomParser = static result => Durations.Parse(result),
     };
 
+    private readonly StateChoice _state = new();
+
     public void AddTo(Command command)
     {
+        _state.AddTo(command);
         command.Add(_noAudit);
         command.Add(_auditRuns);
         command.Add(_auditTime);
@@ -81,6 +84,7 @@ internal sealed class BackupChoices
             ReadBytesPerSecondMax = parse.GetValue(_rate),
             SkipQuiesce = parse.GetValue(_noQuiesce),
             QuiesceTimeoutSeconds = seconds,
+            State = _state.Read(parse),
         };
         if (parse.GetValue(_budget) is { } factor)
         {

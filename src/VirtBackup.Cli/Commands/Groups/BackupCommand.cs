@@ -1,4 +1,5 @@
 using System.CommandLine;
+using VirtBackup.Cli.Commands.Backups;
 using VirtBackup.Cli.Connection;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
@@ -10,6 +11,7 @@ internal sealed class BackupCommand : JobCommand
 {
     private readonly Argument<string> _group = ReferenceArguments.Group();
     private readonly Option<bool> _full = new("--full") { Description = "Read every disk whole, whatever change tracking says" };
+    private readonly StateChoice _state = new();
     private readonly Option<bool> _noQuiesce = new("--no-quiesce") { Description = "Do not ask the guests to flush and freeze their file systems; they are paused all the same" };
 
     private readonly Option<ulong> _rate = new("--rate-limit")
@@ -23,6 +25,7 @@ internal sealed class BackupCommand : JobCommand
         Add(_group);
         Add(_full);
         Add(_noQuiesce);
+        _state.AddTo(this);
         Add(_rate);
     }
 
@@ -32,7 +35,7 @@ internal sealed class BackupCommand : JobCommand
         {
             RequestId = Id16.Create(Context.Entropy).ToString(),
             Name = parse.GetRequiredValue(_group),
-            Options = new BackupOptions { Full = parse.GetValue(_full), SkipQuiesce = parse.GetValue(_noQuiesce), ReadBytesPerSecondMax = parse.GetValue(_rate) },
+            Options = new BackupOptions { Full = parse.GetValue(_full), SkipQuiesce = parse.GetValue(_noQuiesce), ReadBytesPerSecondMax = parse.GetValue(_rate), State = _state.Read(parse) },
         };
         return (await controller.CallAsync(controller.Groups.StartGroupBackupAsync(request, cancellationToken: cancellationToken), cancellationToken, NextSteps.ListGroups)).Job;
     }

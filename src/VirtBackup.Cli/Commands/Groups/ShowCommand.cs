@@ -1,6 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
-using System.Globalization;
 using VirtBackup.Cli.Connection;
 using VirtBackup.Cli.Output;
 using VirtBackup.Cli.Views;
@@ -16,7 +14,7 @@ internal sealed class ShowCommand : RemoteCommand
 
     private readonly Option<uint> _limit = new("--limit")
     {
-        Description = "How many of its newest recovery points at most (1 to 1000)", HelpName = "N", CustomParser = ParseLimit, DefaultValueFactory = static _ => 20,
+        Description = "How many of its newest recovery points at most (1 to 1000)", HelpName = "N", CustomParser = static result => (uint)BoundedNumber.Parse(result, "--limit", PointsMax), DefaultValueFactory = static _ => 20,
     };
 
     public ShowCommand(CliContext context)
@@ -33,15 +31,5 @@ internal sealed class ShowCommand : RemoteCommand
         var view = new { Group = GroupView.Of(response.Group), GroupPoints = response.GroupPoints.Select(GroupPointView.Of).ToList() };
         report.Write(view, static (console, shown) => GroupTables.WriteOne(console, shown.Group, shown.GroupPoints));
         return ExitCode.Succeeded;
-    }
-
-    private static uint ParseLimit(ArgumentResult result)
-    {
-        if (result.Tokens is [{ Value: var text }] && uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var limit) && limit is >= 1 and <= PointsMax)
-        {
-            return limit;
-        }
-        result.AddError($"--limit must be a number between 1 and {PointsMax}.");
-        return 0;
     }
 }

@@ -1,6 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
-using System.Globalization;
 using VirtBackup.Cli.Connection;
 using VirtBackup.Cli.Output;
 using VirtBackup.Cli.Views;
@@ -17,7 +15,7 @@ internal sealed class ListCommand : RemoteCommand
 
     private readonly Option<int> _limit = new("--limit")
     {
-        Description = "How many at most", HelpName = "N", CustomParser = ParseLimit, DefaultValueFactory = static _ => 50,
+        Description = "How many at most", HelpName = "N", CustomParser = static result => BoundedNumber.Parse(result, "--limit"), DefaultValueFactory = static _ => 50,
     };
 
     public ListCommand(CliContext context, string description, string? kind = null)
@@ -36,15 +34,5 @@ internal sealed class ListCommand : RemoteCommand
             parse.GetValue(_machine) ?? "", parse.GetValue(_running), parse.GetValue(_limit), wanted, cancellationToken);
         report.Write(new { Jobs = jobs.ConvertAll(JobView.Of) }, static (console, list) => JobTables.WriteList(console, list.Jobs));
         return ExitCode.Succeeded;
-    }
-
-    private static int ParseLimit(ArgumentResult result)
-    {
-        if (result.Tokens is [{ Value: var text }] && int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var limit) && limit > 0)
-        {
-            return limit;
-        }
-        result.AddError("--limit must be a number, 1 or more.");
-        return 0;
     }
 }

@@ -1,6 +1,5 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
-using System.Globalization;
+using VirtBackup.Cli.Commands.Restores;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
 
@@ -29,10 +28,7 @@ internal sealed class MigrationChoices
         Description = "With --to-storage: move only this disk, or it to another target (may be repeated)", HelpName = "DISK[=TARGET]", DefaultValueFactory = static _ => [],
     };
 
-    private readonly Option<string[]> _networks = new("--map-network")
-    {
-        Description = "With --to-host: connect what was on the network OLD to NEW, or to nothing with NEW 'isolated' (may be repeated)", HelpName = "OLD=NEW", DefaultValueFactory = static _ => [],
-    };
+    private readonly Option<string[]> _networks = NetworkMappings.Option("With --to-host");
 
     private readonly Option<ulong> _rate = new("--rate-limit")
     {
@@ -41,7 +37,7 @@ internal sealed class MigrationChoices
 
     private readonly Option<uint> _rounds = new("--rounds-max")
     {
-        Description = "Copy what changed at most so often before the stop, up to 64 [default: 8]", HelpName = "N", CustomParser = static result => ParseNumber(result, "--rounds-max", 64),
+        Description = "Copy what changed at most so often before the stop, up to 64 [default: 8]", HelpName = "N", CustomParser = static result => (uint)BoundedNumber.Parse(result, "--rounds-max", 64),
     };
 
     private readonly Option<ulong> _lastBytes = new("--last-bytes")
@@ -53,7 +49,7 @@ internal sealed class MigrationChoices
 
     private readonly Option<uint> _stopTimeout = new("--stop-timeout")
     {
-        Description = "Seconds that the guest has to shut down, up to 3600 [default: 120]", HelpName = "SECONDS", CustomParser = static result => ParseNumber(result, "--stop-timeout", 3600),
+        Description = "Seconds that the guest has to shut down, up to 3600 [default: 120]", HelpName = "SECONDS", CustomParser = static result => (uint)BoundedNumber.Parse(result, "--stop-timeout", 3600, "seconds"),
     };
 
     private readonly Option<bool> _force = new("--force-stop") { Description = "Cut the machine's power when it has not shut down by then; otherwise the migration is given up" };
@@ -62,23 +58,7 @@ internal sealed class MigrationChoices
     public MigrationChoices()
     {
         _format.AcceptOnlyFromAmong("raw", "qcow2");
-        foreach (var path in new[] { _folder })
-        {
-            path.Validators.Add(static result =>
-            {
-                if (result.Tokens is [{ Value: var folder }] && !folder.StartsWith('/'))
-                {
-                    result.AddError($"--folder must be an absolute path on the target host; '{folder}' is not.");
-                }
-            });
-        }
-        _networks.Validators.Add(static result =>
-        {
-            foreach (var token in result.Tokens.Where(static token => token.Value.Split('=') is not [{ Length: > 0 }, { Length: > 0 }]))
-            {
-                result.AddError($"--map-network takes OLD=NEW; '{token.Value}' is not of that form.");
-            }
-        });
+        HostFolder.RequireAbsolute(_folder, "the target host");
     }
 
     public bool RemovesSource(ParseResult parse) => parse.GetValue(_removeSource);
@@ -89,6 +69,7 @@ internal sealed class MigrationChoices
         {
             command.Add(option);
         }
+        Option[] ofHosts = [_folder, _cold, _networks, _rounds, _lastBytes, _stopAnyway, _stopTimeout, _force];
         command.Validators.Add(result =>
         {
             var toHost = result.GetValue(_toHost) is not null;
@@ -105,9 +86,9 @@ internal sealed class MigrationChoices
             {
                 result.AddError("--disk belongs to --to-storage: a machine moves to another host with all its disks.");
             }
-            else if (toStorage && (result.GetValue(_folder) is not null || result.GetValue(_cold) || result.GetValue(_networks) is { Length: > 0 }))
+            else if (toStorage && ofHosts.Where(option => result.GetResult(option) is { Implicit: false }).Select(static option => option.Name).ToList() is { Count: > 0 } strangers)
             {
-                result.AddError("--folder, --cold and --map-network belong to --to-host.");
+                result.AddError($"{string.Join(" and ", strangers)} {(strangers.Count == 1 ? "belongs" : "belong")} to --to-host: disks that move on their own host need no stop.");
             }
         });
     }
@@ -128,7 +109,7 @@ internal sealed class MigrationChoices
         if (options.Agent.Length > 0)
         {
             options.Restore = new RestoreOptions { Folder = parse.GetValue(_folder) ?? "", Format = parse.GetValue(_format) ?? "" };
-            options.Restore.Networks.Add((parse.GetValue(_networks) ?? []).Select(static given => given.Split('=')).Select(static names => new NetworkMapping { From = names[0], To = names[1] }));
+            options.Restore.Networks.Add(NetworkMappings.Read(parse, _networks));
             return options;
         }
         options.Storage = new StorageMoveOptions
@@ -138,15 +119,5 @@ internal sealed class MigrationChoices
         options.Storage.Disks.Add((parse.GetValue(_disks) ?? []).Select(static given => given.IndexOf('=', StringComparison.Ordinal) is var at && at >= 0
             ? new DiskMove { Name = given[..at], Target = given[(at + 1)..] } : new DiskMove { Name = given }));
         return options;
-    }
-
-    private static uint ParseNumber(ArgumentResult result, string option, uint max)
-    {
-        if (result.Tokens is [{ Value: var text }] && uint.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= 1 && number <= max)
-        {
-            return number;
-        }
-        result.AddError($"{option} must be a number from 1 to {max}.");
-        return 0;
     }
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using VirtBackup.Cli.Commands.Restores;
 using VirtBackup.Protocol.Common.V1;
 
 namespace VirtBackup.Cli.Commands.Recoveries;
@@ -19,28 +20,12 @@ internal sealed class ManyRestoresChoices
     private readonly Option<bool> _keepIdentity = new("--keep-identity") { Description = "Keep UUIDs and MAC addresses: for machines that replace the originals, never beside them" };
     private readonly Option<string?> _format = new("--format") { Description = "Format of all new disk images: raw or qcow2 [default: as they were]", HelpName = "FORMAT" };
 
-    private readonly Option<string[]> _networks = new("--map-network")
-    {
-        Description = "Connect what was on the network OLD to NEW, or to nothing with NEW 'isolated' (may be repeated)", HelpName = "OLD=NEW", DefaultValueFactory = static _ => [],
-    };
+    private readonly Option<string[]> _networks = NetworkMappings.Option();
 
     public ManyRestoresChoices()
     {
         _format.AcceptOnlyFromAmong("raw", "qcow2");
-        _networks.Validators.Add(static result =>
-        {
-            foreach (var token in result.Tokens.Where(static token => token.Value.Split('=') is not [{ Length: > 0 }, { Length: > 0 }]))
-            {
-                result.AddError($"--map-network takes OLD=NEW; '{token.Value}' is not of that form.");
-            }
-        });
-        _folder.Validators.Add(static result =>
-        {
-            if (result.Tokens is [{ Value: var folder }] && !folder.StartsWith('/') && !Path.IsPathFullyQualified(folder))
-            {
-                result.AddError($"--folder must be an absolute path on the agents' hosts; '{folder}' is not.");
-            }
-        });
+        HostFolder.RequireAbsolute(_folder, "the agents' hosts");
     }
 
     public void AddTo(Command command)
@@ -85,7 +70,7 @@ internal sealed class ManyRestoresChoices
             Start = true,
             Format = parse.GetValue(_format) ?? "",
         };
-        options.Networks.Add((parse.GetValue(_networks) ?? []).Select(static given => given.Split('=')).Select(static names => new NetworkMapping { From = names[0], To = names[1] }));
+        options.Networks.Add(NetworkMappings.Read(parse, _networks));
         return options;
     }
 }

@@ -36,16 +36,18 @@ internal sealed class RestoreChoices
         Description = "Attach all disks, or one, to this bus: virtio, scsi, ide or sata (may be repeated) [default: as it was]", HelpName = "[DISK=]BUS", DefaultValueFactory = static _ => [],
     };
 
-    private readonly Option<string[]> _networks = new("--map-network")
-    {
-        Description = "Connect what was on the network OLD to NEW, or to nothing with NEW 'isolated' (may be repeated)", HelpName = "OLD=NEW", DefaultValueFactory = static _ => [],
-    };
+    private readonly Option<string[]> _networks = NetworkMappings.Option();
 
     private readonly Option<string?> _name = new("--name") { Description = "Name of the restored machine [default: as it was]", HelpName = "NAME" };
 
     private readonly Option<bool> _keepIdentity = new("--keep-identity")
     {
         Description = "Keep UUID and MAC addresses: for a machine that replaces the original, never beside it",
+    };
+
+    private readonly Option<bool> _withState = new("--with-state")
+    {
+        Description = "Go on from the running state in the recovery point instead of booting; UUID and MAC addresses are kept [default: boot]",
     };
 
     private readonly Option<bool> _noStart = new("--no-start") { Description = "Do not start the restored machine" };
@@ -67,20 +69,7 @@ internal sealed class RestoreChoices
         Accept(_format, Formats);
         Accept(_bus, Buses);
         _preallocation.AcceptOnlyFromAmong("none", "metadata", "full");
-        _networks.Validators.Add(static result =>
-        {
-            foreach (var token in result.Tokens.Where(static token => token.Value.Split('=') is not [{ Length: > 0 }, { Length: > 0 }]))
-            {
-                result.AddError($"--map-network takes OLD=NEW; '{token.Value}' is not of that form.");
-            }
-        });
-        _folder.Validators.Add(static result =>
-        {
-            if (result.Tokens is [{ Value: var folder }] && !folder.StartsWith('/') && !Path.IsPathFullyQualified(folder))
-            {
-                result.AddError($"--folder must be an absolute path on the agent's host; '{folder}' is not.");
-            }
-        });
+        HostFolder.RequireAbsolute(_folder, "the agent's host");
     }
 
     public void AddTo(Command command)
@@ -93,6 +82,7 @@ internal sealed class RestoreChoices
         command.Add(_agent);
         command.Add(_name);
         command.Add(_keepIdentity);
+        command.Add(_withState);
         command.Add(_noStart);
         command.Add(_format);
         command.Add(_preallocation);
@@ -109,6 +99,10 @@ internal sealed class RestoreChoices
             {
                 result.AddError("--keep-replaced belongs to --replace.");
             }
+            else if (result.GetValue(_withState) && (result.GetValue(_noStart) || result.GetValue(_disks) is { Length: > 0 }))
+            {
+                result.AddError("--with-state goes on with a machine: it does not go with --no-start or --disk.");
+            }
         });
     }
 
@@ -124,6 +118,7 @@ internal sealed class RestoreChoices
             Name = parse.GetValue(_name) ?? "",
             KeepIdentity = parse.GetValue(_keepIdentity),
             Start = !parse.GetValue(_noStart),
+            WithState = parse.GetValue(_withState),
             Preallocation = parse.GetValue(_preallocation) switch
             {
                 "metadata" => Preallocation.Metadata,
@@ -156,7 +151,7 @@ internal sealed class RestoreChoices
             }
         }
         options.Disks.Add(disks.Values);
-        options.Networks.Add((parse.GetValue(_networks) ?? []).Select(static given => given.Split('=')).Select(static names => new NetworkMapping { From = names[0], To = names[1] }));
+        options.Networks.Add(NetworkMappings.Read(parse, _networks));
         return options;
     }
 

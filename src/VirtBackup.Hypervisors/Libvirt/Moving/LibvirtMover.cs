@@ -36,7 +36,7 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
         try
         {
             request.Progress(new StorageMoveProgress("preparing", plan.DataBytes, 0));
-            await TargetImage.MakeFoldersAsync(journal.NewFolders, plan.Disks[0].OldPath, context.Processes, cancellationToken);
+            await TargetImage.ReserveAsync(journal, context.Processes, cancellationToken);
             await (plan.Running ? CopyRunningAsync(plan, journal, point, cancellationToken) : CopyStoppedAsync(plan, journal, cancellationToken));
         }
         finally
@@ -80,19 +80,7 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
     {
         // Held until the old images are gone, so that nobody starts the machine on them.
         await using var copy = await ColdCopy.OpenAsync([.. plan.Disks.Select(static move => move.OldPath)], context.ImageTools, cancellationToken);
-        var pace = new CopyPace(request.BytesPerSecondMax, context.Time, cancellationToken);
-        long total = 0, done = 0;
-        for (var i = 0; i < plan.Disks.Count; i++)
-        {
-            total += await copy.MeasureAsync(i, cancellationToken);
-        }
-        foreach (var (i, move) in plan.Disks.Index())
-        {
-            var begun = context.Time.GetTimestamp();
-            var length = new FileInfo(move.OldPath).Length;
-            await TargetImage.CreateAsync(context.Options.QemuImg, move.NewPath, "raw", length, move.OldPath, context.Processes, cancellationToken);
-            moved[move.Disk.Name] = (await copy.CopyAsync(i, move.NewPath, length, pace.WaitAsync, Tell, cancellationToken), context.Time.GetElapsedTime(begun));
-        }
+        await copy.CopyAllAsync(plan, request, context.Options.QemuImg, context.Processes, (move, bytes, elapsed) => moved[move.Disk.Name] = (bytes, elapsed), cancellationToken);
         journal.Enter(MoveStage.Pivoting);
         await connection.ChangeAsync(libvirt =>
         {
@@ -101,11 +89,5 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
             return true;
         }, CancellationToken.None);
         await EndAsync(new LibvirtMoveRecovery(context, connection, request.Machine));
-
-        void Tell(long more)
-        {
-            done += more;
-            request.Progress(new StorageMoveProgress("copying", total, done));
-        }
     }
 }

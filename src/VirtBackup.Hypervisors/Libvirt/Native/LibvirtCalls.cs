@@ -84,12 +84,6 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virDomainHasManagedSaveImage")]
     public static partial int HasSavedState(DomainHandle domain, uint flags);
 
-    [LibraryImport(Library, EntryPoint = "virDomainSuspend")]
-    public static partial int Suspend(DomainHandle domain);
-
-    [LibraryImport(Library, EntryPoint = "virDomainResume")]
-    public static partial int Resume(DomainHandle domain);
-
     [LibraryImport(Library, EntryPoint = "virDomainGetState")]
     public static partial int GetState(DomainHandle domain, out int state, out int reason, uint flags);
 
@@ -144,6 +138,12 @@ internal static partial class LibvirtCalls
 
     [LibraryImport(Library, EntryPoint = "virDomainCreate")]
     public static partial int Start(DomainHandle domain);
+
+    [LibraryImport(Library, EntryPoint = "virDomainSaveFlags", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Save(DomainHandle domain, string path, string? xml, uint flags);
+
+    [LibraryImport(Library, EntryPoint = "virDomainRestoreFlags", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Restore(ConnectionHandle connection, string path, string? xml, uint flags);
 
     [LibraryImport(Library, EntryPoint = "virDomainShutdownFlags")]
     public static partial int Shutdown(DomainHandle domain, uint flags);

@@ -90,6 +90,14 @@ internal sealed class StoredFacts
     /// <summary>The machine type as QEMU resolved it: <c>pc-q35-7.2</c>.</summary>
     public string? MachineType => Text(neutral, "machineType");
 
+    /// <summary><c>kvm</c> or <c>tcg</c>.</summary>
+    public string? Accelerator => Text(facts, "accelerator");
+
+    /// <summary>Of the QEMU that ran the machine; patch levels do not count.</summary>
+    public Version? ProgramVersion => Text(neutral, "hypervisor") is { } text && Version.TryParse(text.Split(' ')[^1], out var version) ? new Version(version.Major, version.Minor) : null;
+
+    public long? MemoryBytes => Member(neutral, "memoryBytes") is { ValueKind: JsonValueKind.Number } value && value.TryGetInt64(out var bytes) && bytes > 0 ? bytes : null;
+
     public string? CpuModel => Text(Member(facts, "cpu"), "model");
 
     public IReadOnlySet<string>? CpuFeatures =>

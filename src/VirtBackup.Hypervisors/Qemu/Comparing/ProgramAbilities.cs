@@ -5,7 +5,7 @@ namespace VirtBackup.Hypervisors.Qemu.Comparing;
 /// <param name="CpuModels">By name: the features that this host cannot give it.</param>
 /// <param name="DeviceModels">Names and aliases, as <c>-device</c> takes them.</param>
 internal sealed record ProgramAbilities(
-    IReadOnlyDictionary<string, string> MachineTypes, IReadOnlyDictionary<string, IReadOnlyList<string>> CpuModels, IReadOnlySet<string> DeviceModels);
+    IReadOnlyDictionary<string, string> MachineTypes, IReadOnlyDictionary<string, IReadOnlyList<string>> CpuModels, IReadOnlySet<string> DeviceModels, Version Version);
 
 /// <summary>A processor as the command line asks for it: <c>-cpu MODEL,+feature,-feature,feature=on</c>.</summary>
 /// <param name="Features">Asked for or refused by name; only those that are on or off.</param>

@@ -23,7 +23,7 @@ internal sealed partial class ProgramSurvey(ProcessRunner processes)
         {
             return abilities;
         }
-        var replies = await AskAsync(executable, accelerator, ["query-machines", "query-cpu-definitions"], null, cancellationToken);
+        var replies = await AskAsync(executable, accelerator, ["query-version", "query-machines", "query-cpu-definitions"], null, cancellationToken);
         var types = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var machine in Require(replies, "query-machines", executable).Items())
         {
@@ -39,8 +39,10 @@ internal sealed partial class ProgramSurvey(ProcessRunner processes)
             models[model.Text("name")] = model.Find("unavailable-features") is { } missing
                 ? [.. missing.Items().Select(feature => JsonFields.AsText(feature, "unavailable-features"))] : [];
         }
+        var version = Require(replies, "query-version", executable).Field("qemu");
         var help = await processes.RequireAsync(executable, ["-device", "help"], Timeout, cancellationToken);
-        abilities = new ProgramAbilities(types, models, DeviceName().Matches(help).Select(match => match.Groups[1].Value).ToHashSet(StringComparer.Ordinal));
+        abilities = new ProgramAbilities(types, models, DeviceName().Matches(help).Select(match => match.Groups[1].Value).ToHashSet(StringComparer.Ordinal),
+            new Version((int)version.Number("major"), (int)version.Number("minor")));
         return known.GetOrAdd(key, abilities);
     }
 

@@ -14,13 +14,15 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
     // States in which no instruction of the guest runs, and none does without being told to.
     private static readonly HashSet<string> Still = ["shutdown", "paused", "prelaunch", "guest-panicked", "internal-error", "io-error", "postmigrate"];
 
+    // A guest that sleeps is woken by its own devices.
+    private static readonly HashSet<string> Running = ["running", "suspended"];
+
     /// <summary>As QEMU names it; null: there is no process.</summary>
     public async Task<string?> ReadStatusAsync(CancellationToken cancellationToken)
     {
-        if (!await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+        if (!await QemuMonitors.IsListeningAsync(machine, cancellationToken))
         {
-            return FindProcess() is { } pid
-                ? throw new FaultException(FaultReason.HypervisorUnavailable, $"A QEMU process of this host (pid {pid}) belongs to {machine.Name}, but nobody listens at its monitor {machine.QmpSocket}.") : null;
+            return null;
         }
         await using var qmp = await context.OpenAsync(machine, cancellationToken);
         return await StatusOfAsync(qmp, cancellationToken);
@@ -33,23 +35,37 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
         {
             await KillAsync(cancellationToken);
         }
-        if (await ReadStatusAsync(cancellationToken) is not { } status || Still.Contains(status))
+        if (await ReadStatusAsync(cancellationToken) is var status && IsStill(status))
         {
-            return new StoppedMachine(Graceful: true, WasRunning: false);
+            return new StoppedMachine(HasShutDown(status), WasRunning: false);
         }
         if (request.PowerOff)
         {
             await HoldAsync(cancellationToken);
             return new StoppedMachine(Graceful: false, WasRunning: true);
         }
-        await SetShutdownActionAsync("pause", cancellationToken);
+        try
+        {
+            await SetShutdownActionAsync("pause", cancellationToken);
+            return await ShutDownAsync(request, cancellationToken);
+        }
+        catch
+        {
+            // A guest that shuts down by itself later is to end its process, as it did before.
+            await TryResetShutdownActionAsync();
+            throw;
+        }
+    }
+
+    private async Task<StoppedMachine> ShutDownAsync(StopRequest request, CancellationToken cancellationToken)
+    {
         await AskToShutDownAsync(request.Timeout, cancellationToken);
         var begun = context.Time.GetTimestamp();
         while (context.Time.GetElapsedTime(begun) < request.Timeout)
         {
-            if (await ReadStatusAsync(cancellationToken) is not { } now || Still.Contains(now))
+            if (await ReadStatusAsync(cancellationToken) is var now && IsStill(now))
             {
-                return new StoppedMachine(Graceful: true, WasRunning: true);
+                return new StoppedMachine(HasShutDown(now), WasRunning: true);
             }
             await Task.Delay(PollInterval, context.Time, cancellationToken);
         }
@@ -58,7 +74,6 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
             await HoldAsync(cancellationToken);
             return new StoppedMachine(Graceful: false, WasRunning: true);
         }
-        await SetShutdownActionAsync("poweroff", cancellationToken);
         throw new FaultException(FaultReason.FailedPrecondition,
             $"The guest of {machine.Name} did not shut down within {request.Timeout.TotalSeconds:0} s and runs on. Shut it down from inside, or allow its power to be cut.");
     }
@@ -78,17 +93,30 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
         }
         var (script, log) = launch();
         using var process = ProcessRunner.Start("setsid", ["sh", "-c", "exec \"$0\" </dev/null >>\"$1\" 2>&1", script, log], redirect: false);
-        var started = context.Time.GetTimestamp();
-        while (!await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+        try
         {
-            if ((process.HasExited && process.ExitCode != 0) || context.Time.GetElapsedTime(started) > context.Options.LaunchTimeout)
+            var started = context.Time.GetTimestamp();
+            while (!await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
             {
-                throw new FaultException(FaultReason.HypervisorUnavailable, $"QEMU did not start {machine.Name}: {LastWordsIn(log)} Correct {script}.");
+                if ((process.HasExited && process.ExitCode != 0) || context.Time.GetElapsedTime(started) > context.Options.LaunchTimeout)
+                {
+                    throw new FaultException(FaultReason.HypervisorUnavailable, $"QEMU did not start {machine.Name}: {LastWordsIn(log)} Correct {script}.");
+                }
+                await Task.Delay(PollInterval, context.Time, cancellationToken);
             }
-            await Task.Delay(PollInterval, context.Time, cancellationToken);
+            await ContinueAsync(cancellationToken);
+            return false;
         }
-        await ContinueAsync(cancellationToken);
-        return false;
+        catch
+        {
+            // Whoever hears of the failure may start the machine elsewhere.
+            if (!process.HasExited)
+            {
+                process.Kill(entireProcessTree: true);
+                await process.WaitForExitAsync(CancellationToken.None);
+            }
+            throw;
+        }
     }
 
     /// <summary>Ends the process of a machine that stands still; nothing happens when there is none.</summary>
@@ -119,9 +147,13 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
     {
         await using var qmp = await context.OpenAsync(machine, cancellationToken);
         var status = await StatusOfAsync(qmp, cancellationToken);
-        if (!Still.Contains(status))
+        if (Running.Contains(status))
         {
             return true;
+        }
+        if (!Still.Contains(status))
+        {
+            throw Stuck(status);
         }
         if (status is not ("paused" or "prelaunch"))
         {
@@ -129,9 +161,11 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
         }
         await qmp.ExecuteAsync("set-action", new JsonObject { ["shutdown"] = "poweroff" }, cancellationToken);
         await qmp.ExecuteAsync("cont", null, cancellationToken);
-        return await StatusOfAsync(qmp, cancellationToken) is var now && Still.Contains(now)
-            ? throw new FaultException(FaultReason.HypervisorUnavailable, $"QEMU does not let {machine.Name} run: it is in the state '{now}'.") : false;
+        return await StatusOfAsync(qmp, cancellationToken) is var now && Running.Contains(now) ? false : throw Stuck(now);
     }
+
+    private FaultException Stuck(string status) =>
+        new(FaultReason.HypervisorUnavailable, $"QEMU does not let {machine.Name} run: it is in the state '{status}'.");
 
     private async Task HoldAsync(CancellationToken cancellationToken)
     {
@@ -143,6 +177,18 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
     {
         await using var qmp = await context.OpenAsync(machine, cancellationToken);
         await qmp.ExecuteAsync("set-action", new JsonObject { ["shutdown"] = action }, cancellationToken);
+    }
+
+    private async Task TryResetShutdownActionAsync()
+    {
+        try
+        {
+            await SetShutdownActionAsync("poweroff", CancellationToken.None);
+        }
+        catch (FaultException)
+        {
+            // The first failure tells more.
+        }
     }
 
     // The agent's order works in guests that ignore the button; its success has no answer.
@@ -183,6 +229,10 @@ internal sealed class MachinePower(QemuDriverContext context, QemuMachine machin
     }
 
     private int? FindProcess() => QemuMonitors.FindProcess(machine.QmpSocket);
+
+    private static bool IsStill(string? status) => status is null || Still.Contains(status);
+
+    private static bool HasShutDown(string? status) => status is null or "shutdown";
 
     private static async Task<string> StatusOfAsync(QmpClient qmp, CancellationToken cancellationToken) =>
         (await qmp.ExecuteAsync("query-status", null, cancellationToken)).Text("status");

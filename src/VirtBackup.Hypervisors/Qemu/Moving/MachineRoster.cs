@@ -8,8 +8,25 @@ internal sealed class MachineRoster(IReadOnlyList<QemuMachine> configured, Movin
 {
     public IReadOnlyList<QemuMachine> List()
     {
-        var adopted = records.ListAdopted().Where(static machine => machine.Complete).Select(ToMachine).ToList();
-        return [.. configured.Where(machine => adopted.TrueForAll(other => other.Uuid != machine.Uuid)).Concat(adopted).Where(machine => records.FindRetired(machine.Uuid) is null)];
+        var known = configured.Select(static machine => machine.Uuid).Concat(records.ListAdopted()).Distinct();
+        return [.. known.Select(TryFind).OfType<QemuMachine>()];
+    }
+
+    /// <summary>One that the driver serves; null: it serves no such machine.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: what is recorded of it cannot be read.</exception>
+    public QemuMachine? Find(Id16 machine) => records.FindRetired(machine) is null ? FindAny(machine) : null;
+
+    // A record that cannot be read takes its own machine out of service and no other. Whoever wants to use that one is told.
+    private QemuMachine? TryFind(Id16 machine)
+    {
+        try
+        {
+            return Find(machine);
+        }
+        catch (FaultException)
+        {
+            return null;
+        }
     }
 
     /// <summary>As configured or adopted, retired or not; null: the host has no such machine.</summary>

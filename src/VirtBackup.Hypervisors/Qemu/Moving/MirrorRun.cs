@@ -52,7 +52,7 @@ internal sealed class MirrorRun(QemuDriverContext context, QemuMachine machine, 
                 ["job-id"] = disk.Job, ["device"] = disk.Node, ["target"] = disk.Job, ["sync"] = "full",
                 // What the guest writes is written to both places at once: however busy it is, the copy comes to an end.
                 ["copy-mode"] = "write-blocking", ["on-source-error"] = "report", ["on-target-error"] = "report",
-                ["speed"] = request.BytesPerSecondMax / journal.Disks.Count, ["auto-finalize"] = true, ["auto-dismiss"] = false,
+                ["speed"] = request.BytesPerSecondMax > 0 ? Math.Max(1, request.BytesPerSecondMax / journal.Disks.Count) : 0, ["auto-finalize"] = true, ["auto-dismiss"] = false,
             }, cancellationToken);
         }
     }
@@ -141,7 +141,7 @@ internal sealed class MirrorRun(QemuDriverContext context, QemuMachine machine, 
             await MoveDecision.TakeAsync(qmp, journal, CancellationToken.None);
             if (running)
             {
-                await HeldGuest.ContinueAsync(qmp, marks, CancellationToken.None);
+                await HeldGuest.ContinueAsync(qmp, marks.Folder, context.Time, CancellationToken.None);
                 Interruption = context.Time.GetElapsedTime(begun);
             }
         }

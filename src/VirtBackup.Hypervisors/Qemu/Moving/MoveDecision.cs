@@ -118,24 +118,30 @@ internal static class MoveDecision
     private static async Task EnableBitmapsAsync(QmpClient qmp, IReadOnlyList<MovingDisk> moved, CancellationToken cancellationToken)
     {
         var nodes = await BlockInventory.ReadNodesAsync(qmp, cancellationToken);
-        var actions = new JsonArray();
+        var bitmaps = new List<BitmapPlace>();
         foreach (var disk in moved)
         {
             // QEMU 7.2 does not survive a transaction that switches on what is not there.
             var there = nodes.GetValueOrDefault(disk.Job).Find("dirty-bitmaps") is { } list ? list.Items().Select(static bitmap => bitmap.FindText("name")).ToHashSet() : [];
-            foreach (var bitmap in disk.Bitmaps.Where(there.Contains))
-            {
-                actions.Add((JsonNode)new JsonObject
-                {
-                    ["type"] = "block-dirty-bitmap-enable", ["data"] = new JsonObject { ["node"] = disk.Job, ["name"] = bitmap },
-                });
-            }
+            bitmaps.AddRange(disk.Bitmaps.Where(there.Contains).Select(bitmap => new BitmapPlace(disk.Job, bitmap)));
         }
-        if (actions.Count > 0)
+        if (bitmaps.Count == 0)
         {
-            await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = actions }, cancellationToken);
+            return;
+        }
+        try
+        {
+            var actions = bitmaps.Select(static bitmap => (JsonNode)new JsonObject { ["type"] = "block-dirty-bitmap-enable", ["data"] = At(bitmap) });
+            await qmp.ExecuteAsync("transaction", new JsonObject { ["actions"] = new JsonArray([.. actions]) }, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.FailedPrecondition)
+        {
+            // The guest waits. A bitmap that does not record would hide what it writes: without it, all is read next time.
+            await TryAllAsync(qmp, [.. bitmaps.Select(static bitmap => new QmpCommand("block-dirty-bitmap-remove", At(bitmap)))], cancellationToken);
         }
     }
+
+    private static JsonObject At(BitmapPlace bitmap) => new() { ["node"] = bitmap.Node, ["name"] = bitmap.Name };
 
     private static async Task<HashSet<string>> ReadUsedNodesAsync(QmpClient qmp, CancellationToken cancellationToken) =>
         [.. (await qmp.ExecuteAsync("query-block", null, cancellationToken)).Items().Select(static device => device.Find("inserted")?.FindText("node-name")).OfType<string>()];

@@ -21,7 +21,7 @@ internal sealed class MoveRecovery(QemuDriverContext context, QemuMachine machin
             return null;
         }
         var inUse = new HashSet<string>(StringComparer.Ordinal);
-        if (await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken))
+        if (await QemuMonitors.IsListeningAsync(machine, cancellationToken))
         {
             await using var qmp = await monitor.OpenAsync(cancellationToken);
             await context.ReleaseGuestAsync(qmp, machine, cancellationToken);
@@ -56,7 +56,7 @@ internal sealed class MoveRecovery(QemuDriverContext context, QemuMachine machin
             kept = journal.RemoveSources(inUse);
         }
         journal.RemoveTargets();
-        foreach (var folder in CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Where(static folder => File.Exists(Path.Combine(folder, MoveNames.JournalMark))))
+        foreach (var folder in CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Where(static folder => MoveNames.IsFolder(Path.GetFileName(folder))))
         {
             CaptureFolder.Delete(folder);
         }

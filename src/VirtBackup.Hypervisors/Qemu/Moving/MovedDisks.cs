@@ -19,7 +19,8 @@ internal static class MovedDisks
     public static void Remember(string stateFolder, Id16 machine, IEnumerable<MovingDisk> moved)
     {
         var records = Read(stateFolder, machine);
-        records.AddRange(moved.Select(static disk => new Record(disk.Name, disk.OldPath, disk.NewPath, disk.NewFormat)).Where(record => !records.Contains(record)));
+        records.AddRange(moved.Select(static disk => new Record(disk.Name, disk.OldPath, disk.NewPath, disk.NewFormat))
+            .Where(record => records.FindLast(known => known.Name == record.Name) != record).ToList());
         DurableFile.WritePrivate(PathOf(stateFolder, machine), JsonSerializer.SerializeToUtf8Bytes(records.TakeLast(RecordsMax)));
     }
 
@@ -32,9 +33,13 @@ internal static class MovedDisks
         {
             var image = Path.GetFullPath(disk.File, process.WorkingDirectory);
             var at = image;
-            // From the last place to the first; a place that was left and taken again ends it.
-            for (var left = records.Count; left > 0 && records.FindLast(record => record.Name == disk.Summary.Name && record.NewPath == at) is { } record; left--)
+            // From the last move to the first: places that were left and taken again do not lead in a circle.
+            foreach (var record in Enumerable.Reverse(records).Where(record => record.Name == disk.Summary.Name))
             {
+                if (record.NewPath != at)
+                {
+                    continue;
+                }
                 at = record.OldPath;
                 if (TryMove(arguments, process.WorkingDirectory, new ImageReplacement(at, image, disk.Summary.Format, disk.Summary.Name)) is { } moved)
                 {

@@ -37,7 +37,7 @@ internal sealed class MovedMachine(QemuDriverContext context, QemuMachine machin
         var launch = new ArgvRewriter(document, request, [], context.Entropy).Rewrite();
         var images = document.Disks.Select(disk => new ImageReplacement(disk.File, Path.GetFullPath(disk.File, document.WorkingDirectory), disk.Format, disk.Name)).ToList();
         var plan = new RestorePlan(document, document.Executable, document.WorkingDirectory, images, [], launch, []);
-        TryWrite(new MachineLauncher(context, plan, request, FilesOf(machine.Name, moved[0].NewPath)), FilesOf(machine.Name, moved[0].NewPath));
+        TryWrite(FilesOf(machine.Name, moved[0].NewPath));
         // The records of earlier restores, or moves, name the old images.
         foreach (var folder in moved.Select(static disk => Path.GetDirectoryName(disk.OldPath)!).Distinct(StringComparer.Ordinal).Where(Directory.Exists))
         {
@@ -46,23 +46,23 @@ internal sealed class MovedMachine(QemuDriverContext context, QemuMachine machin
                 var files = new LaunchFiles(Path.Combine(folder, $"{prefix}launch.sh"), Path.Combine(folder, $"{prefix}launch.json"), Path.Combine(folder, $"{prefix}qemu.log"));
                 if (File.Exists(files.Record) && File.ReadAllText(files.Record).Contains(machine.Uuid.ToUuidString(), StringComparison.Ordinal))
                 {
-                    new MachineLauncher(context, plan, request, files).WriteRecord();
+                    TryWrite(files);
                 }
             }
         }
-    }
 
-    // For people; a storage that has filled up meanwhile keeps nobody from finishing the move.
-    private static void TryWrite(MachineLauncher launcher, LaunchFiles files)
-    {
-        try
+        // For people; a storage that has filled up meanwhile keeps nobody from finishing the move.
+        void TryWrite(LaunchFiles files)
         {
-            launcher.WriteRecord();
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
-        {
-            File.Delete(files.Record);
-            File.Delete(files.Script);
+            try
+            {
+                new MachineLauncher(context, plan, request, files).WriteRecord();
+            }
+            catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+            {
+                File.Delete(files.Record);
+                File.Delete(files.Script);
+            }
         }
     }
 

@@ -25,6 +25,9 @@ internal sealed class QemuAdoption(QemuDriverContext context, RestoreRequest req
         _adoption.Complete([.. plan.Images.Select(image => image.NewFile)]);
     }
 
+    /// <inheritdoc cref="Adoption.IsComplete"/>
+    public bool IsComplete => _adoption.IsComplete;
+
     /// <inheritdoc cref="Adoption.Withdraw"/>
     public void Withdraw() => _adoption.Withdraw();
 }

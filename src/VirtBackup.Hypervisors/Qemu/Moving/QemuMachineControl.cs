@@ -27,6 +27,8 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"{target.Name} was retired on this host, since it moved to another one: it is not started here.");
         }
+        // What is known of its disks may be what they were before a move that broke off.
+        await new MoveRecovery(context, target).EndAsync(cancellationToken);
         return await new MachinePower(context, target).StartAsync(() => PrepareLaunch(target), cancellationToken);
     }
 
@@ -55,6 +57,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
     private async Task<RetiredRecord> RetireAsync(Id16 machine, CancellationToken cancellationToken)
     {
         var target = roster.FindAny(machine) ?? throw Unknown(machine);
+        await new MoveRecovery(context, target).EndAsync(cancellationToken);
         await new MachinePower(context, target).EndAsync(cancellationToken);
         var seen = LastSeen.Read(context.Options.StateFolder, machine)
             ?? throw new FaultException(FaultReason.FailedPrecondition, $"Where the disks of {target.Name} are is not known: it was never backed up by this agent.");
@@ -90,7 +93,9 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
 
     private async Task<RetiredMachine> DeleteAdoptedAsync(Id16 machine, AdoptedMachine adopted, CancellationToken cancellationToken)
     {
-        await new MachinePower(context, new QemuMachine(machine, adopted.Name, adopted.QmpSocket)).EndAsync(cancellationToken);
+        var target = new QemuMachine(machine, adopted.Name, adopted.QmpSocket);
+        await new MoveRecovery(context, target).EndAsync(cancellationToken);
+        await new MachinePower(context, target).EndAsync(cancellationToken);
         var removed = RetiredFiles.DeleteFolder(adopted.Folder);
         if (adopted.Complete)
         {
@@ -111,7 +116,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
             ?? throw new FaultException(FaultReason.FailedPrecondition, $"How {machine.Name} is started is not known: it was never backed up by this agent. Start it as you started it before.");
         var script = Path.Combine(context.Options.StateFolder!, $"start-{machine.Uuid}.sh");
         var text = new StringBuilder("#!/bin/sh\n# Starts the machine as it was started when it was last backed up.\ncd ").Append(Quote(seen.WorkingDirectory)).Append(" || exit 1\nexec ").Append(Quote(seen.Executable));
-        foreach (var argument in seen.Arguments)
+        foreach (var argument in ArgvRewriter.ForAnotherStart(seen.Arguments))
         {
             text.Append(' ').Append(Quote(argument));
         }

@@ -1,10 +1,17 @@
 using System.Globalization;
+using VirtBackup.Core;
 
 namespace VirtBackup.Hypervisors.Qemu.Moving;
 
 /// <summary>Which QEMU process a monitor belongs to, by command lines (proc(5)): also one that does not listen yet, or any more.</summary>
 internal static class QemuMonitors
 {
+    /// <summary>Whether the machine can be asked; false: its process has ended.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.HypervisorUnavailable"/>: it has a process, but nobody listens.</exception>
+    public static async Task<bool> IsListeningAsync(QemuMachine machine, CancellationToken cancellationToken) =>
+        await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken) || (FindProcess(machine.QmpSocket) is { } pid
+            ? throw new FaultException(FaultReason.HypervisorUnavailable, $"A QEMU process of this host (pid {pid}) belongs to {machine.Name}, but nobody listens at its monitor {machine.QmpSocket}.") : false);
+
     /// <summary>Its process id; null: there is none, or it is somebody else's.</summary>
     public static int? FindProcess(string socket)
     {

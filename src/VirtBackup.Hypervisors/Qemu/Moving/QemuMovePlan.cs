@@ -21,7 +21,7 @@ internal sealed class QemuMovePlanner(QemuDriverContext context, QemuMachine mac
             throw new FaultException(FaultReason.Unsupported, "Disks of QEMU machines are moved by an agent that has a state folder: without one, nobody would know where they are.");
         }
         var findings = new List<RestoreFinding>();
-        var running = await JsonLineSocket.IsListeningAsync(machine.QmpSocket, cancellationToken);
+        var running = await QemuMonitors.IsListeningAsync(machine, cancellationToken);
         var nodes = new Dictionary<string, string>(StringComparer.Ordinal);
         var disks = running ? await ReadRunningAsync(nodes, cancellationToken) : await ReadStoppedAsync(cancellationToken);
         var moves = NewPlaces.Plan(request, disks, NewPlaces.FolderOf, findings);

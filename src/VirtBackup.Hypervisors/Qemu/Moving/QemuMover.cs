@@ -1,5 +1,4 @@
 using VirtBackup.Core;
-using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Qemu.Moving;
@@ -8,8 +7,7 @@ namespace VirtBackup.Hypervisors.Qemu.Moving;
 internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, StorageMoveRequest request)
 {
     private const int TagBytes = 4;
-    private readonly Dictionary<string, TimeSpan> elapsed = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, long> bytes = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (long Bytes, TimeSpan Elapsed)> moved = new(StringComparer.Ordinal);
     private TimeSpan? interruption;
     private IReadOnlyList<string> kept = [];
 
@@ -38,7 +36,7 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
         try
         {
             request.Progress(new StorageMoveProgress("preparing", plan.DataBytes, 0));
-            await TargetImage.MakeFoldersAsync(journal.NewFolders, plan.Disks[0].OldPath, context.Processes, cancellationToken);
+            await TargetImage.ReserveAsync(journal, context.Processes, cancellationToken);
             await (plan.Running ? MirrorAsync(plan, journal, tag, cancellationToken) : CopyAsync(plan, journal, cancellationToken));
         }
         finally
@@ -46,7 +44,7 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
             await EndAsync(recovery);
         }
         return new StorageMoveOutcome(
-            [.. plan.Disks.Select(move => new MovedDisk(move, bytes.GetValueOrDefault(move.Disk.Name), elapsed.GetValueOrDefault(move.Disk.Name)))], interruption, kept, plan.Findings);
+            [.. plan.Disks.Select(move => new MovedDisk(move, moved.GetValueOrDefault(move.Disk.Name).Bytes, moved.GetValueOrDefault(move.Disk.Name).Elapsed))], interruption, kept, plan.Findings);
     }
 
     // What it throws stands for the move's failure only where there was none: else the journal stays, and the next settlement tries again.
@@ -67,7 +65,7 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
         var begun = context.Time.GetTimestamp();
         foreach (var (move, disk) in plan.Disks.Zip(journal.Disks))
         {
-            await TargetImage.CreateAsync(context.Options.QemuImg, disk.NewPath, disk.NewFormat, move.Disk.LengthBytes, disk.OldPath, context.Processes, cancellationToken);
+            await TargetImage.CreateAsync(context.Options.QemuImg, disk.NewPath, disk.NewFormat, move.Disk.LengthBytes, context.Processes, cancellationToken);
         }
         var run = new MirrorRun(context, machine, request, journal);
         await run.BeginAsync(cancellationToken);
@@ -79,8 +77,7 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
         interruption = run.Interruption;
         foreach (var disk in journal.Disks)
         {
-            elapsed[disk.Name] = context.Time.GetElapsedTime(begun);
-            bytes[disk.Name] = run.Reached.GetValueOrDefault(disk.Job).Done;
+            moved[disk.Name] = (run.Reached.GetValueOrDefault(disk.Job).Done, context.Time.GetElapsedTime(begun));
         }
     }
 
@@ -105,28 +102,9 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
     {
         // Held until the old images are gone, so that nobody starts the machine on them.
         await using var copy = await ColdCopy.OpenAsync([.. plan.Disks.Select(static move => move.OldPath)], context.ImageTools, cancellationToken);
-        var pace = new CopyPace(request.BytesPerSecondMax, context.Time, cancellationToken);
-        long total = 0, done = 0;
-        for (var i = 0; i < plan.Disks.Count; i++)
-        {
-            total += await copy.MeasureAsync(i, cancellationToken);
-        }
-        foreach (var (i, move) in plan.Disks.Index())
-        {
-            var begun = context.Time.GetTimestamp();
-            long? length = BlockDevice.Is(move.OldPath) ? null : new FileInfo(move.OldPath).Length;
-            await TargetImage.CreateAsync(context.Options.QemuImg, move.NewPath, "raw", length ?? move.Disk.LengthBytes, move.OldPath, context.Processes, cancellationToken);
-            bytes[move.Disk.Name] = await copy.CopyAsync(i, move.NewPath, length, pace.WaitAsync, Tell, cancellationToken);
-            elapsed[move.Disk.Name] = context.Time.GetElapsedTime(begun);
-        }
+        await copy.CopyAllAsync(plan, request, context.Options.QemuImg, context.Processes, (move, bytes, elapsed) => moved[move.Disk.Name] = (bytes, elapsed), cancellationToken);
         journal.Enter(MoveStage.Settled, [.. journal.Disks.Select(static disk => disk with { Moved = true })]);
         await EndAsync(new MoveRecovery(context, machine));
-
-        void Tell(long more)
-        {
-            done += more;
-            request.Progress(new StorageMoveProgress("copying", total, done));
-        }
     }
 
     // How it is started must be known before it can be written down that it is started otherwise.

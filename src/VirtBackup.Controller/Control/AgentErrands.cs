@@ -1,14 +1,16 @@
 using VirtBackup.Catalog;
-using VirtBackup.Controller.Control;
 using VirtBackup.Core;
 
-namespace VirtBackup.Controller.Migrations;
+namespace VirtBackup.Controller.Control;
 
 /// <summary>A job that somebody else's work needs done on an agent.</summary>
 /// <param name="Key">The same key makes one job, however often it is asked for.</param>
 internal sealed record Errand(string Key, JobKind Kind, string Agent, Id16 VmId, string VmName, byte[] Options)
 {
     public Id16 PointId { get; init; }
+
+    /// <inheritdoc cref="JobRow.Start"/>
+    public byte[] Start { get; init; } = [];
 
     /// <summary>How long the agent may be away; null: for ever.</summary>
     public TimeSpan? Patience { get; init; }
@@ -59,7 +61,7 @@ internal sealed class AgentErrands(JobService jobs, AgentConnections connections
                     new JobRow
                     {
                         JobId = Id16.Create(entropy), RequestId = errand.Key, Kind = errand.Kind, Agent = errand.Agent, VmId = errand.VmId, VmName = errand.VmName,
-                        PointId = errand.Kind == JobKind.Backup ? Id16.Create(entropy) : errand.PointId, Options = errand.Options, CreatedMs = time.NowMs(),
+                        PointId = errand.Kind == JobKind.Backup ? Id16.Create(entropy) : errand.PointId, Options = errand.Options, Start = errand.Start, CreatedMs = time.NowMs(),
                     },
                     stopping);
             }
