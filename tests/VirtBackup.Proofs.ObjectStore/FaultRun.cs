@@ -19,20 +19,34 @@ internal static class FaultRun
         HttpFault.ResetAnswer, HttpFault.ShortAnswer, HttpFault.FlipAnswer, HttpFault.StaleAnswer,
     ];
 
+    private static readonly HttpFault[] s_quickFaults = [.. s_faults.Except([HttpFault.NoAnswer, HttpFault.HoldAnswer])];
+
     /// <exception cref="RefutedException">Something was lost, doubled or acknowledged too early, or an error is unclear.</exception>
-    public static async Task<(int Faults, int Backups)> RunAsync(LabObjectServer server, ProofOptions options, int trial)
+    public static async Task<FaultFigures> RunAsync(LabObjectServer server, ProofOptions options, int trial)
     {
         var random = options.RandomOf(trial, 1);
         using var folder = new LabDirectory();
         await using var proxy = new FaultProxy(server.Endpoint);
         var disk = await TestImage.WriteAsync(folder.File("disk.raw"), DiskBytes, random);
-        await using var site = await Site.StartAsync(disk, server.LocationOf($"faults/{options.Seed}-{trial}-{Guid.NewGuid():N}", proxy.Endpoint) + "&timeout=3");
+        await using var site = await Site.StartAsync(disk, server.LocationOf($"faults/{options.Seed}-{trial}-{Guid.NewGuid():N}", proxy.Endpoint) + $"&timeout={(options.Short ? 1 : 3)}");
         var points = new Dictionary<string, string>();
+        var requests = 0L;
         for (var run = 0; run < 2; run++)
         {
-            proxy.Choose = Plan(options, trial, run);
+            if (run > 0)
+            {
+                Change(disk, random);
+            }
+            // The short form's first backup meets no faults: what it asks for is counted.
+            var isCounted = options.Short && run == 0;
+            var before = isCounted ? await site.AskAsync() : default;
+            proxy.Choose = isCounted ? static (_, _) => HttpFault.None : Plan(options, trial, run);
             var result = await site.Installation.RunAsync("backup", "run", "m");
             proxy.Choose = static (_, _) => HttpFault.None;
+            if (isCounted)
+            {
+                requests = SpeedRun.RequireFew(before, await site.AskAsync());
+            }
             if (result.ExitCode == 0)
             {
                 var copy = folder.File($"copy-{run}.raw");
@@ -43,15 +57,20 @@ internal static class FaultRun
             {
                 throw new RefutedException($"a backup failed without one clear error: {result.Stderr}") { Trial = trial };
             }
-            Change(disk, random);
         }
         var faults = proxy.Faults;
-        await SpoilAsync(site, options);
-        await RequireAllAsync(site, points, trial);
-        // A start with old lists is refused in one sentence, or ends well; the next one has everything again.
-        await RestartAsync(site, proxy);
-        await RequireAllAsync(site, points, trial);
-        return (faults, points.Count);
+        if (options.Sabotage == "lost-object")
+        {
+            await Bucket.DeleteOneAsync(server, site.Installation.Repository, "/packs/");
+        }
+        await RequireAllAsync(site, points, trial, restored: options.Short ? 1 : points.Count);
+        if (!options.Short)
+        {
+            // A start with old lists is refused in one sentence, or ends well; the next one has everything again.
+            await RestartAsync(site, proxy);
+            await RequireAllAsync(site, points, trial, points.Count);
+        }
+        return new FaultFigures(faults, points.Count, requests);
     }
 
     private static Func<string, string, HttpFault> Plan(ProofOptions options, int trial, int run)
@@ -59,6 +78,9 @@ internal static class FaultRun
         var random = options.RandomOf(trial, 10 + run);
         var gate = new Lock();
         var swallowed = false;
+        // The short form has few requests and little time: soon, few, and of two kinds of which one at most lets the product wait.
+        var (every, left) = options.Short ? (3, 4) : (5, int.MaxValue);
+        HttpFault[] kinds = options.Short ? [s_faults[random.Next(s_faults.Length)], s_quickFaults[random.Next(s_quickFaults.Length)]] : s_faults;
         return (method, target) =>
         {
             lock (gate)
@@ -68,9 +90,9 @@ internal static class FaultRun
                     swallowed = true;
                     return HttpFault.Swallow;
                 }
-                var fault = random.Next(5) == 0 ? s_faults[random.Next(s_faults.Length)] : HttpFault.None;
-                var isList = target.Contains("list-type=", StringComparison.Ordinal);
-                return fault switch
+                var fault = random.Next(every) == 0 ? kinds[random.Next(kinds.Length)] : HttpFault.None;
+                var isList = IsList(target);
+                fault = fault switch
                 {
                     // A name in a list has no hash of its own: only the connection's encryption protects it.
                     HttpFault.FlipAnswer when method != "GET" || isList => HttpFault.None,
@@ -79,9 +101,12 @@ internal static class FaultRun
                     HttpFault.FlipRequest when method != "PUT" => HttpFault.None,
                     _ => fault,
                 };
+                return fault != HttpFault.None && left-- > 0 ? fault : HttpFault.None;
             }
         };
     }
+
+    private static bool IsList(string target) => target.Contains("list-type=", StringComparison.Ordinal) || target.Contains("comp=list", StringComparison.Ordinal);
 
     private static void Change(string disk, Random random)
     {
@@ -92,18 +117,10 @@ internal static class FaultRun
         file.Write(bytes);
     }
 
-    private static async Task SpoilAsync(Site site, ProofOptions options)
-    {
-        if (options.Sabotage == "lost-object")
-        {
-            await Bucket.DeleteOneAsync(site.Installation.Repository, "/packs/");
-        }
-    }
-
     private static async Task RestartAsync(Site site, FaultProxy proxy)
     {
         await site.Installation.Controller.StopAsync();
-        proxy.Choose = static (_, target) => target.Contains("list-type=", StringComparison.Ordinal) ? HttpFault.StaleAnswer : HttpFault.None;
+        proxy.Choose = static (_, target) => IsList(target) ? HttpFault.StaleAnswer : HttpFault.None;
         try
         {
             await site.Installation.Controller.StartAsync();
@@ -118,7 +135,7 @@ internal static class FaultRun
         await site.Installation.WaitForMachineAsync("m");
     }
 
-    private static async Task RequireAllAsync(Site site, Dictionary<string, string> points, int trial)
+    private static async Task RequireAllAsync(Site site, Dictionary<string, string> points, int trial, int restored)
     {
         await site.RequireSoundAsync();
         var listed = await site.Installation.ListPointsAsync();
@@ -126,9 +143,14 @@ internal static class FaultRun
         {
             throw new RefutedException($"recovery point {lost} was acknowledged and is gone") { Trial = trial };
         }
-        foreach (var (point, copy) in points)
+        foreach (var (point, copy) in points.TakeLast(restored))
         {
             await site.RequireRestoresAsync(point, copy, $"restored-{Guid.NewGuid():N}"[..20]);
         }
     }
 }
+
+/// <param name="Faults">Requests that were spoiled.</param>
+/// <param name="Backups">That succeeded.</param>
+/// <param name="Requests">Of a first backup without faults; 0: not counted.</param>
+internal readonly record struct FaultFigures(int Faults, int Backups, long Requests);

@@ -1,6 +1,8 @@
 using VirtBackup.Proofs.ObjectStore;
+using VirtBackup.Testing.CommandLine;
 using VirtBackup.Testing.Proofs;
 
+LoadedCommandLine.Install();
 string? image = null;
 var others = new List<string>();
 for (var i = 0; i < args.Length; i++)

@@ -14,16 +14,15 @@ internal static class SpeedRun
     private const double WallMax = 1.1;
     private const double RequestsPerGibMax = 20;
 
-    // What a backup asks for whatever its length: keys, manifest, the owner's claims, the settling of its outcome.
-    private const int RequestsBesides = 24;
+    // What a short backup may ask for: its packs, keys, manifest, the owner's claims, the settling of its outcome, and what a busy machine repeats.
+    private const int RequestsOfShortMax = 40;
 
     /// <param name="server">The store.</param>
     /// <param name="disk">A raw image.</param>
-    /// <param name="isJudged">Whether it is long enough for its times and for requests by the GiB.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <returns>The figures.</returns>
     /// <exception cref="RefutedException">A bound does not hold.</exception>
-    public static async Task<string> RunAsync(LabObjectServer server, string disk, bool isJudged, CancellationToken cancellationToken)
+    public static async Task<string> RunAsync(LabObjectServer server, string disk, CancellationToken cancellationToken)
     {
         double folderSeconds, putSeconds;
         await using (var local = await Site.StartAsync(disk, repository: null))
@@ -42,11 +41,19 @@ internal static class SpeedRun
         var figures = string.Create(
             CultureInfo.InvariantCulture,
             $"wall={seconds:0.0}s folder={folderSeconds:0.0}s puts={putSeconds:0.0}s ratio={ratio:0.00} requests={requests} stored={gib:0.00}GiB requests/GiB={each:0.0}");
-        if (isJudged ? ratio > WallMax || each > RequestsPerGibMax : requests > (gib * RequestsPerGibMax) + RequestsBesides)
+        if (ratio > WallMax || each > RequestsPerGibMax)
         {
             throw new RefutedException($"a backup into the store is too slow or asks too much: {figures}");
         }
         return figures;
+    }
+
+    /// <summary>What a short backup asked for.</summary>
+    /// <exception cref="RefutedException">It is too much.</exception>
+    public static long RequireFew((long Requests, long BytesSent, long StoredBytes) before, (long Requests, long BytesSent, long StoredBytes) after)
+    {
+        var requests = after.Requests - before.Requests;
+        return requests is > 0 and <= RequestsOfShortMax ? requests : throw new RefutedException($"a backup of some megabytes asked the store {requests} times; at most {RequestsOfShortMax} are right");
     }
 
     private static async Task<(string Point, double Seconds)> TimeAsync(Site site)

@@ -9,7 +9,7 @@
 #   --seed N          decides disks, changes and faults; chance without it, and printed
 #   --trials N        how many sites meet faults; without it 40
 #   --start-trial I   number of the first: trial I of a seed is the same in every run, up to the clocks of real programs
-#   --short           one daemon that keeps objects in memory, one site; times are shown and not judged
+#   --short           Azurite, or with every fourth seed Ceph with one daemon; one site and two kinds of faults; no times
 #   --image FILE      a raw disk image for the backups that are timed (only read); made without it
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # The last line is 'object-store: PASS ...' or 'object-store: FAIL ...'.

@@ -121,7 +121,8 @@ public sealed class FaultProxy : IAsyncDisposable
             case HttpFault.NoAnswer:
                 return await HoldAsync(near);
             case HttpFault.Swallow:
-                await new HttpMessageBytes("HTTP/1.1 200 OK\r\nETag: \"0\"\r\nContent-Length: 0\r\n\r\n", []).WriteAsync(near, 0, _stopping.Token);
+                // Azure's word for it; S3's clients take any success.
+                await new HttpMessageBytes("HTTP/1.1 201 Created\r\nETag: \"0\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n", []).WriteAsync(near, 0, _stopping.Token);
                 return true;
             case HttpFault.ServerError:
                 return await RefuseAsync(near, request, "500 Internal Server Error", "InternalError");

@@ -22,7 +22,8 @@ public sealed class LabObjectServer : IAsyncDisposable
     /// <summary>Where it answers, over HTTP.</summary>
     public string Endpoint { get; }
 
-    private bool IsS3 { get; }
+    /// <summary>Ceph's gateway; otherwise Azurite.</summary>
+    public bool IsS3 { get; }
 
     /// <summary>What a program needs in its environment to be let in.</summary>
     public IReadOnlyDictionary<string, string?> Credentials => IsS3
