@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, a TPM emulator, file-system tools, and
-# the backup program beside which guests' latencies are measured.
+# the backup program beside which guests' latencies are measured, Ceph with its S3 gateway, and Azurite.
 # Installs nothing, and needs no privileges, when everything is already there.
 #
 # usage: deploy/lab/install-dependencies.sh [--peers]
 #   --peers   also install the backup programs that the comparison measurements run against
+# environment: VIRTBACKUP_LAB   where Azurite is put (default: .lab in the repository)
 #
 # Services are never started: a policy file that forbids it is put in place for the duration of the installation.
 set -euo pipefail
@@ -37,6 +38,12 @@ wanted=(
   swtpm_setup:swtpm-tools
   jq:jq
   virtnbdbackup:virtnbdbackup
+  ceph-mon:ceph-mon
+  ceph-osd:ceph-osd
+  ceph-authtool:ceph-common
+  radosgw:radosgw
+  node:nodejs
+  npm:npm
 )
 peers=(
   restic:restic
@@ -50,7 +57,7 @@ fail() { printf 'install-dependencies: %s\n' "$*" >&2; exit 1; }
 for argument in "$@"; do
   case "$argument" in
     --peers) wanted+=("${peers[@]}") ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option '$argument'; usage: install-dependencies.sh [--peers]" ;;
   esac
 done
@@ -89,6 +96,23 @@ apt() {
   return 1
 }
 
+# Azurite comes from npm, into the lab's folder: no Debian package has it.
+azurite_version=3.35.0
+lab=${VIRTBACKUP_LAB:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.lab}
+azurite=$lab/azurite-$azurite_version
+
+install_azurite() {
+  local new=$azurite.new.$$
+  if [ -x "$azurite/node_modules/.bin/azurite-blob" ]; then return 0; fi
+  say "installing azurite $azurite_version into $azurite"
+  mkdir -p "$new"
+  npm install --prefix "$new" --no-audit --no-fund --no-save --loglevel=error "azurite@$azurite_version" > /dev/null ||
+    fail "azurite could not be installed by npm; check the network and npm's registry"
+  # Another installation may have been faster.
+  mv -T "$new" "$azurite" 2> /dev/null || rm -rf "$new"
+  [ -x "$azurite/node_modules/.bin/azurite-blob" ] || fail "$azurite is in the way and not whole; remove it"
+}
+
 lists_are_old() {
   [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mtime -7 -print -quit 2> /dev/null)" ]
 }
@@ -106,6 +130,7 @@ end_if_all_is_there() {
   mapfile -t missing < <(missing_packages)
   # Building the guest downloads packages without installing them, which also needs the lists.
   if [ "${#missing[@]}" -eq 0 ] && apt-cache show linux-image-cloud-amd64 > /dev/null 2>&1; then
+    install_azurite
     check_dotnet
     say 'everything is installed'
     exit 0
@@ -145,5 +170,6 @@ if [ "${#missing[@]}" -gt 0 ]; then
   mapfile -t missing < <(missing_packages)
   [ "${#missing[@]}" -eq 0 ] || fail "still missing after the installation: ${missing[*]}"
 fi
+install_azurite
 check_dotnet
 say 'done'

@@ -6,11 +6,11 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using VirtBackup.Catalog;
+using VirtBackup.CloudStores;
 using VirtBackup.Controller.Grpc;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Identity;
-using VirtBackup.ObjectStores;
 using VirtBackup.Repository;
 using VirtBackup.Repository.Index;
 using VirtBackup.Sealing;
@@ -33,12 +33,13 @@ internal static class ControllerProgram
         using var homeLock = home.TakeLock();
         using var authority = home.ReadAuthority(SystemEntropy.Instance, TimeProvider.System);
         using var escrow = ReadEscrow(home);
-        using var store = LocalFolderStore.Open(settings.RepositoryPath);
+        using var opened = await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, SystemEntropy.Instance, CancellationToken.None);
+        var store = opened.Store;
         await RequireRepositoryAsync(store, settings);
         await using var index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 4 << 10 });
         await using var catalog = SqliteDatabase.Open(home.CatalogPath, CatalogSchema.Migrations, new SqliteOptions { CacheKibibytes = 1 << 10, Readers = 2 });
         await using var repository = await BackupRepository.OpenAsync(
-            store, index, new RepositoryOptions { TimeFloorMs = (await new TrustedTimeRecords(catalog).FindAsync(CancellationToken.None))?.MarkMs ?? 0 }, TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
+            store, index, new RepositoryOptions { PackBytesTarget = store.PackBytesTarget, TimeFloorMs = (await new TrustedTimeRecords(catalog).FindAsync(CancellationToken.None))?.MarkMs ?? 0 }, TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
 
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = home.Folder });
         ConfigureHost(builder);
@@ -94,14 +95,14 @@ internal static class ControllerProgram
     }
 
     /// <summary>Before anything is claimed: another repository at this path is a swapped disk.</summary>
-    private static async ValueTask RequireRepositoryAsync(LocalFolderStore store, ControllerSettings settings)
+    private static async ValueTask RequireRepositoryAsync(IObjectStore store, ControllerSettings settings)
     {
         var head = await BackupRepository.ReadHeadAsync(store, CancellationToken.None);
         if (head.Uuid != Id16.Parse(settings.RepositoryId))
         {
             throw new FaultException(
                 FaultReason.FailedPrecondition,
-                $"'{settings.RepositoryPath}' holds repository {head.Uuid}, not {settings.RepositoryId}: check which disk is mounted there.");
+                $"'{settings.RepositoryPath}' holds repository {head.Uuid}, not {settings.RepositoryId}: check which disk is mounted there, or the address.");
         }
     }
 

@@ -39,6 +39,12 @@ public interface IObjectStore
     /// <summary>Where the objects are, for people.</summary>
     string Location => "the repository";
 
+    /// <summary>Requests and bytes since the store was opened, or null when it is not reached over the network.</summary>
+    StoreTraffic? Traffic => null;
+
+    /// <summary>Length at which packs are closed, bytes: longer where each object costs a request.</summary>
+    int PackBytesTarget => Limits.PackBytesTarget;
+
     /// <summary>Bytes that can still be written, or null when the store has no such limit.</summary>
     ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken);
 }

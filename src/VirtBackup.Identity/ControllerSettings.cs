@@ -19,7 +19,7 @@ public sealed record ControllerSettings
     [JsonPropertyName("names")]
     public required IReadOnlyList<string> Names { get; init; }
 
-    /// <summary>Absolute path of the repository's folder.</summary>
+    /// <summary>Absolute path of the repository's folder, or its address at a provider (<see cref="StoreLocation"/>).</summary>
     [JsonPropertyName("repository_path")]
     public required string RepositoryPath { get; init; }
 
@@ -80,9 +80,9 @@ public sealed record ControllerSettings
         {
             throw FaultException.Malformed($"The settings '{path}' must name 1 to {CertificateAuthority.ServerNamesMax} host names or addresses under 'names'.");
         }
-        if (!Path.IsPathFullyQualified(RepositoryPath))
+        if (string.IsNullOrEmpty(RepositoryPath) || (StoreLocation.Parse(RepositoryPath).IsFolder && !Path.IsPathFullyQualified(RepositoryPath)))
         {
-            throw FaultException.Malformed($"The settings '{path}' must give an absolute path as 'repository_path'.");
+            throw FaultException.Malformed($"The settings '{path}' must give an absolute path or the address of a store as 'repository_path'.");
         }
         if (!Id16.TryParse(RepositoryId, out _))
         {

@@ -64,6 +64,12 @@ public sealed class BackupRepository : IAsyncDisposable
     /// <summary>This ownership's number: with a job's attempt the fencing token.</summary>
     public long Generation => _owner.Generation;
 
+    /// <summary>Length at which packs are closed, bytes.</summary>
+    public int PackBytesTarget => _options.PackBytesTarget;
+
+    /// <summary>What the store was asked over the network, or null when it is none of that kind.</summary>
+    public StoreTraffic? Traffic => _store.Traffic;
+
     /// <summary>Scrubbing, quarantine and healing.</summary>
     public RepositoryUpkeep Upkeep { get; }
 
@@ -130,11 +136,12 @@ public sealed class BackupRepository : IAsyncDisposable
     /// <param name="scope">Of every data record.</param>
     /// <param name="idGeneration">The id key's.</param>
     /// <param name="basePoint">A point whose nodes may be shared: it is not purged while the session is open.</param>
-    public IngestSession BeginIngest(Id16 scope, ushort idGeneration, Id16? basePoint = null)
+    /// <param name="packBytesMax">Packs are closed at this length already, because their sender keeps no more.</param>
+    public IngestSession BeginIngest(Id16 scope, ushort idGeneration, Id16? basePoint = null, int packBytesMax = int.MaxValue)
     {
         Check.That(!scope.IsEmpty);
         var claim = _claims.BeginSession(_clock.GetUtcNow().ToUnixTimeMilliseconds(), basePoint);
-        return new IngestSession(_store, _indexer, _deleting, claim, scope, idGeneration, _options.PackBytesTarget);
+        return new IngestSession(_store, _indexer, _deleting, claim, scope, idGeneration, Math.Min(_options.PackBytesTarget, packBytesMax));
     }
 
     /// <summary>Keeps a point, visible or forgotten, from being purged until the result is disposed: for its readers.</summary>

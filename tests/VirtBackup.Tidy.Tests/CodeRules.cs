@@ -5,7 +5,7 @@ namespace VirtBackup.Tidy.Tests;
 /// <summary>Rules about what product code may name, seen without comments and literals.</summary>
 internal static class CodeRules
 {
-    private static readonly string[] FileAccess = ["ObjectStores", "Database", "Hypervisors", "Nbd", "Identity"];
+    private static readonly string[] FileAccess = ["ObjectStores", "CloudStores", "Database", "Hypervisors", "Nbd", "Identity"];
 
     private static readonly IReadOnlyList<(Regex Pattern, string Message)> Banned =
     [
@@ -49,7 +49,7 @@ internal static class CodeRules
             tree,
             Code(@"(?<![\w.])(System\s*\.\s*IO\s*\.\s*)?((File|Directory)\s*\.\s*\w|(FileStream|FileInfo|DirectoryInfo|FileSystemWatcher)\b)"),
             file => FileAccess.Contains(Floors.ShortName(file.Project)) || Floors.IsProgram(file.Project),
-            "Files are reached through a port; raw access belongs in ObjectStores, Database, Hypervisors, Nbd, Identity and the programs.")),
+            "Files are reached through a port; raw access belongs in ObjectStores, CloudStores, Database, Hypervisors, Nbd, Identity and the programs.")),
         new("No regions", tree => Find(tree, new Regex(@"^[ \t]*#\s*(end)?region\b", RegexOptions.Multiline), _ => false, "A file that needs regions needs to be two files.")),
     ];
 

@@ -15,6 +15,7 @@ internal static class Floors
         ["Nbd"] = new(["Core"], []),
         ["Database"] = new(["Core"], ["Microsoft.Data.Sqlite"]),
         ["ObjectStores"] = new(["Core"], []),
+        ["CloudStores"] = new(["Core", "ObjectStores"], ["AWSSDK.S3", "Azure.Storage.Blobs"]),
         ["Protocol"] = new(["Core"], ["Google.Protobuf", "Grpc.Net.Client", "Grpc.Tools"]),
         ["Repository"] = new(["Core", "Format", "Database"], []),
         ["Catalog"] = new(["Core", "Database"], []),
@@ -24,9 +25,9 @@ internal static class Floors
         ["Agent.Host"] = new(
             ["Agent", "Core", "Format", "Sealing", "Identity", "Protocol", "Hypervisors"],
             ["Microsoft.Extensions.Hosting", "Microsoft.Extensions.Hosting.Systemd", "YamlDotNet"], Program: true),
-        ["Controller.Host"] = new(["Controller", "ObjectStores", "Database"], ["Microsoft.Extensions.Hosting.Systemd"], Program: true),
+        ["Controller.Host"] = new(["Controller", "CloudStores", "Database"], ["Microsoft.Extensions.Hosting.Systemd"], Program: true),
         ["Cli"] = new(
-            ["Core", "Format", "Sealing", "Identity", "Protocol", "Repository", "ObjectStores", "Database"],
+            ["Core", "Format", "Sealing", "Identity", "Protocol", "Repository", "CloudStores", "Database"],
             ["System.CommandLine", "Spectre.Console"], Program: true),
     };
 

@@ -22,7 +22,10 @@ internal sealed class StoreSession : IDisposable
     private static readonly TimeSpan HealthyMin = TimeSpan.FromMinutes(1);
 
     // A controller makes a data pack durable when it is full: what fits beside it keeps the pipeline moving meanwhile.
-    private const long DataRetainedMax = Limits.PackBytesTarget + (8 << 20);
+    private const long BesidePackBytes = 8 << 20;
+
+    // Objects at a provider are longer, so that they are fewer.
+    private const uint PackBytesMax = 64 << 20;
     private const long MapRetainedMax = 4 << 20;
 
     private readonly IStoreTransport _store;
@@ -30,6 +33,7 @@ internal sealed class StoreSession : IDisposable
     private readonly TimeProvider _time;
     private readonly IEntropy _entropy;
     private readonly RunProgress _progress;
+    private readonly uint _packBytes;
     private readonly Lock _gate = new();
     private TaskCompletionSource _replaced = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -41,7 +45,8 @@ internal sealed class StoreSession : IDisposable
         _entropy = entropy;
         _progress = progress;
         Current = current;
-        Data = new UploadLane(0, RecordKind.Data, DataRetainedMax);
+        _packBytes = Math.Clamp(current.PackBytes, Limits.PackBytesTarget, PackBytesMax);
+        Data = new UploadLane(0, RecordKind.Data, _packBytes + BesidePackBytes);
         Map = new UploadLane(1, RecordKind.Map, MapRetainedMax);
     }
 
@@ -57,7 +62,7 @@ internal sealed class StoreSession : IDisposable
         IStoreTransport store, SessionPurpose purpose, TimeProvider time, IEntropy entropy, RunProgress progress, CancellationToken cancellationToken)
     {
         // The same request each time: one that was answered to nobody is not a second session.
-        var request = Request(purpose, entropy, resume: "");
+        var request = Request(purpose, entropy, resume: "", PackBytesMax);
         var first = await PatientCall.RunAsync(token => store.BeginSessionAsync(request, token), (time, entropy), progress, cancellationToken);
         return new StoreSession(store, purpose, time, entropy, progress, first);
     }
@@ -176,7 +181,7 @@ internal sealed class StoreSession : IDisposable
 
     private static bool IsPassing(FaultReason reason) => reason is FaultReason.Unavailable or FaultReason.SessionExpired;
 
-    private static BeginSessionRequest Request(SessionPurpose purpose, IEntropy entropy, string resume) => new()
+    private static BeginSessionRequest Request(SessionPurpose purpose, IEntropy entropy, string resume, uint packBytesMax) => new()
     {
         RequestId = Id16.Create(entropy).ToString(),
         JobId = purpose.JobId,
@@ -185,6 +190,7 @@ internal sealed class StoreSession : IDisposable
         PointId = purpose.Point.ToString(),
         BasePointId = purpose.BasePoint?.ToString() ?? "",
         ResumeSessionId = resume,
+        PackBytesMax = packBytesMax,
     };
 
     private LaneState StateOf(uint lane) =>
@@ -218,7 +224,7 @@ internal sealed class StoreSession : IDisposable
             await backoff.WaitAsync(cancellationToken);
             try
             {
-                var next = await _store.BeginSessionAsync(Request(_purpose, _entropy, resume), cancellationToken);
+                var next = await _store.BeginSessionAsync(Request(_purpose, _entropy, resume, _packBytes), cancellationToken);
                 TaskCompletionSource replaced;
                 lock (_gate)
                 {

@@ -1,8 +1,8 @@
 using System.Security.Cryptography;
+using VirtBackup.CloudStores;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Identity;
-using VirtBackup.ObjectStores;
 using VirtBackup.Repository;
 using VirtBackup.Repository.Index;
 using VirtBackup.Sealing;
@@ -17,15 +17,15 @@ internal sealed class StoppedController : IAsyncDisposable
 {
     private readonly ControllerHome _home;
     private readonly IDisposable _homeLock;
-    private readonly LocalFolderStore _store;
+    private readonly OpenStore _store;
     private readonly SqliteDatabase _index;
 
-    private StoppedController(ControllerHome home, IDisposable homeLock, LocalFolderStore store, SqliteDatabase index, BackupRepository repository)
+    private StoppedController(ControllerHome home, IDisposable homeLock, OpenStore store, SqliteDatabase index, BackupRepository repository)
     {
         (_home, _homeLock, _store, _index, Repository) = (home, homeLock, store, index, repository);
     }
 
-    public IObjectStore Store => _store;
+    public IObjectStore Store => _store.Store;
 
     public BackupRepository Repository { get; }
 
@@ -39,19 +39,19 @@ internal sealed class StoppedController : IAsyncDisposable
         var home = RequireHome(data);
         var settings = home.ReadSettings();
         var homeLock = TakeLock(home);
-        LocalFolderStore? store = null;
+        OpenStore? store = null;
         SqliteDatabase? index = null;
         try
         {
-            store = OpenStore(settings);
-            var head = await BackupRepository.ReadHeadAsync(store, cancellationToken);
+            store = await OpenStoreAsync(home, settings, context.Entropy, cancellationToken);
+            var head = await BackupRepository.ReadHeadAsync(store.Store, cancellationToken);
             if (head.Uuid != Id16.Parse(settings.RepositoryId))
             {
                 throw new CommandFault(
-                    ExitCode.Refused, $"'{settings.RepositoryPath}' holds repository {head.Uuid}, not {settings.RepositoryId}.", "check which disk is mounted there");
+                    ExitCode.Refused, $"'{settings.RepositoryPath}' holds repository {head.Uuid}, not {settings.RepositoryId}.", "check which disk is mounted there, or the address");
             }
             index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 16 << 10 });
-            var repository = await BackupRepository.OpenAsync(store, index, options, context.Time, context.Entropy, cancellationToken);
+            var repository = await BackupRepository.OpenAsync(store.Store, index, options with { PackBytesTarget = store.Store.PackBytesTarget }, context.Time, context.Entropy, cancellationToken);
             return new StoppedController(home, homeLock, store, index, repository);
         }
         catch
@@ -116,11 +116,11 @@ internal sealed class StoppedController : IAsyncDisposable
         }
     }
 
-    private static LocalFolderStore OpenStore(ControllerSettings settings)
+    private static async Task<OpenStore> OpenStoreAsync(ControllerHome home, ControllerSettings settings, IEntropy entropy, CancellationToken cancellationToken)
     {
         try
         {
-            return LocalFolderStore.Open(settings.RepositoryPath);
+            return await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, entropy, cancellationToken);
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.RepositoryBusy)
         {

@@ -1,15 +1,15 @@
 using VirtBackup.Cli.Connection;
+using VirtBackup.CloudStores;
 using VirtBackup.Core;
 using VirtBackup.Format;
 using VirtBackup.Format.Keys;
 using VirtBackup.Identity;
-using VirtBackup.ObjectStores;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Cli.Setup;
 
 /// <summary>What a controller is to be.</summary>
-internal sealed record ControllerWish(string DataFolder, string RepositoryFolder, IReadOnlyList<string> Listen, IReadOnlyList<string> Names, string CredentialsFolder, string Operator);
+internal sealed record ControllerWish(string DataFolder, StoreLocation Repository, IReadOnlyList<string> Listen, IReadOnlyList<string> Names, string CredentialsFolder, string Operator);
 
 /// <summary>What was made. The kit is the caller's to hand over once and to dispose.</summary>
 internal sealed record NewController(string Data, string Repository, string RepositoryId, string Credentials, string Address, RecoveryKit Kit);
@@ -29,7 +29,7 @@ internal sealed class ControllerSetup(CliContext context)
         using var authority = CertificateAuthority.Create(context.Entropy, context.Time);
         using var escrow = EscrowKeys.Create(context.Entropy);
         var repository = Id16.Create(context.Entropy);
-        await new RepositorySetup(context).CreateAsync(wish.RepositoryFolder, repository, escrow, undo, cancellationToken);
+        await new RepositorySetup(context).CreateAsync(wish.Repository, repository, escrow, undo, cancellationToken);
         return Write(wish, home, repository, authority, escrow, undo, keep);
     }
 
@@ -39,11 +39,12 @@ internal sealed class ControllerSetup(CliContext context)
         var home = RequireFree(wish);
         using var undo = new Undo();
         using var authority = kit.RestoreAuthority(context.Entropy, context.Time);
-        using var store = LocalFolderStore.Open(wish.RepositoryFolder, new LocalFolderOptions { IsOwner = false });
+        using var opened = await StoreOpener.OpenForReadingAsync(wish.Repository, cancellationToken);
+        var store = opened.Store;
         var head = RepositoryHead.Parse(await store.ReadAllAsync(ObjectKeys.Format, RepositoryHead.BytesMax, cancellationToken));
         if (head.Uuid != kit.Repository)
         {
-            throw new CommandFault(ExitCode.Refused, $"The kit belongs to repository {kit.Repository}; '{wish.RepositoryFolder}' holds {head.Uuid}.", "take the kit of this repository, or mount the kit's repository");
+            throw new CommandFault(ExitCode.Refused, $"The kit belongs to repository {kit.Repository}; '{wish.Repository.Text}' holds {head.Uuid}.", "take the kit of this repository, or mount the kit's repository");
         }
         var keyName = ObjectKeys.RestoreKey(KeyId.Compute(head.RestoreKey));
         var wrapped = WrappedKey.Parse(await store.ReadAllAsync(keyName, WrappedKey.BytesMax, cancellationToken));
@@ -87,7 +88,7 @@ internal sealed class ControllerSetup(CliContext context)
         {
             Listen = wish.Listen,
             Names = wish.Names,
-            RepositoryPath = Path.GetFullPath(wish.RepositoryFolder),
+            RepositoryPath = wish.Repository.Text,
             RepositoryId = repository.ToString(),
         };
         var credentials = new CredentialFolder(wish.CredentialsFolder);

@@ -1,9 +1,9 @@
 using System.Security.Cryptography;
 using VirtBackup.Cli.Offline;
+using VirtBackup.CloudStores;
 using VirtBackup.Core;
 using VirtBackup.Format;
 using VirtBackup.Identity;
-using VirtBackup.ObjectStores;
 using VirtBackup.Repository;
 using VirtBackup.Sealing;
 
@@ -22,10 +22,10 @@ internal sealed class RepositorySetup(CliContext context)
     /// keys, agents and operators. The repository that it used before is not touched.
     /// </summary>
     /// <param name="data">The controller's folder.</param>
-    /// <param name="folder">Where the repository goes: empty, or not there yet.</param>
+    /// <param name="place">Where the repository goes: a folder that is empty or not there yet, or the address of an empty place in a store.</param>
     /// <param name="keep">Hands the recovery kit of the new repository over; when it fails, nothing is kept.</param>
     /// <param name="cancellationToken">Stops the work; nothing is kept.</param>
-    public async Task<NewRepository> ReplaceAsync(string data, string folder, Action<RecoveryKit> keep, CancellationToken cancellationToken)
+    public async Task<NewRepository> ReplaceAsync(string data, string place, Action<RecoveryKit> keep, CancellationToken cancellationToken)
     {
         var home = StoppedController.RequireHome(data);
         var settings = home.ReadSettings();
@@ -34,13 +34,14 @@ internal sealed class RepositorySetup(CliContext context)
         using var escrow = StoppedController.ReadEscrow(home);
         using var undo = new Undo();
         var repository = Id16.Create(context.Entropy);
-        await CreateAsync(folder, repository, escrow, undo, cancellationToken);
+        var location = StoreLocation.Parse(place);
+        await CreateAsync(location, repository, escrow, undo, cancellationToken);
         using (var kit = CreateKit(repository, escrow, authority))
         {
             keep(kit);
         }
         // Index and catalog follow at the controller's next start: both know which repository they belong to.
-        var changed = settings with { RepositoryPath = Path.GetFullPath(folder), RepositoryId = repository.ToString() };
+        var changed = settings with { RepositoryPath = location.Text, RepositoryId = repository.ToString() };
         home.WriteSettings(changed);
         undo.Keep();
         return new NewRepository(home.Folder, changed.RepositoryPath, changed.RepositoryId, settings.RepositoryPath, settings.RepositoryId);
@@ -62,15 +63,12 @@ internal sealed class RepositorySetup(CliContext context)
     }
 
     /// <summary>An empty repository; what was made is told to <paramref name="undo"/>.</summary>
-    public async Task CreateAsync(string folder, Id16 repository, EscrowKeys escrow, Undo undo, CancellationToken cancellationToken)
+    public async Task CreateAsync(StoreLocation location, Id16 repository, EscrowKeys escrow, Undo undo, CancellationToken cancellationToken)
     {
-        var full = Path.GetFullPath(folder);
-        if (Directory.Exists(full) && Directory.EnumerateFileSystemEntries(full).Any())
+        if (location.IsFolder)
         {
-            throw new CommandFault(ExitCode.Refused, $"The folder '{full}' for the repository is not empty.", "choose an empty folder with --repository, or rebuild the controller of an existing one with --from-kit");
+            MakeFolder(location.Text, undo);
         }
-        undo.CreateFolder(full);
-        undo.EmptyFolder(full);
         var head = new RepositoryHead
         {
             Uuid = repository,
@@ -78,8 +76,33 @@ internal sealed class RepositorySetup(CliContext context)
             RestoreKey = escrow.RestoreKey.Public.SubjectPublicKeyInfo.ToArray(),
             Scopes = [new RepositoryScope(repository.ToString(), FleetScope, 1)],
         };
-        using var store = LocalFolderStore.Open(full, new LocalFolderOptions { Entropy = context.Entropy });
         var wrapped = Keyring.Wrap(escrow.RestoreKey, escrow.Root, context.Entropy).ToBytes();
-        await RepositoryInitializer.InitializeAsync(store, head, wrapped, cancellationToken);
+        using var spool = new SetupSpool();
+        using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, context.Entropy, cancellationToken);
+        if (!location.IsFolder)
+        {
+            await RequireEmptyAsync(opened.Store, location, cancellationToken);
+            undo.RemoveObjects(location);
+        }
+        await RepositoryInitializer.InitializeAsync(opened.Store, head, wrapped, cancellationToken);
+    }
+
+    private static void MakeFolder(string folder, Undo undo)
+    {
+        if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
+        {
+            throw new CommandFault(ExitCode.Refused, $"The folder '{folder}' for the repository is not empty.", "choose an empty folder with --repository, or rebuild the controller of an existing one with --from-kit");
+        }
+        undo.CreateFolder(folder);
+        undo.EmptyFolder(folder);
+    }
+
+    private static async Task RequireEmptyAsync(IObjectStore store, StoreLocation location, CancellationToken cancellationToken)
+    {
+        await foreach (var found in store.ListAsync("", cancellationToken))
+        {
+            throw new CommandFault(
+                ExitCode.Refused, $"'{location.Text}' is not empty: it holds '{found.Key}'.", "choose another prefix with --repository, or rebuild the controller of an existing repository with --from-kit");
+        }
     }
 }

@@ -1,3 +1,6 @@
+using VirtBackup.CloudStores;
+using VirtBackup.Core;
+
 namespace VirtBackup.Cli.Setup;
 
 /// <summary>
@@ -69,6 +72,19 @@ internal sealed class Undo : IDisposable
         }
     });
 
+    /// <summary>Everything in a place of a store that was empty before.</summary>
+    public void RemoveObjects(StoreLocation location) => _steps.Push(() =>
+    {
+        try
+        {
+            RemoveObjectsAsync(location).GetAwaiter().GetResult();
+        }
+        catch (FaultException)
+        {
+            Leftovers.Add(location.Text);
+        }
+    });
+
     /// <summary>All went well: nothing is removed.</summary>
     public void Keep() => _steps.Clear();
 
@@ -77,6 +93,21 @@ internal sealed class Undo : IDisposable
         while (_steps.TryPop(out var step))
         {
             step();
+        }
+    }
+
+    private static async Task RemoveObjectsAsync(StoreLocation location)
+    {
+        using var spool = new SetupSpool();
+        using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, SystemEntropy.Instance, CancellationToken.None);
+        var keys = new List<string>();
+        await foreach (var found in opened.Store.ListAsync("", CancellationToken.None))
+        {
+            keys.Add(found.Key);
+        }
+        foreach (var key in keys)
+        {
+            await opened.Store.DeleteAsync(key, CancellationToken.None);
         }
     }
 

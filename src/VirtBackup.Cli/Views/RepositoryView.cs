@@ -6,12 +6,12 @@ namespace VirtBackup.Cli.Views;
 internal sealed record RepositoryView(
     string RepositoryId, string Location, DateTimeOffset? CreateTime, string? Algorithms, ulong RecoveryPoints, ulong? ForgottenPoints, ulong Packs, ulong? Chunks,
     ulong StoredBytes, ulong? FreeBytes, ulong Generation, ProofView? Proof = null,
-    CollectionStateView? Collection = null)
+    CollectionStateView? Collection = null, StoreTrafficView? Traffic = null)
 {
     public static RepositoryView Of(GetStatusResponse status) => new(
         status.RepositoryId, status.RepositoryLocation, null, null, status.RecoveryPoints, null, status.Packs, status.Chunks, status.StoredBytes,
         status.FreeBytesKnown ? status.FreeBytes : null, status.Generation, ProofView.Of(status.Proof),
-        CollectionStateView.Of(status.Collection));
+        CollectionStateView.Of(status.Collection), StoreTrafficView.Of(status.StoreTraffic));
 }
 
 /// <summary>Whether space is being freed. Problems are null where there are none.</summary>

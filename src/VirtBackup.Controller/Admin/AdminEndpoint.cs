@@ -51,6 +51,7 @@ public sealed class AdminEndpoint(
             TimeUnconfirmed = !trusted.MayExpire,
             Proof = await damages.DescribeAsync(cancellationToken),
             Collection = await collection.DescribeAsync(cancellationToken),
+            StoreTraffic = AdminMessages.ToMessage(store.Traffic),
             VirtualMachinesFlagged = (uint)(await catalog.Runs.ListAbnormalAsync(null, cancellationToken)).DistinctBy(static run => run.VmId).Count(),
             VirtualMachinesSuspect = (uint)await catalog.Audits.CountAlertsAsync(cancellationToken),
         };

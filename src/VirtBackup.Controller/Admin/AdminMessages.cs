@@ -50,6 +50,17 @@ internal static class AdminMessages
         return machine;
     }
 
+    public static Protocol.Admin.V1.StoreTraffic? ToMessage(Core.StoreTraffic? traffic) => traffic is not { } counted ? null : new Protocol.Admin.V1.StoreTraffic
+    {
+        Writes = (ulong)counted.Writes,
+        Reads = (ulong)counted.Reads,
+        Lookups = (ulong)counted.Lookups,
+        Lists = (ulong)counted.Lists,
+        Deletions = (ulong)counted.Deletions,
+        BytesSent = (ulong)counted.BytesSent,
+        BytesReceived = (ulong)counted.BytesReceived,
+    };
+
     public static RecoveryPoint ToMessage(PointRow row)
     {
         var point = new RecoveryPoint

@@ -58,6 +58,11 @@ public sealed partial class CommitService(
         await signals.NoteCommittedAsync(run, session.JobId, CancellationToken.None);
         await alerts.NoteCommittedAsync(manifest.Head, audit, CancellationToken.None);
         LogCommitted(manifest.Head.Point, manifest.Head.Sequence, manifest.Head.Vm, caller.Name, result.StoredBytes);
+        if (repository.Traffic is { } now && session.TrafficBefore is { } before)
+        {
+            var traffic = now.Since(before);
+            LogTraffic(manifest.Head.Point, traffic.Requests, traffic.Writes, traffic.Reads, traffic.Lookups, traffic.Lists, traffic.BytesSent, traffic.BytesReceived);
+        }
         return new CommitRecoveryPointResponse { ManifestHash = ByteString.CopyFrom(result.ManifestHash.ToArray()), StoredBytes = (ulong)result.StoredBytes };
     }
 
@@ -96,6 +101,9 @@ public sealed partial class CommitService(
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Recovery point {Point} (number {Sequence}) of virtual machine {Vm} was committed by agent {Agent}: {StoredBytes} bytes stored.")]
     private partial void LogCommitted(Id16 point, long sequence, Id16 vm, string agent, long storedBytes);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "While recovery point {Point} was made, the store was asked {Requests} times ({Writes} writes, {Reads} reads, {Lookups} look-ups, {Lists} lists): {Sent} bytes sent, {Received} received.")]
+    private partial void LogTraffic(Id16 point, long requests, long writes, long reads, long lookups, long lists, long sent, long received);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Recovery point {Point} was committed, but the catalog could not take it.")]
     private partial void LogNotListed(Exception failure, Id16 point);

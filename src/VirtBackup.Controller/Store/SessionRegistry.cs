@@ -27,6 +27,8 @@ public sealed partial class SessionRegistry(
     private static readonly TimeSpan SweepInterval = TimeSpan.FromMinutes(1);
 
 
+    private const int LimitUnknown = 0;
+
     /// <summary>Told of each session after its end. Set once, before the first call.</summary>
     internal Func<WriteSession, ValueTask>? Ended { get; set; }
 
@@ -199,14 +201,20 @@ public sealed partial class SessionRegistry(
             AgentKeyId = agent.SigningKeyId,
         };
         var id = Id16.Create(entropy);
+        var packBytes = PackBytesFor(request);
         var session = new WriteSession(
-            id, job.JobId, caller.Name, request.RequestId, expectation, repository.BeginIngest(scope, generation, basePoint?.Point), ToWelcome(id, expectation, scope, generation), time);
+            id, job.JobId, caller.Name, request.RequestId, expectation, repository.BeginIngest(scope, generation, basePoint?.Point, packBytes),
+            ToWelcome(id, expectation, scope, generation, packBytes), time) { TrafficBefore = repository.Traffic };
         _sessions[id] = session;
         LogOpened(id, caller.Name, job.JobId, job.Attempt);
         return session.Welcome();
     }
 
-    private BeginSessionResponse ToWelcome(Id16 id, CommitExpectation expectation, Id16 scope, ushort generation)
+    /// <summary>An agent waits with more than it keeps until packs are durable: they are not closed later than that.</summary>
+    private int PackBytesFor(BeginSessionRequest request) =>
+        (int)Math.Min(repository.PackBytesTarget, request.PackBytesMax == LimitUnknown ? Limits.PackBytesTarget : Math.Max(request.PackBytesMax, Limits.PackBytesTarget));
+
+    private BeginSessionResponse ToWelcome(Id16 id, CommitExpectation expectation, Id16 scope, ushort generation, int packBytes)
     {
         using var idKey = keyholder.DeriveIdKey(scope, generation);
         var key = new byte[IdKey.Size];
@@ -227,6 +235,7 @@ public sealed partial class SessionRegistry(
             Generation = (ulong)expectation.Generation,
             PinGeneration = (ulong)expectation.Generation,
             Lease = Duration.FromTimeSpan(Lease),
+            PackBytes = (uint)packBytes,
         };
     }
 

@@ -62,6 +62,9 @@ internal sealed class WriteSession : IAsyncDisposable
     /// <summary>Its point is committed.</summary>
     public bool IsCommitted { get; set; }
 
+    /// <summary>What the store had been asked when the session began; null: not over the network.</summary>
+    public StoreTraffic? TrafficBefore { get; init; }
+
     /// <summary>Cancelled when the session is over.</summary>
     public CancellationToken Ended { get; }
 

@@ -3,6 +3,7 @@ using System.CommandLine;
 using VirtBackup.Cli.Connection;
 using VirtBackup.Cli.Output;
 using VirtBackup.Cli.Setup;
+using VirtBackup.Core;
 using VirtBackup.Identity;
 
 namespace VirtBackup.Cli.Commands.Controllers;
@@ -14,7 +15,7 @@ internal sealed class InitCommand : ProgramCommand
         Description = "Folder for the controller's keys and databases", HelpName = "DIR", DefaultValueFactory = static _ => ControllerHome.DefaultFolder,
     };
 
-    private readonly Option<string> _repository = new("--repository") { Description = "Folder for the repository: empty, or with --from-kit the existing one", HelpName = "DIR", Required = true };
+    private readonly Option<string> _repository = new("--repository") { Description = "Folder or address (s3://BUCKET/PREFIX, azure://ACCOUNT/CONTAINER/PREFIX) for the repository: empty, or with --from-kit the existing one", HelpName = "PLACE", Required = true };
 
     private readonly Option<string[]> _listen = new("--listen")
     {
@@ -84,7 +85,7 @@ internal sealed class InitCommand : ProgramCommand
         var names = parse.GetValue(_names) is { Length: > 0 } given ? given : [Environment.MachineName.ToLowerInvariant()];
         var credentials = parse.GetValue(_credentials) is { Length: > 0 } folder ? folder : CredentialFolder.Locate(null, Context).Path;
         return new ControllerWish(
-            parse.GetRequiredValue(_data), parse.GetRequiredValue(_repository), parse.GetRequiredValue(_listen), names, credentials, "operator");
+            parse.GetRequiredValue(_data), StoreLocation.Parse(parse.GetRequiredValue(_repository)), parse.GetRequiredValue(_listen), names, credentials, "operator");
     }
 }
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using VirtBackup.Cli.Offline.Extraction;
 using VirtBackup.Cli.Output;
+using VirtBackup.Core;
 using VirtBackup.Identity;
 
 namespace VirtBackup.Cli.Commands.Repositories;
@@ -13,7 +14,7 @@ internal sealed class ExtractCommand : ProgramCommand
         Description = "Id of a recovery point, or its beginning; without it the points are listed", Arity = ArgumentArity.ZeroOrOne, HelpName = "POINT",
     };
 
-    private readonly Option<string> _repository = new("--repository") { Description = "The repository's folder; nothing is written to it", HelpName = "DIR", Required = true };
+    private readonly Option<string> _repository = new("--repository") { Description = "The repository's folder or address; nothing is written to it", HelpName = "PLACE", Required = true };
     private readonly Option<string> _kit = new("--kit") { Description = "The recovery kit", HelpName = "FILE", Required = true };
     private readonly Option<string?> _folder = new("--folder") { Description = "Where the disks go, raw: a folder that is empty or does not exist yet", HelpName = "DIR" };
     private readonly Option<string[]> _disks = new("--disk") { Description = "Only this disk (may be repeated)", HelpName = "DISK", DefaultValueFactory = static _ => [] };
@@ -35,7 +36,7 @@ internal sealed class ExtractCommand : ProgramCommand
         var folder = wanted is null ? null : RequireFolder(parse.GetValue(_folder));
         using var kit = RecoveryKit.Load(parse.GetRequiredValue(_kit));
         using var line = new ProgressLine(report, Context.Time);
-        await using var extraction = await RepositoryExtraction.OpenAsync(parse.GetRequiredValue(_repository), kit, Context, line, cancellationToken);
+        await using var extraction = await RepositoryExtraction.OpenAsync(StoreLocation.Parse(parse.GetRequiredValue(_repository)), kit, Context, line, cancellationToken);
         var points = await extraction.ListAsync(cancellationToken);
         if (wanted is null)
         {

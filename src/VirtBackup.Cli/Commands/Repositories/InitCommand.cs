@@ -8,7 +8,7 @@ namespace VirtBackup.Cli.Commands.Repositories;
 
 internal sealed class InitCommand : ProgramCommand
 {
-    private readonly Option<string> _repository = new("--repository") { Description = "Folder for the new repository: empty, or not there yet", HelpName = "DIR", Required = true };
+    private readonly Option<string> _repository = new("--repository") { Description = "Folder or address (s3://BUCKET/PREFIX, azure://ACCOUNT/CONTAINER/PREFIX) for the new repository: empty, or not there yet", HelpName = "PLACE", Required = true };
 
     private readonly Option<string> _data = new("--data")
     {

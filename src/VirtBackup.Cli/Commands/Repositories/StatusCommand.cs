@@ -13,7 +13,7 @@ internal sealed class StatusCommand : ProgramCommand
 {
     private readonly Option<string?> _repository = new("--repository")
     {
-        Description = "Look into this folder instead of asking the controller; needs neither keys nor a running controller", HelpName = "DIR",
+        Description = "Look into this folder or address instead of asking the controller; needs neither keys nor a running controller", HelpName = "PLACE",
     };
 
     public StatusCommand(CliContext context)
@@ -21,8 +21,8 @@ internal sealed class StatusCommand : ProgramCommand
 
     protected override async Task<int> RunAsync(ParseResult parse, CancellationToken cancellationToken)
     {
-        var view = parse.GetValue(_repository) is { Length: > 0 } folder
-            ? await SurveyAsync(folder, cancellationToken)
+        var view = parse.GetValue(_repository) is { Length: > 0 } place
+            ? await SurveyAsync(StoreLocation.Parse(place), cancellationToken)
             : await AskAsync(parse, cancellationToken);
         ReportFor(parse).Write(view, static (console, repository) => TextLayout.Facts(
             console,
@@ -37,6 +37,7 @@ internal sealed class StatusCommand : ProgramCommand
             ("Chunks", repository.Chunks is { } chunks ? TextLayout.Cell(Units.Count(chunks)) : null),
             ("Stored", TextLayout.Cell(Units.Bytes(repository.StoredBytes))),
             ("Free", repository.FreeBytes is { } free ? TextLayout.Cell(Units.Bytes(free)) : null),
+            ("Requests", repository.Traffic is { } traffic ? TextLayout.Cell(traffic.Describe()) : null),
             ("Generation", TextLayout.Cell(Units.Count(repository.Generation))), .. DamageTables.FactsOf(repository.Proof), .. FactsOf(repository.Collection)]));
         return ExitCode.Succeeded;
     }
@@ -56,15 +57,15 @@ internal sealed class StatusCommand : ProgramCommand
             controller.Admin.GetStatusAsync(new GetStatusRequest(), cancellationToken: cancellationToken), cancellationToken));
     }
 
-    private static async Task<RepositoryView> SurveyAsync(string folder, CancellationToken cancellationToken)
+    private static async Task<RepositoryView> SurveyAsync(StoreLocation location, CancellationToken cancellationToken)
     {
         try
         {
-            return await FolderSurvey.RunAsync(folder, cancellationToken);
+            return await StoreSurvey.RunAsync(location, cancellationToken);
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
         {
-            throw new CommandFault(ExitCode.NotFound, $"There is no repository in '{Path.GetFullPath(folder)}'.", "give the folder that was --repository of 'virtbackup controller init', and check that its disk is mounted", fault);
+            throw new CommandFault(ExitCode.NotFound, $"There is no repository in '{location.Text}'.", "give the folder or address that was --repository of 'virtbackup controller init', and check that its disk is mounted", fault);
         }
     }
 }

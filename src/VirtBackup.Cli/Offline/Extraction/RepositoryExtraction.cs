@@ -1,11 +1,11 @@
 using VirtBackup.Cli.Output;
+using VirtBackup.CloudStores;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
 using VirtBackup.Format.Keys;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Identity;
-using VirtBackup.ObjectStores;
 using VirtBackup.Repository;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Reading;
@@ -14,12 +14,12 @@ using VirtBackup.Sealing;
 namespace VirtBackup.Cli.Offline.Extraction;
 
 /// <summary>
-/// Gets recovery points out of a repository with nothing but its folder and the recovery kit: no controller, no catalog, no
+/// Gets recovery points out of a repository with nothing but its objects and the recovery kit: no controller, no catalog, no
 /// index. Nothing is written to the repository; a controller may use it meanwhile.
 /// </summary>
 internal sealed class RepositoryExtraction : IAsyncDisposable
 {
-    private readonly LocalFolderStore _store;
+    private readonly OpenStore _store;
     private readonly string _scratchFolder;
     private readonly SqliteDatabase _scratch;
     private readonly StoredRepository _repository;
@@ -27,10 +27,10 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
     private readonly Keyholder _keyholder;
     private readonly OpenedKeys _vmKeys;
 
-    private RepositoryExtraction(LocalFolderStore store, string scratchFolder, SqliteDatabase scratch, StoredRepository repository, EscrowKeys escrow)
+    private RepositoryExtraction(OpenStore store, string scratchFolder, SqliteDatabase scratch, StoredRepository repository, EscrowKeys escrow)
     {
         (_store, _scratchFolder, _scratch, _repository, _escrow) = (store, scratchFolder, scratch, repository, escrow);
-        _keyholder = new Keyholder(store, escrow);
+        _keyholder = new Keyholder(store.Store, escrow);
         _vmKeys = new OpenedKeys(_keyholder);
     }
 
@@ -38,18 +38,19 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
     public IReadOnlyList<Repository.Rebuilding.ObjectProblem> Problems => _repository.Problems;
 
     /// <exception cref="CommandFault">There is no repository, or the kit is another repository's.</exception>
-    public static async Task<RepositoryExtraction> OpenAsync(string folder, RecoveryKit kit, CliContext context, ProgressLine progress, CancellationToken cancellationToken)
+    public static async Task<RepositoryExtraction> OpenAsync(StoreLocation location, RecoveryKit kit, CliContext context, ProgressLine progress, CancellationToken cancellationToken)
     {
-        var store = LocalFolderStore.Open(folder, new LocalFolderOptions { IsOwner = false });
+        var opened = await StoreOpener.OpenForReadingAsync(location, cancellationToken);
+        var store = opened.Store;
         var scratchFolder = Directory.CreateTempSubdirectory("virtbackup-extract-").FullName;
         SqliteDatabase? scratch = null;
         EscrowKeys? escrow = null;
         try
         {
-            var head = await ReadHeadAsync(store, folder, cancellationToken);
+            var head = await ReadHeadAsync(store, location, cancellationToken);
             if (head.Uuid != kit.Repository)
             {
-                throw new CommandFault(ExitCode.Refused, $"The kit belongs to repository {kit.Repository}; '{folder}' holds {head.Uuid}.", "take the kit of this repository, or mount the kit's repository");
+                throw new CommandFault(ExitCode.Refused, $"The kit belongs to repository {kit.Repository}; '{location.Text}' holds {head.Uuid}.", "take the kit of this repository, or mount the kit's repository");
             }
             var wrapped = WrappedKey.Parse(await store.ReadAllAsync(ObjectKeys.RestoreKey(KeyId.Compute(head.RestoreKey)), WrappedKey.BytesMax, cancellationToken));
             var root = RootSecret.FromBytes(kit.RootSecret);
@@ -57,7 +58,7 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
             scratch = SqliteDatabase.Open(
                 Path.Combine(scratchFolder, "index.db"), RepositoryIndex.Schema, new SqliteOptions { DurableCommits = false, CacheKibibytes = 16 << 10 });
             var repository = await StoredRepository.OpenAsync(store, scratch, context.Time, new Teller(progress), cancellationToken);
-            return new RepositoryExtraction(store, scratchFolder, scratch, repository, escrow);
+            return new RepositoryExtraction(opened, scratchFolder, scratch, repository, escrow);
         }
         catch
         {
@@ -67,7 +68,7 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
                 await scratch.DisposeAsync();
             }
             Directory.Delete(scratchFolder, recursive: true);
-            store.Dispose();
+            opened.Dispose();
             throw;
         }
     }
@@ -147,7 +148,7 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
         _store.Dispose();
     }
 
-    private static async Task<RepositoryHead> ReadHeadAsync(LocalFolderStore store, string folder, CancellationToken cancellationToken)
+    private static async Task<RepositoryHead> ReadHeadAsync(IObjectStore store, StoreLocation location, CancellationToken cancellationToken)
     {
         try
         {
@@ -155,13 +156,13 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
         {
-            throw new CommandFault(ExitCode.NotFound, $"There is no repository in '{Path.GetFullPath(folder)}'.", "give the repository's own folder, and check that its disk is mounted", fault);
+            throw new CommandFault(ExitCode.NotFound, $"There is no repository in '{location.Text}'.", "give the repository's own folder or address, and check that its disk is mounted", fault);
         }
     }
 
     private async Task<ManifestBody> OpenBodyAsync(Manifest manifest, CancellationToken cancellationToken)
     {
-        await new KeptSignatures(_store).VerifyAsync(manifest, cancellationToken);
+        await new KeptSignatures(_store.Store).VerifyAsync(manifest, cancellationToken);
         return ManifestSealing.Open(manifest, await _vmKeys.GetAsync(manifest.Head.Vm, manifest.Head.BodyEpoch, cancellationToken));
     }
 

@@ -1,16 +1,18 @@
 using VirtBackup.Cli.Views;
+using VirtBackup.CloudStores;
+using VirtBackup.Core;
 using VirtBackup.Format;
-using VirtBackup.ObjectStores;
 using VirtBackup.Repository;
 
 namespace VirtBackup.Cli.Offline;
 
-/// <summary>What a repository's folder says about itself, without index, keys or lock; a controller may use it meanwhile.</summary>
-internal static class FolderSurvey
+/// <summary>What a repository's objects say about it, without index, keys or lock; a controller may use it meanwhile.</summary>
+internal static class StoreSurvey
 {
-    public static async Task<RepositoryView> RunAsync(string folder, CancellationToken cancellationToken)
+    public static async Task<RepositoryView> RunAsync(StoreLocation location, CancellationToken cancellationToken)
     {
-        using var store = LocalFolderStore.Open(folder, new LocalFolderOptions { IsOwner = false });
+        using var opened = await StoreOpener.OpenForReadingAsync(location, cancellationToken);
+        var store = opened.Store;
         var head = await BackupRepository.ReadHeadAsync(store, cancellationToken);
         var points = await CountAsync(store, ObjectKeys.RecoveryPointsPrefix, cancellationToken);
         var forgotten = await CountAsync(store, ObjectKeys.TrashPrefix, cancellationToken);
@@ -22,11 +24,11 @@ internal static class FolderSurvey
         }
         var free = await store.GetFreeBytesAsync(cancellationToken);
         return new RepositoryView(
-            head.Uuid.ToString(), Path.GetFullPath(folder), head.Created, head.Algorithms, points.Count, forgotten.Count, packs.Count, null, packs.Bytes,
-            (ulong?)free, (ulong)generation);
+            head.Uuid.ToString(), location.Text, head.Created, head.Algorithms, points.Count, forgotten.Count, packs.Count, null, packs.Bytes,
+            (ulong?)free, (ulong)generation, Traffic: StoreTrafficView.Of(store.Traffic));
     }
 
-    private static async Task<(ulong Count, ulong Bytes)> CountAsync(LocalFolderStore store, string prefix, CancellationToken cancellationToken)
+    private static async Task<(ulong Count, ulong Bytes)> CountAsync(IObjectStore store, string prefix, CancellationToken cancellationToken)
     {
         var (count, bytes) = (0UL, 0UL);
         await foreach (var info in store.ListAsync(prefix, cancellationToken))

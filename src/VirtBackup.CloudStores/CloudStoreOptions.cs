@@ -1,0 +1,20 @@
+using VirtBackup.CloudStores.Requests;
+using VirtBackup.Core;
+
+namespace VirtBackup.CloudStores;
+
+/// <summary>How a store is opened.</summary>
+public sealed record CloudStoreOptions
+{
+    /// <summary>Where objects lie until they are acknowledged; one process's own. Null: the store is opened for reading only.</summary>
+    public string? SpoolFolder { get; init; }
+
+    /// <summary>How long requests may take.</summary>
+    public RequestPatience Patience { get; init; } = new();
+
+    /// <summary>Measures time limits and pauses.</summary>
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Names spooled files and publications, and lengthens pauses.</summary>
+    public IEntropy Entropy { get; init; } = SystemEntropy.Instance;
+}

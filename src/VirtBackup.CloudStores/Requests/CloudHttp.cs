@@ -1,0 +1,54 @@
+using System.Net.Security;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using VirtBackup.Core;
+
+namespace VirtBackup.CloudStores.Requests;
+
+/// <summary>The HTTP client of one store.</summary>
+internal static class CloudHttp
+{
+    private const int ConnectionsMax = 64;
+
+    /// <param name="authorities">PEM file of the certificate authorities to trust in place of the system's; null: the system's.</param>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>, <see cref="FaultReason.Malformed"/>: the file.</exception>
+    public static (HttpClient Client, RequestMeter Meter) Create(string? authorities)
+    {
+        var handler = new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false,
+            ConnectTimeout = TimeSpan.FromSeconds(15),
+            MaxConnectionsPerServer = ConnectionsMax,
+            PooledConnectionLifetime = TimeSpan.FromMinutes(10),
+            UseCookies = false,
+        };
+        if (authorities is not null)
+        {
+            handler.SslOptions = new SslClientAuthenticationOptions { CertificateChainPolicy = PolicyOf(ReadAuthorities(authorities)) };
+        }
+        var meter = new RequestMeter(handler);
+        // Whoever asks sets the limit.
+        return (new HttpClient(meter) { Timeout = Timeout.InfiniteTimeSpan }, meter);
+    }
+
+    private static X509ChainPolicy PolicyOf(X509Certificate2Collection roots)
+    {
+        var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+        policy.CustomTrustStore.AddRange(roots);
+        return policy;
+    }
+
+    private static X509Certificate2Collection ReadAuthorities(string path)
+    {
+        var roots = new X509Certificate2Collection();
+        try
+        {
+            roots.ImportFromPemFile(path);
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException or CryptographicException)
+        {
+            throw new FaultException(FaultReason.NotFound, $"The certificate authorities '{path}' cannot be read ({failure.Message.TrimEnd('.')}). Give a PEM file with ca=.", failure);
+        }
+        return roots.Count > 0 ? roots : throw FaultException.Malformed($"'{path}' holds no certificate. Give a PEM file with ca=.");
+    }
+}

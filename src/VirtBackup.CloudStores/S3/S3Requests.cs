@@ -1,0 +1,158 @@
+using Amazon.S3;
+using Amazon.S3.Model;
+using VirtBackup.CloudStores.Requests;
+using VirtBackup.CloudStores.Spool;
+using VirtBackup.Core;
+
+namespace VirtBackup.CloudStores.S3;
+
+/// <summary>The requests of S3. Bodies are signed by their hash, so that one which changes on its way is refused.</summary>
+internal sealed class S3Requests(AmazonS3Client client, HttpClient http, RequestMeter meter, string bucket, string location) : ICloudRequests
+{
+    private const string NonceName = "virtbackup-put";
+    private const string HashName = "virtbackup-sha256";
+    private const string OnlyIfAbsent = "*";
+
+    public string Location => location;
+
+    public StoreTraffic Traffic => meter.Traffic;
+
+    public long SinglePutBytesMax => 64 << 20;
+
+    public Task PutAsync(string name, SpooledContent content, ObjectMark mark, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        var request = new PutObjectRequest
+        {
+            BucketName = bucket, Key = name, IfNoneMatch = OnlyIfAbsent, InputStream = content.OpenRange(0, content.Length), UseChunkEncoding = false,
+            ContentType = "application/octet-stream",
+        };
+        Write(request.Metadata, mark);
+        return await client.PutObjectAsync(request, cancellationToken);
+    });
+
+    public Task<string> BeginPartsAsync(string name, ObjectMark mark, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        var request = new InitiateMultipartUploadRequest { BucketName = bucket, Key = name, ContentType = "application/octet-stream" };
+        Write(request.Metadata, mark);
+        return (await client.InitiateMultipartUploadAsync(request, cancellationToken)).UploadId;
+    });
+
+    public Task<string> PutPartAsync(string name, string id, int number, SpooledContent content, long offset, long length, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        var request = new UploadPartRequest
+        {
+            BucketName = bucket, Key = name, UploadId = id, PartNumber = number, InputStream = content.OpenRange(offset, length), PartSize = length, UseChunkEncoding = false,
+        };
+        return (await client.UploadPartAsync(request, cancellationToken)).ETag;
+    });
+
+    public Task CompletePartsAsync(string name, string id, IReadOnlyList<string> parts, ObjectMark mark, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        var request = new CompleteMultipartUploadRequest
+        {
+            BucketName = bucket, Key = name, UploadId = id, IfNoneMatch = OnlyIfAbsent, PartETags = [.. parts.Select(static (tag, index) => new PartETag(index + 1, tag))],
+        };
+        return await client.CompleteMultipartUploadAsync(request, cancellationToken);
+    });
+
+    public Task AbortPartsAsync(string name, string id, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        try
+        {
+            await client.AbortMultipartUploadAsync(new AbortMultipartUploadRequest { BucketName = bucket, Key = name, UploadId = id }, cancellationToken);
+        }
+        catch (AmazonS3Exception gone) when (gone.ErrorCode == "NoSuchUpload")
+        {
+            // An earlier try dropped them.
+        }
+        return true;
+    });
+
+    public Task<IReadOnlyList<(string Name, string Id)>> ListPartsAsync(string prefix, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        var found = new List<(string, string)>();
+        var request = new ListMultipartUploadsRequest { BucketName = bucket, Prefix = prefix };
+        while (true)
+        {
+            var page = await client.ListMultipartUploadsAsync(request, cancellationToken);
+            found.AddRange((page.MultipartUploads ?? []).Select(static upload => (upload.Key, upload.UploadId)));
+            if (page.IsTruncated != true)
+            {
+                return (IReadOnlyList<(string, string)>)found;
+            }
+            (request.KeyMarker, request.UploadIdMarker) = (page.NextKeyMarker, page.NextUploadIdMarker);
+        }
+    });
+
+    public Task<CloudObject?> FindAsync(string name, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        try
+        {
+            var found = await client.GetObjectMetadataAsync(new GetObjectMetadataRequest { BucketName = bucket, Key = name }, cancellationToken);
+            return new CloudObject(found.ContentLength, Read(found.Metadata));
+        }
+        catch (AmazonS3Exception missing) when (S3Failures.IsMissingObject(missing))
+        {
+            return (CloudObject?)null;
+        }
+    });
+
+    public Task<CloudBody> GetAsync(string name, long offset, int length, string? version, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        var request = new GetObjectRequest { BucketName = bucket, Key = name, ByteRange = new(offset, offset + length - 1), EtagToMatch = version };
+        var response = await client.GetObjectAsync(request, cancellationToken);
+        return new CloudBody(response, response.ResponseStream, response.ContentLength, LengthOf(response), response.ETag, Read(response.Metadata));
+    });
+
+    public Task<CloudPage> ListAsync(string prefix, string? continuation, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        var page = await client.ListObjectsV2Async(new ListObjectsV2Request { BucketName = bucket, Prefix = prefix, ContinuationToken = continuation }, cancellationToken);
+        if (page.IsTruncated == true && string.IsNullOrEmpty(page.NextContinuationToken))
+        {
+            throw new CloudRequestException(FailureKind.Passing, "a page of a list says that more follow, but not how to ask for them");
+        }
+        return new CloudPage(
+            [.. (page.S3Objects ?? []).Where(found => found.Key.StartsWith(prefix, StringComparison.Ordinal)).Select(static found => (found.Key, found.Size ?? 0))],
+            page.IsTruncated == true ? page.NextContinuationToken : null);
+    });
+
+    public Task DeleteAsync(string name, CancellationToken cancellationToken) =>
+        RunAsync(async () => await client.DeleteObjectAsync(new DeleteObjectRequest { BucketName = bucket, Key = name }, cancellationToken));
+
+    public CloudRequestException Translate(Exception exception) => S3Failures.Translate(exception, bucket);
+
+    public void Dispose()
+    {
+        client.Dispose();
+        http.Dispose();
+    }
+
+    private async Task<T> RunAsync<T>(Func<Task<T>> request)
+    {
+        try
+        {
+            return await request();
+        }
+        catch (Exception failure) when (failure is not (OperationCanceledException or CloudRequestException or FaultException))
+        {
+            throw S3Failures.Translate(failure, bucket);
+        }
+    }
+
+    /// <summary>From "bytes 0-9/100".</summary>
+    private static long LengthOf(GetObjectResponse response)
+    {
+        var range = response.ContentRange ?? "";
+        return long.TryParse(range.AsSpan(range.LastIndexOf('/') + 1), out var length)
+            ? length
+            : throw new CloudRequestException(FailureKind.Final, "it answers reads of a range without saying which one")
+            {
+                Reason = FaultReason.Unsupported, Advice = "A store without ranged reads cannot hold a repository.",
+            };
+    }
+
+    private static void Write(MetadataCollection metadata, ObjectMark mark) => (metadata[NonceName], metadata[HashName]) = (mark.Nonce, mark.Sha256);
+
+    private static ObjectMark? Read(MetadataCollection metadata) =>
+        metadata[NonceName] is { Length: > 0 } nonce && metadata[HashName] is { Length: 64 } hash ? new ObjectMark(nonce, hash) : null;
+}
