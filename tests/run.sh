@@ -114,7 +114,7 @@ proofs() {
 set_up() {
   local started=$SECONDS log=$logs/build.log
   say '== Set-up'
-  bash deploy/lab/install-dependencies.sh || give_up 'set-up: deploy/lab/install-dependencies.sh'
+  bash deploy/lab/install-dependencies.sh --object-stores || give_up 'set-up: deploy/lab/install-dependencies.sh'
   bash deploy/lab/build-guest.sh || give_up 'set-up: deploy/lab/build-guest.sh'
   say '== Build'
   # One compiler for all projects: to start one for each takes twice as long in all.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, a TPM emulator, file-system tools, and
-# the backup program beside which guests' latencies are measured, Ceph with its S3 gateway, and Azurite.
+# the backup program beside which guests' latencies are measured.
 # Installs nothing, and needs no privileges, when everything is already there.
 #
-# usage: deploy/lab/install-dependencies.sh [--peers]
-#   --peers   also install the backup programs that the comparison measurements run against
+# usage: deploy/lab/install-dependencies.sh [--peers] [--object-stores]
+#   --peers           also install the backup programs that the comparison measurements run against
+#   --object-stores   also install Ceph with its S3 gateway, and Azurite
 # environment: VIRTBACKUP_LAB   where Azurite is put (default: .lab in the repository)
 #
 # Services are never started: a policy file that forbids it is put in place for the duration of the installation.
@@ -38,6 +39,8 @@ wanted=(
   swtpm_setup:swtpm-tools
   jq:jq
   virtnbdbackup:virtnbdbackup
+)
+object_stores=(
   ceph-mon:ceph-mon
   ceph-osd:ceph-osd
   ceph-authtool:ceph-common
@@ -54,11 +57,13 @@ peers=(
 say() { printf 'install-dependencies: %s\n' "$*"; }
 fail() { printf 'install-dependencies: %s\n' "$*" >&2; exit 1; }
 
+has_object_stores=no
 for argument in "$@"; do
   case "$argument" in
+    --object-stores) wanted+=("${object_stores[@]}") has_object_stores=yes ;;
     --peers) wanted+=("${peers[@]}") ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "unknown option '$argument'; usage: install-dependencies.sh [--peers]" ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "unknown option '$argument'; usage: install-dependencies.sh [--peers] [--object-stores]" ;;
   esac
 done
 
@@ -103,7 +108,7 @@ azurite=$lab/azurite-$azurite_version
 
 install_azurite() {
   local new=$azurite.new.$$
-  if [ -x "$azurite/node_modules/.bin/azurite-blob" ]; then return 0; fi
+  if [ "$has_object_stores" = no ] || [ -x "$azurite/node_modules/.bin/azurite-blob" ]; then return 0; fi
   say "installing azurite $azurite_version into $azurite"
   mkdir -p "$new"
   npm install --prefix "$new" --no-audit --no-fund --no-save --loglevel=error "azurite@$azurite_version" > /dev/null ||

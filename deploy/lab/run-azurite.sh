@@ -2,7 +2,7 @@
 # Runs Azurite, Microsoft's emulator of Azure Blob Storage, on the loopback interface until it is told to stop.
 #
 # usage: deploy/lab/run-azurite.sh DIR PORT
-# environment: VIRTBACKUP_LAB   where install-dependencies.sh has put it (default: .lab in the repository)
+# environment: VIRTBACKUP_LAB   where install-dependencies.sh --object-stores has put it (default: .lab in the repository)
 #
 # Prints "ready" when blobs can be used: account vblab, container virtbackup, key in base64 dmlydGJhY2t1cC1sYWJvcmF0b3J5.
 # Azurite has no immutability policies: what needs them cannot be tested with it.
@@ -21,9 +21,9 @@ fail() { printf 'run-azurite: %s\n' "$*" >&2; exit 1; }
 [ $# -eq 2 ] || fail 'usage: run-azurite.sh DIR PORT'
 folder=$1 port=$2
 for tool in node openssl curl; do
-  command -v "$tool" > /dev/null || fail "'$tool' is missing; run deploy/lab/install-dependencies.sh first"
+  command -v "$tool" > /dev/null || fail "'$tool' is missing; run deploy/lab/install-dependencies.sh --object-stores first"
 done
-[ -x "$program" ] || fail "Azurite is missing in $lab; run deploy/lab/install-dependencies.sh first"
+[ -x "$program" ] || fail "Azurite is missing in $lab; run deploy/lab/install-dependencies.sh --object-stores first"
 mkdir -p "$folder"
 
 AZURITE_ACCOUNTS=vblab:$key "$program" -l "$folder" --blobHost 127.0.0.1 --blobPort "$port" --disableTelemetry --silent --skipApiVersionCheck > "$folder/out" 2>&1 &

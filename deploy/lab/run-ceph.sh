@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 for program in ceph-mon ceph-osd ceph-authtool monmaptool ceph radosgw radosgw-admin curl openssl; do
-  command -v "$program" > /dev/null || fail "'$program' is missing; run deploy/lab/install-dependencies.sh first"
+  command -v "$program" > /dev/null || fail "'$program' is missing; run deploy/lab/install-dependencies.sh --object-stores first"
 done
 mkdir "$folder" || fail "the folder '$folder' exists or cannot be made"
 folder=$(cd "$folder" && pwd)

@@ -51,13 +51,13 @@ public sealed class MachineRecords(IDatabase database)
             },
             cancellationToken);
 
-    /// <summary>The machine runs on another agent's host from now on; that one's next inventory tells the rest.</summary>
-    public ValueTask MoveAsync(Id16 vmId, string agent, CancellationToken cancellationToken) =>
+    /// <summary>The machine is on another agent's host from now on; that one's next inventory tells the rest.</summary>
+    public ValueTask MoveAsync(Id16 vmId, string agent, bool running, CancellationToken cancellationToken) =>
         database.WriteAsync(
             connection =>
             {
-                using var statement = connection.Prepare("UPDATE machine SET agent = ?2, present = 1, running = 1, problem = '' WHERE vm_id = ?1");
-                statement.Bind(1, vmId).Bind(2, agent).Execute();
+                using var statement = connection.Prepare("UPDATE machine SET agent = ?2, present = 1, running = ?3, problem = '' WHERE vm_id = ?1");
+                statement.Bind(1, vmId).Bind(2, agent).Bind(3, running ? 1 : 0).Execute();
             },
             cancellationToken);
 

@@ -187,7 +187,7 @@ public sealed class MigrationTests
         Assert.True(await move.World.Role.Catalog.Migrations.AddAsync(back, World.Token));
         Assert.Contains("is being migrated", (await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.RemoveMigratedSourceAsync(remove, World.Token).AsTask())).Message, StringComparison.Ordinal);
         await move.World.Role.Catalog.Migrations.SaveAsync(back with { State = Catalog.JobPhase.Succeeded }, World.Token);
-        await move.World.Role.Catalog.Machines.MoveAsync(row.VmId, "source", World.Token);
+        await move.World.Role.Catalog.Machines.MoveAsync(row.VmId, "source", running: true, World.Token);
         Assert.Contains("is on source again", (await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.RemoveMigratedSourceAsync(remove, World.Token).AsTask())).Message, StringComparison.Ordinal);
     }
 
@@ -238,7 +238,8 @@ public sealed class MigrationTests
             Assert.True(done.State == JobState.Succeeded, done.FailureMessage);
             Assert.Equal((removes ? Copy.None : Copy.Retired, Copy.Stopped), (move.Hosts["source"], move.Hosts["target"]));
             Assert.Equal((removes ? "removed" : "retired", "stopped", 0.0), (done.SourceCopy, done.TargetCopy, done.Result.DowntimeSeconds));
-            Assert.Equal("target", (await move.World.Role.Admin.GetVirtualMachineAsync(new GetVirtualMachineRequest { Vm = move.Source.VmName }, World.Token)).VirtualMachine.Agent);
+            var machine = (await move.World.Role.Admin.GetVirtualMachineAsync(new GetVirtualMachineRequest { Vm = move.Source.VmName }, World.Token)).VirtualMachine;
+            Assert.Equal(("target", false), (machine.Agent, machine.Running));
         }
         foreach (var (agent, task) in new[] { ("source", TaskCase.Backup), ("target", TaskCase.Restore), ("source", TaskCase.RetireMachine) })
         {

@@ -17,6 +17,6 @@ set -euo pipefail
 
 # shellcheck source=tests/proofs/parts/program.bash
 . "$(dirname "${BASH_SOURCE[0]}")/parts/program.bash"
-if ! is_listing "$@"; then bash deploy/lab/install-dependencies.sh >&2; fi
+if ! is_listing "$@"; then bash deploy/lab/install-dependencies.sh --object-stores >&2; fi
 build_program VirtBackup.Proofs.ObjectStore
 exec "$program" "$@"

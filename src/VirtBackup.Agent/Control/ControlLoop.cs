@@ -20,6 +20,8 @@ public sealed partial class ControlLoop(
 {
     private static readonly TimeSpan ReportInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan InventoryInterval = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan InventoryRetry = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan InventoryRepeat = TimeSpan.FromMinutes(5);
 
     private readonly JobBoard _board = new(new JobWork(transport, context, hypervisors, logger));
     private readonly InventoryReader _inventory = new(hypervisors, hostName);
@@ -173,26 +175,30 @@ public sealed partial class ControlLoop(
     private async Task SendInventoryAsync(ChannelWriter<ConnectRequest> outgoing, CancellationToken cancellationToken)
     {
         Inventory? last = null;
+        var (sentAt, wait) = (0L, InventoryInterval);
         while (true)
         {
             try
             {
                 var now = await _inventory.ReadAsync(cancellationToken);
-                if (!now.Equals(last))
+                wait = InventoryInterval;
+                // Again and again, for a machine that another host had when it was told of: the controller believed that one.
+                if (!now.Equals(last) || context.Tools.Time.GetElapsedTime(sentAt) > InventoryRepeat)
                 {
                     foreach (var part in ControlMessages.Split(now))
                     {
                         await outgoing.WriteAsync(new ConnectRequest { Inventory = part }, cancellationToken);
                     }
-                    last = now;
+                    (last, sentAt) = (now, context.Tools.Time.GetTimestamp());
                 }
             }
             catch (FaultException fault)
             {
                 // A hypervisor's trouble is not the link's: jobs go on.
                 LogInventory(logger, fault.Message);
+                wait = InventoryRetry;
             }
-            await Task.Delay(InventoryInterval, context.Tools.Time, cancellationToken);
+            await _board.WaitForMachinesAsync(wait, context.Tools.Time, cancellationToken);
         }
     }
 

@@ -15,6 +15,7 @@ internal sealed class JobBoard(JobWork work) : IDisposable
     private readonly HashSet<JobSlot> _running = [];
     private readonly CancellationTokenSource _stopping = new();
     private readonly AsyncSignal _news = new();
+    private readonly AsyncSignal _machines = new();
 
     public IReadOnlyList<Job> ListJobs()
     {
@@ -103,17 +104,22 @@ internal sealed class JobBoard(JobWork work) : IDisposable
     }
 
     /// <summary>Waits for a change, at most <paramref name="limit"/>.</summary>
-    public async Task WaitForNewsAsync(TimeSpan limit, TimeProvider time, CancellationToken cancellationToken)
+    public Task WaitForNewsAsync(TimeSpan limit, TimeProvider time, CancellationToken cancellationToken) => WaitAsync(_news, limit, time, cancellationToken);
+
+    /// <summary>Waits for the end of a job that makes, moves, starts, stops or removes a machine, at most <paramref name="limit"/>.</summary>
+    public Task WaitForMachinesAsync(TimeSpan limit, TimeProvider time, CancellationToken cancellationToken) => WaitAsync(_machines, limit, time, cancellationToken);
+
+    private static async Task WaitAsync(AsyncSignal signal, TimeSpan limit, TimeProvider time, CancellationToken cancellationToken)
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         await using var timer = time.CreateTimer(static state => ((CancellationTokenSource)state!).Cancel(), timeout, limit, Timeout.InfiniteTimeSpan);
         try
         {
-            await _news.WaitAsync(timeout.Token);
+            await signal.WaitAsync(timeout.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            // The limit passed: a periodic report is due.
+            // The limit passed: what is due periodically is due.
         }
     }
 
@@ -142,6 +148,10 @@ internal sealed class JobBoard(JobWork work) : IDisposable
             _running.Remove(slot);
         }
         _news.Set();
+        if (slot.Job.TaskCase is Job.TaskOneofCase.Restore or Job.TaskOneofCase.MoveStorage or Job.TaskOneofCase.StopMachine or Job.TaskOneofCase.StartMachine or Job.TaskOneofCase.RetireMachine)
+        {
+            _machines.Set();
+        }
         slot.Dispose();
     }
 }

@@ -54,7 +54,7 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
         {
             // Before the step is kept: nobody's inventory takes it back meanwhile.
             parts.Owners.Set(next.VmId, next.TargetAgent);
-            await parts.Catalog.Machines.MoveAsync(next.VmId, next.TargetAgent, stopping);
+            await parts.Catalog.Machines.MoveAsync(next.VmId, next.TargetAgent, running: next.StoppedMs is not null, stopping);
         }
         if (next.Step == MigrationStep.Stopping && row.Step != MigrationStep.Stopping)
         {
