@@ -24,7 +24,8 @@ internal sealed record FileStamp(string Path, long Length, long WrittenTicks)
 /// <summary>A machine of this host that is not to be started here any more.</summary>
 /// <param name="Deleted">Its disks are gone; the record stays, since the agent's configuration may still name the machine.</param>
 /// <param name="Definition">Of a machine with a manager, which has forgotten it.</param>
-internal sealed record RetiredRecord(string Machine, string Name, IReadOnlyList<RenamedFile> Files, bool Deleted, string? Definition = null);
+/// <param name="Renamed">All its disks got their new names once: what lies under the old ones since is somebody else's.</param>
+internal sealed record RetiredRecord(string Machine, string Name, IReadOnlyList<RenamedFile> Files, bool Deleted, string? Definition = null, bool Renamed = false);
 
 internal sealed record RenamedFile(string From, string To);
 

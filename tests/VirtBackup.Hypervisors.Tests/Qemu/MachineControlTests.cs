@@ -44,6 +44,28 @@ public sealed class MachineControlTests : IDisposable
     }
 
     [Fact]
+    public async Task The_disks_of_a_retired_machine_that_runs_all_the_same_are_not_deleted()
+    {
+        LeaveMove(MoveStage.Settled);
+        Remember("/bin/false");
+        await Driver().Control.RetireAsync(id, new RetireRequest(Delete: false, Undo: false, ""), default);
+        var program = scratch.File("qemu-system-lab");
+        File.CreateSymbolicLink(program, "/bin/sh");
+        using (var process = Process.Start(new ProcessStartInfo(program, ["-c", $"exec 3<{New}.virtbackup-retired && echo open && read end", "-uuid", id.ToUuidString()])
+        {
+            RedirectStandardInput = true, RedirectStandardOutput = true,
+        })!)
+        {
+            await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken);
+            var fault = await Assert.ThrowsAsync<FaultException>(async () => await Driver().Control.RetireAsync(id, new RetireRequest(Delete: true, Undo: false, ""), default));
+            Assert.Contains($"pid {process.Id}", fault.Message, StringComparison.Ordinal);
+            process.StandardInput.Close();
+            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+        Assert.Equal([New + ".virtbackup-retired"], (await Driver().Control.RetireAsync(id, new RetireRequest(Delete: true, Undo: false, ""), default)).Removed);
+    }
+
+    [Fact]
     [SupportedOSPlatform("linux")]
     public async Task A_full_storage_of_old_launch_records_keeps_nobody_from_finishing_a_move()
     {

@@ -77,15 +77,15 @@ internal sealed class LibvirtMachineControl(
         {
             retired ??= await RecordAsync(machine, cancellationToken);
             await UndefineAsync(machine, keeps: true, cancellationToken);
-            return new RetiredMachine(true, [], RetiredFiles.Rename(retired));
+            return new RetiredMachine(true, [], RetiredFiles.ListRenamed(RetiredFiles.Rename(retired, _records)));
         }
         var adopted = _records.FindAdopted(machine);
         if (retired is { Deleted: false })
         {
-            var removed = RetiredFiles.Delete(retired);
+            var removed = RetiredFiles.Delete(retired, _records);
             removed.AddRange(await RetiredTpm.DeleteAsync(context, connections, machine, retired, cancellationToken));
             removed.AddRange(adopted is null ? [] : RetiredFiles.DeleteFolder(adopted.Folder));
-            _records.Write(retired with { Deleted = true });
+            _records.Write(retired with { Deleted = true, Renamed = true });
             _records.RemoveAdopted(machine);
             return new RetiredMachine(true, removed, []);
         }

@@ -43,7 +43,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         if (!request.Delete)
         {
             retired ??= await RetireAsync(machine, cancellationToken);
-            return new RetiredMachine(true, [], RetiredFiles.Rename(retired));
+            return new RetiredMachine(true, [], RetiredFiles.ListRenamed(RetiredFiles.Rename(retired, records)));
         }
         if (retired is { Deleted: false })
         {
@@ -80,12 +80,17 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
 
     private RetiredMachine DeleteRetired(Id16 machine, RetiredRecord record)
     {
-        var removed = RetiredFiles.Delete(record);
-        if (records.FindAdopted(machine) is { } adopted)
+        var adopted = records.FindAdopted(machine);
+        if (QemuMonitors.FindUser(machine, record.Files.SelectMany(static file => new[] { file.From, file.To }).ToHashSet(StringComparer.Ordinal), adopted?.Folder) is { } pid)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The disks of {record.Name} are not deleted: a QEMU process of this host (pid {pid}) runs it on them. Stop it first.");
+        }
+        var removed = RetiredFiles.Delete(record, records);
+        if (adopted is not null)
         {
             removed.AddRange(RetiredFiles.DeleteFolder(adopted.Folder));
         }
-        records.Write(record with { Deleted = true });
+        records.Write(record with { Deleted = true, Renamed = true });
         records.RemoveAdopted(machine);
         LastSeen.Remove(context.Options.StateFolder, machine);
         return new RetiredMachine(true, removed, []);
