@@ -32,6 +32,19 @@ public class LibvirtRetireTests
     }
 
     [Fact]
+    public async Task A_machine_that_is_here_again_after_its_disks_were_deleted_is_not_the_retired_one()
+    {
+        await using var lab = await LibvirtLab.DefineAsync();
+        var control = ControlOf(lab, []);
+        var records = new MovingRecords(lab.Options.StateFolder);
+        records.Write(new RetiredRecord(lab.Machine.ToString(), "lab", [], Deleted: true, "<domain/>"));
+        Assert.False((await control.RetireAsync(lab.Machine, Undo, default)).Retired);
+        Assert.Equal([true, true], (await control.RetireAsync(lab.Machine, Retire, default)).Kept.Select(File.Exists));
+        Assert.True(records.FindRetired(lab.Machine) is { Deleted: false, Renamed: true });
+        Assert.True(await IsUndefinedAsync(lab));
+    }
+
+    [Fact]
     public async Task A_machine_that_came_here_can_be_removed_whatever_names_are_served()
     {
         await using var lab = await LibvirtLab.DefineAsync(extraDevices: Tpm);

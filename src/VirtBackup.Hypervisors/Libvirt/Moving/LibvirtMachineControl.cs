@@ -51,7 +51,7 @@ internal sealed class LibvirtMachineControl(
 
     public async ValueTask<bool> StartAsync(Id16 machine, CancellationToken cancellationToken)
     {
-        if (_records.FindRetired(machine) is { } retired)
+        if (await FindRetiredAsync(machine, cancellationToken) is { } retired)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"{retired.Name} was retired on this host, since it moved to another one: it is not started here.");
         }
@@ -68,17 +68,17 @@ internal sealed class LibvirtMachineControl(
     public async ValueTask<RetiredMachine> RetireAsync(Id16 machine, RetireRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var retired = _records.FindRetired(machine);
         if (request.Undo)
         {
-            return retired is null ? new RetiredMachine(false, [], []) : await ReinstateAsync(machine, retired, cancellationToken);
+            return await FindRetiredAsync(machine, cancellationToken) is not { } former ? new RetiredMachine(false, [], []) : await ReinstateAsync(machine, former, cancellationToken);
         }
         if (!request.Delete)
         {
-            retired ??= await RecordAsync(machine, cancellationToken);
+            var record = await FindRetiredAsync(machine, cancellationToken) ?? await RecordAsync(machine, cancellationToken);
             await UndefineAsync(machine, keeps: true, cancellationToken);
-            return new RetiredMachine(true, [], RetiredFiles.ListRenamed(RetiredFiles.Rename(retired, _records)));
+            return new RetiredMachine(true, [], RetiredFiles.ListRenamed(RetiredFiles.Rename(record, _records)));
         }
+        var retired = _records.FindRetired(machine);
         var adopted = _records.FindAdopted(machine);
         if (retired is { Deleted: false })
         {
@@ -131,6 +131,10 @@ internal sealed class LibvirtMachineControl(
         _records.RemoveRetired(machine);
         return new RetiredMachine(false, [], [.. record.Files.Select(static file => file.From)]);
     }
+
+    // Of a machine whose disks were deleted nothing is left: one that libvirt has since is another, or was restored.
+    private async Task<RetiredRecord?> FindRetiredAsync(Id16 machine, CancellationToken cancellationToken) =>
+        _records.FindRetired(machine) is { } retired && !(retired.Deleted && await FindAsync(machine, cancellationToken) is not null) ? retired : null;
 
     // What the agent took over or retired is its own, whatever the names that it serves.
     private Task<LibvirtConnection?> FindAsync(Id16 machine, CancellationToken cancellationToken) =>
