@@ -28,6 +28,8 @@ internal sealed class LibvirtMachineControl(
         }
         if (!request.PowerOff)
         {
+            // Whoever has a machine shut down retires it next: what that would be refused for is better known while its guest runs.
+            await connection.QueryAsync(libvirt => FlagsOf(libvirt, Domains.Read(libvirt, machine), keeps: true), cancellationToken);
             await connection.ChangeAsync(libvirt => With(libvirt, machine, static domain => LibvirtCalls.Shutdown(domain, 0)), cancellationToken);
             var begun = context.Time.GetTimestamp();
             while (context.Time.GetElapsedTime(begun) < request.Timeout)
