@@ -126,7 +126,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        return IsImagesOnly(request) ? ImageRestore.Check(request) : (await PlanRestoreAsync(request, cancellationToken)).Findings;
+        return IsImagesOnly(request) ? ImageRestore.Check(request, context.Moving) : (await PlanRestoreAsync(request, cancellationToken)).Findings;
     }
 
     public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)

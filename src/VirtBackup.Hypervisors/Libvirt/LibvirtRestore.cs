@@ -2,6 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Libvirt.Native;
 using VirtBackup.Hypervisors.Moving;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -33,10 +34,12 @@ internal sealed class LibvirtRestore : IRestore
     public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken)
     {
         var adoption = request.Adopt ? new Adoption(context.Moving, request) : null;
-        adoption?.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, "", null, "", "", null, []));
+        string[] paths = [.. plan.Images.Select(image => image.Path)], others = [.. plan.ListOthers(request.Folder)];
+        adoption?.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, "", null, "", "", null, [],
+            [.. NewImages.ListFiles(request, paths), .. others, StateFiles.PlaceIn(request.Folder, request.Machine)]));
         try
         {
-            return new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.Path)], context.ImageTools, cancellationToken), adoption);
+            return new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, paths, others, context.ImageTools, cancellationToken), adoption);
         }
         catch
         {

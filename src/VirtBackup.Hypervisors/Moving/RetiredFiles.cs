@@ -62,19 +62,6 @@ internal static class RetiredFiles
         return removed;
     }
 
-    /// <summary>Removes the folder of a machine that came here by a restore, which made it.</summary>
-    /// <returns>It; nothing when it was not there.</returns>
-    public static IReadOnlyList<string> DeleteFolder(string folder)
-    {
-        if (!Directory.Exists(folder))
-        {
-            return [];
-        }
-        Directory.Delete(folder, recursive: true);
-        DurableFolder.Flush(Path.GetDirectoryName(folder.TrimEnd('/'))!);
-        return [folder];
-    }
-
     private static void Move(string from, string to)
     {
         File.Move(from, to);

@@ -134,7 +134,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         ArgumentNullException.ThrowIfNull(request);
         if (request is { DisksOnly: true, Placement: RestorePlacement.NewFolder })
         {
-            return Images.ImageRestore.Check(request);
+            return Images.ImageRestore.Check(request, context.Moving);
         }
         return (await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken)).Findings;
     }

@@ -86,20 +86,49 @@ internal sealed class LibvirtMachineControl(
         {
             var removed = RetiredFiles.Delete(retired, _records);
             removed.AddRange(await RetiredTpm.DeleteAsync(context, connections, machine, retired, cancellationToken));
-            removed.AddRange(adopted is null ? [] : RetiredFiles.DeleteFolder(adopted.Folder));
+            // What has an old name of a retired disk is not the machine's any more.
+            removed.AddRange(adopted is null ? [] : await DeleteFolderAsync(machine, adopted, [], retired.Files.Select(static file => file.From), cancellationToken));
             _records.Write(retired with { Deleted = true, Renamed = true });
             _records.RemoveAdopted(machine);
-            return new RetiredMachine(true, removed, []);
+            return new RetiredMachine(true, removed, ListLeft(adopted));
         }
         if (retired is not null || adopted is null || (request.Folder.Length > 0 && request.Folder != adopted.Folder))
         {
             return new RetiredMachine(true, [], []);
         }
+        var disks = await FindAsync(machine, cancellationToken) is { } connection
+            ? await connection.QueryAsync(libvirt => ListDisks(Domains.Read(libvirt, machine)), cancellationToken) : [];
         await UndefineAsync(machine, keeps: false, cancellationToken);
-        var gone = RetiredFiles.DeleteFolder(adopted.Folder);
+        var gone = await DeleteFolderAsync(machine, adopted, disks, [], cancellationToken);
         _records.RemoveAdopted(machine);
-        return new RetiredMachine(true, gone, []);
+        return new RetiredMachine(true, gone, ListLeft(adopted));
     }
+
+    private async Task<IReadOnlyList<string>> DeleteFolderAsync(Id16 machine, AdoptedMachine adopted, IEnumerable<string> disks, IEnumerable<string> former, CancellationToken cancellationToken)
+    {
+        var others = new HashSet<string>(KnownPlaces.ListOthers(context.Options.StateFolder, machine).Concat(former), StringComparer.Ordinal);
+        foreach (var connection in connections)
+        {
+            others.UnionWith(await connection.QueryAsync(libvirt => ListDisksOfOthers(libvirt, machine), cancellationToken));
+        }
+        return MachineFolder.Delete(adopted.Folder, [.. adopted.Files ?? [], .. disks], others);
+    }
+
+    private static List<string> ListDisks(DomainView view) =>
+        [.. view.Document.Disks.Where(static disk => disk.SkipReason is null).Select(static disk => disk.Path).OfType<string>()];
+
+    private static List<string> ListDisksOfOthers(ConnectionHandle libvirt, Id16 machine)
+    {
+        var disks = new List<string>();
+        foreach (var (uuid, _) in Domains.List(libvirt).Where(known => known.Uuid != machine))
+        {
+            using var domain = Domains.TryFind(libvirt, uuid);
+            disks.AddRange(domain is null ? [] : DomainDocument.Parse(LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, 0))).Disks.Select(static disk => disk.Path).OfType<string>());
+        }
+        return disks;
+    }
+
+    private static IReadOnlyList<string> ListLeft(AdoptedMachine? adopted) => adopted is not null && Directory.Exists(adopted.Folder) ? [adopted.Folder] : [];
 
     private async Task<RetiredRecord> RecordAsync(Id16 machine, CancellationToken cancellationToken)
     {
@@ -115,7 +144,7 @@ internal sealed class LibvirtMachineControl(
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {view.Document.Name} has a saved state, which would be lost. Start it and shut it down, or drop the state (virsh managedsave-remove {view.Document.Name}).");
         }
-        var files = RetiredFiles.Choose(view.Document.Disks.Where(static disk => disk.SkipReason is null).Select(static disk => disk.Path).OfType<string>());
+        var files = RetiredFiles.Choose(ListDisks(view));
         var record = new RetiredRecord(machine.ToString(), view.Document.Name, files, Deleted: false, view.Xml);
         _records.Write(record);
         return record;

@@ -45,7 +45,8 @@ internal sealed class MovedMachine(QemuDriverContext context, QemuMachine machin
     /// <summary>The script that starts the machine on its new images.</summary>
     public static string ScriptOf(string machineName, string firstImage) => FilesOf(machineName, firstImage).Script;
 
-    private static LaunchFiles FilesOf(string name, string image) =>
+    /// <summary>The launch record beside an image, under the machine's name.</summary>
+    public static LaunchFiles FilesOf(string name, string image) =>
         LaunchFiles.For(Request(default, name), [new ImageReplacement("", image, "", "")]);
 
     private void WriteForPeople(RestorePlan plan, RestoreRequest request, IReadOnlyList<MovingDisk> moved, string? adoptedScript)
