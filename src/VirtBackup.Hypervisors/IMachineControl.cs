@@ -43,5 +43,5 @@ public sealed record StoppedMachine(bool Graceful, bool WasRunning);
 /// <param name="Folder">With <paramref name="Delete"/>: where it was restored to, even if the restore broke off; empty: where it is.</param>
 public sealed record RetireRequest(bool Delete, bool Undo, string Folder);
 
-/// <param name="Kept">Disks that could be neither renamed nor deleted, such as devices, or are still there under other names.</param>
+/// <param name="Kept">Disks that could be neither renamed nor deleted, such as devices, or are still there under other names, and the folder of a machine that came here, when other files lie there, too.</param>
 public sealed record RetiredMachine(bool Retired, IReadOnlyList<string> Removed, IReadOnlyList<string> Kept);

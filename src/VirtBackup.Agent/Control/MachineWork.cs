@@ -48,6 +48,10 @@ internal sealed class MachineWork(IReadOnlyList<IHypervisor> hypervisors, Captur
         {
             progress.Log($"Removed {path}.");
         }
+        foreach (var path in task.Delete ? retired.Kept : [])
+        {
+            progress.Log($"{path} stays: it holds files that are not known to be the machine's.");
+        }
         return result;
     }
 

@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Images;
@@ -149,7 +150,7 @@ public sealed class ImageHypervisor : IHypervisor
     {
         ArgumentNullException.ThrowIfNull(request);
         return request.Placement == RestorePlacement.NewFolder
-            ? ImageRestore.Check(request) : await new ConfiguredImages(machines, tools, inspector).CheckAsync(request, cancellationToken);
+            ? ImageRestore.Check(request, new MovingRecords(null)) : await new ConfiguredImages(machines, tools, inspector).CheckAsync(request, cancellationToken);
     }
 
     public async ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
@@ -159,7 +160,7 @@ public sealed class ImageHypervisor : IHypervisor
         {
             return await new ConfiguredImages(machines, tools, inspector).BeginAsync(request, cancellationToken);
         }
-        var blocked = FindingMessages.OfObstacles(ImageRestore.Check(request));
+        var blocked = FindingMessages.OfObstacles(ImageRestore.Check(request, new MovingRecords(null)));
         return blocked.Length == 0
             ? await ImageRestore.BeginAsync(request, tools, cancellationToken)
             : throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: {blocked}");

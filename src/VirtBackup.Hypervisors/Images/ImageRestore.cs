@@ -1,3 +1,5 @@
+using VirtBackup.Hypervisors.Moving;
+
 namespace VirtBackup.Hypervisors.Images;
 
 /// <summary>New images in a folder of their own; there is nothing to start.</summary>
@@ -17,7 +19,8 @@ internal sealed class ImageRestore : IRestore
     public IReadOnlyList<IRestoredDisk> Disks => images.Disks;
 
     /// <summary>Compares the request with this host; writes nothing.</summary>
-    public static IReadOnlyList<RestoreFinding> Check(RestoreRequest request)
+    /// <param name="records">Of machines that came to this host.</param>
+    public static IReadOnlyList<RestoreFinding> Check(RestoreRequest request, MovingRecords records)
     {
         var findings = new List<RestoreFinding>();
         foreach (var disk in request.Disks)
@@ -26,7 +29,7 @@ internal sealed class ImageRestore : IRestore
                 ? new RestoreFinding("disk format", FindingSeverity.Fits, $"Disk {disk.Name} is made as {disk.Format}.")
                 : Blocks("disk format", $"Disk {disk.Name} is to be made as '{disk.Format}'; qcow2 and raw are possible."));
         }
-        findings.AddRange(RestoreFolder.Check(request, isMachine: false));
+        findings.AddRange(RestoreFolder.Check(request, isMachine: false, records));
         findings.Add(new RestoreFinding("machine", FindingSeverity.Adapts, request.DisksOnly
             ? "Disks are restored as images; no machine is defined or started." : "The machine was backed up as image files: its disks are restored, and nothing is started."));
         return findings;
@@ -36,7 +39,7 @@ internal sealed class ImageRestore : IRestore
     {
         var names = new ImageFileNames();
         var paths = request.Disks.Select(disk => Path.Combine(request.Folder, $"{names.Add(disk.Name)}.{disk.Format}")).ToList();
-        return new ImageRestore(request, await NewImages.CreateAsync(request, paths, tools, cancellationToken), tools);
+        return new ImageRestore(request, await NewImages.CreateAsync(request, paths, [], tools, cancellationToken), tools);
     }
 
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)

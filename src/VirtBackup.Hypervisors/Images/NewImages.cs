@@ -1,4 +1,5 @@
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Images;
 
@@ -7,30 +8,37 @@ internal sealed class NewImages : IAsyncDisposable
 {
     private readonly string folder;
     private readonly bool folderExisted;
+    private readonly IReadOnlyList<string> own;
     private readonly List<ImageWriter> disks = [];
     private bool kept;
 
-    private NewImages(string folder)
+    private NewImages(string folder, IReadOnlyList<string> own)
     {
         this.folder = folder;
+        this.own = own;
         folderExisted = Directory.Exists(folder);
     }
 
     /// <summary>In the order of the request.</summary>
     public IReadOnlyList<ImageWriter> Disks => disks;
 
+    /// <summary>All files that images make in their folder.</summary>
+    public static IEnumerable<string> ListFiles(RestoreRequest request, IReadOnlyList<string> paths) =>
+        paths.SelectMany((path, i) => new[] { path, SocketOf(request, i) });
+
     /// <param name="paths">Where each disk of the request goes, in its order.</param>
+    /// <param name="others">What else of the machine is made in the folder: files, and folders with all that is in them.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the folder cannot be used.</exception>
-    public static async Task<NewImages> CreateAsync(RestoreRequest request, IReadOnlyList<string> paths, ImageTools tools, CancellationToken cancellationToken)
+    public static async Task<NewImages> CreateAsync(RestoreRequest request, IReadOnlyList<string> paths, IEnumerable<string> others, ImageTools tools, CancellationToken cancellationToken)
     {
-        var images = new NewImages(request.Folder);
+        var images = new NewImages(request.Folder, [.. ListFiles(request, paths), .. others]);
         try
         {
             PrivateFolder.Create(request.Folder);
             for (var i = 0; i < request.Disks.Count; i++)
             {
                 images.disks.Add(await ImageWriter.CreateAsync(
-                    request.Disks[i], paths[i], Path.Combine(request.Folder, $"image-{i}.sock"), request.Preallocation, tools, cancellationToken));
+                    request.Disks[i], paths[i], SocketOf(request, i), request.Preallocation, tools, cancellationToken));
             }
             return images;
         }
@@ -42,6 +50,8 @@ internal sealed class NewImages : IAsyncDisposable
                 : failure;
         }
     }
+
+    private static string SocketOf(RestoreRequest request, int disk) => Path.Combine(request.Folder, $"image-{disk}.sock");
 
     /// <summary>Makes all images durable and gives them their names.</summary>
     public async ValueTask FinishAsync(CancellationToken cancellationToken)
@@ -72,19 +82,7 @@ internal sealed class NewImages : IAsyncDisposable
         {
             return;
         }
-        if (!folderExisted)
-        {
-            Directory.Delete(folder, recursive: true);
-            return;
-        }
-        // It was empty: all that is there is ours.
-        foreach (var left in Directory.EnumerateFiles(folder))
-        {
-            File.Delete(left);
-        }
-        foreach (var left in Directory.EnumerateDirectories(folder))
-        {
-            Directory.Delete(left, recursive: true);
-        }
+        // Somebody may have put a machine of theirs beside, or beneath.
+        _ = folderExisted ? MachineFolder.Clear(folder, own, []) : MachineFolder.Delete(folder, own, []);
     }
 }

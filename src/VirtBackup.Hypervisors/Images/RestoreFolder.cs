@@ -1,3 +1,4 @@
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Targets;
 
 namespace VirtBackup.Hypervisors.Images;
@@ -12,8 +13,9 @@ internal static class RestoreFolder
     private const long SpareBytes = 16 << 20;
 
     /// <summary>Whether the folder can be used and its file system has room for the disks.</summary>
+    /// <param name="records">Of machines that came to this host: their folders are removed with them.</param>
     /// <param name="isMachine">A machine is to be started there: its options name the folder, its sockets lie in it.</param>
-    public static IEnumerable<RestoreFinding> Check(RestoreRequest request, bool isMachine)
+    public static IEnumerable<RestoreFinding> Check(RestoreRequest request, bool isMachine, MovingRecords records)
     {
         var folder = request.Folder;
         // A comma would end an option of the machine.
@@ -21,6 +23,10 @@ internal static class RestoreFolder
         {
             yield return Blocks("folder", $"The folder '{folder}' must be an absolute path{(isMachine ? " without commas" : "")}.");
             yield break;
+        }
+        if (KnownPlaces.FindOwner(records, folder) is { } owner)
+        {
+            yield return Blocks("folder", $"The folder {folder} lies in {owner.Folder}, that of {owner.Name}, which came to this host and is removed with its folder. Choose another one.");
         }
         // Images other than raw ones are written through a server with a socket of its own.
         if ((isMachine || request.Disks.Any(disk => disk.Format != "raw")) && folder.Length + SocketNameMax > SocketPathMax)

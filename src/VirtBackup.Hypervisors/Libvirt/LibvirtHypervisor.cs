@@ -90,7 +90,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
                 // A job that nobody reads any more and nobody watches could fill the fleece folder: it ends, too.
                 await context.ReleaseAsync(await FindAsync(machine, cancellationToken), machine, cancellationToken);
             }
-            catch (FaultException)
+            catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
             {
                 // Not a machine of libvirt, or it cannot be reached: the next run settles it.
             }
@@ -126,7 +126,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
     public async ValueTask<IReadOnlyList<RestoreFinding>> CheckRestoreAsync(RestoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        return IsImagesOnly(request) ? ImageRestore.Check(request) : (await PlanRestoreAsync(request, cancellationToken)).Findings;
+        return IsImagesOnly(request) ? ImageRestore.Check(request, context.Moving) : (await PlanRestoreAsync(request, cancellationToken)).Findings;
     }
 
     public ValueTask<IRestoreTarget?> FindTargetAsync(RestoreRequest request, CancellationToken cancellationToken)

@@ -107,7 +107,8 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
             await request.Gate.ReadyAsync(cancellationToken);
         }
         // Disposed last, and without having been disarmed when the guest could not be let go on.
-        await using var lease = view.Running && (request.Quiesce || request.Gate is not null) && context.Options.Guard is { } guard
+        // A cut at a gate pauses the guest, and marks that it did, even if it stood still when it was looked at.
+        await using var lease = (request.Gate is not null || (view.Running && request.Quiesce)) && context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
         await using var quiesce = await Quiesce.BeginAsync(
             request, view.Running, DomainAgent.Connector(connection, view, cut, context.Time), folder.Marks, lease, context.Time, cancellationToken);

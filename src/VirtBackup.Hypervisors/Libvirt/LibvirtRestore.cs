@@ -2,6 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Libvirt.Native;
 using VirtBackup.Hypervisors.Moving;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -33,10 +34,12 @@ internal sealed class LibvirtRestore : IRestore
     public static async Task<IRestore> BeginAsync(LibvirtContext context, RestoreRequest request, LibvirtRestorePlan plan, CancellationToken cancellationToken)
     {
         var adoption = request.Adopt ? new Adoption(context.Moving, request) : null;
-        adoption?.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, "", null, "", "", null, []));
+        string[] paths = [.. plan.Images.Select(image => image.Path)], others = [.. plan.ListOthers(request.Folder)];
+        adoption?.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, "", null, "", "", null, [],
+            [.. NewImages.ListFiles(request, paths), .. others, StateFiles.PlaceIn(request.Folder, request.Machine)]));
         try
         {
-            return new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.Path)], context.ImageTools, cancellationToken), adoption);
+            return new LibvirtRestore(context, request, plan, await NewImages.CreateAsync(request, paths, others, context.ImageTools, cancellationToken), adoption);
         }
         catch
         {
@@ -101,6 +104,12 @@ internal sealed class LibvirtRestore : IRestore
                 Leave();
                 throw;
             }
+            if ((started || request.StartGate is not null) && await MayRunAsync(failure))
+            {
+                Leave();
+                throw new FaultException(failure is FaultException { Reason: var reason } ? reason : FaultReason.HypervisorUnavailable,
+                    $"Whether {request.Name} was started is not known, or it runs though its start failed: it stays defined, and its disks in {request.Folder} stay. {failure.Message} See 'virsh domstate', and remove it if it is not wanted.", failure);
+            }
             await UndefineAsync();
             var problem = request.Start ? "did not start" : "could not be taken over";
             throw failure is FaultException fault
@@ -125,6 +134,19 @@ internal sealed class LibvirtRestore : IRestore
         }
         return !isLeft ? starts : throw new FaultException(FaultReason.FailedPrecondition,
             $"The machine {request.Name} was started by somebody else while its start waited. It runs on its restored disks.");
+    }
+
+    // A start that was not answered may have been made, or be about to: only what libvirt says is off can be taken away.
+    private async Task<bool> MayRunAsync(Exception failure)
+    {
+        try
+        {
+            return failure.InnerException is TimeoutException || await activation.IsActiveAsync();
+        }
+        catch (FaultException)
+        {
+            return true;
+        }
     }
 
     private void Leave()
@@ -152,6 +174,10 @@ internal sealed class LibvirtRestore : IRestore
     public async ValueTask DisposeAsync()
     {
         await images.DisposeAsync();
-        adoption?.Withdraw();
+        // By the record it is known here, so that it is not started elsewhere beside.
+        if (!isLeft)
+        {
+            adoption?.Withdraw();
+        }
     }
 }

@@ -22,6 +22,14 @@ internal sealed record LibvirtRestorePlan(
     /// <summary>The running state to go on from; null: the machine boots.</summary>
     public StateFiles? State { get; init; }
 
+    /// <summary>What is made in the folder of a new machine beside its images, now or when it runs.</summary>
+    public IEnumerable<string> ListOthers(string folder) =>
+    [
+        .. Variables is { } variables ? [variables.Path] : Array.Empty<string>(),
+        .. Xml is { } xml ? MachineFolder.FindPaths(folder, BoundedXml.Parse(xml, "domain").DescendantsAndSelf().SelectMany(static element =>
+            element.Attributes().Select(static attribute => attribute.Value).Concat(element.HasElements ? [] : [element.Value]))) : [],
+    ];
+
     public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
 
     /// <summary>Folders that get images.</summary>
@@ -128,7 +136,7 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
     {
         if (InFolder)
         {
-            findings.AddRange(RestoreFolder.Check(request, isMachine: true));
+            findings.AddRange(RestoreFolder.Check(request, isMachine: true, context.Moving));
             return;
         }
         // What is in use, or not there, was said already.

@@ -23,6 +23,9 @@ internal sealed class ScratchFolder(string path)
 
     public string ScratchOf(string target) => System.IO.Path.Combine(path, $"{target}.qcow2");
 
+    /// <summary>Where the folder of a capture is.</summary>
+    public static string PathOf(LibvirtOptions options, Id16 machine, Id16 point) => System.IO.Path.Combine(options.FleeceFolder, CaptureNames.Folder(machine, point));
+
     public static async Task<ScratchFolder> CreateAsync(
         LibvirtOptions options, Id16 machine, Id16 point, (int User, int Group)? owner, ProcessRunner processes, CancellationToken cancellationToken)
     {
@@ -30,7 +33,7 @@ internal sealed class ScratchFolder(string path)
         {
             throw new FaultException(FaultReason.Unsupported, "Machines of libvirt are captured on Linux only.");
         }
-        var folder = new ScratchFolder(System.IO.Path.Combine(options.FleeceFolder, CaptureNames.Folder(machine, point)));
+        var folder = new ScratchFolder(PathOf(options, machine, point));
         if (folder.Socket.Length > SocketPathMax)
         {
             throw new FaultException(FaultReason.InvalidArgument,

@@ -4,12 +4,14 @@ using VirtBackup.Core;
 namespace VirtBackup.Hypervisors.Moving;
 
 /// <summary>A machine that came to this host by a restore, and where all of it lies.</summary>
-/// <param name="Folder">Made by the restore: everything in it is the machine's.</param>
+/// <param name="Folder">Made by the restore.</param>
 /// <param name="Complete">False: the restore is under way, or broke off.</param>
 /// <param name="QmpSocket">Of a machine without a manager; else empty, as are script and log.</param>
 /// <param name="Point">What its disks hold, while they are as <paramref name="Stamps"/> say; null: unknown.</param>
+/// <param name="Files">What the restore makes in the folder, whether it is there or not.</param>
 internal sealed record AdoptedMachine(
-    string Machine, string Name, string Folder, bool Complete, string QmpSocket, string? GuestAgentSocket, string Script, string Log, string? Point, IReadOnlyList<FileStamp> Stamps);
+    string Machine, string Name, string Folder, bool Complete, string QmpSocket, string? GuestAgentSocket, string Script, string Log, string? Point, IReadOnlyList<FileStamp> Stamps,
+    IReadOnlyList<string>? Files = null);
 
 /// <summary>How a file was when it was last written by a restore: a later write changes the time.</summary>
 internal sealed record FileStamp(string Path, long Length, long WrittenTicks)
@@ -24,7 +26,8 @@ internal sealed record FileStamp(string Path, long Length, long WrittenTicks)
 /// <summary>A machine of this host that is not to be started here any more.</summary>
 /// <param name="Deleted">Its disks are gone; the record stays, since the agent's configuration may still name the machine.</param>
 /// <param name="Definition">Of a machine with a manager, which has forgotten it.</param>
-internal sealed record RetiredRecord(string Machine, string Name, IReadOnlyList<RenamedFile> Files, bool Deleted, string? Definition = null);
+/// <param name="Renamed">All its disks got their new names once: what lies under the old ones since is somebody else's.</param>
+internal sealed record RetiredRecord(string Machine, string Name, IReadOnlyList<RenamedFile> Files, bool Deleted, string? Definition = null, bool Renamed = false);
 
 internal sealed record RenamedFile(string From, string To);
 

@@ -18,9 +18,10 @@ internal sealed record MovableDisk(DiskSummary Summary, string Path, long DataBy
 internal static class NewPlaces
 {
     /// <param name="disks">All of the machine.</param>
+    /// <param name="records">Of machines that came to this host: their folders are removed with them.</param>
     /// <param name="folderOf">The folder that a target means, or a fault that says why it means none.</param>
     public static List<(MovableDisk Disk, PlannedMove Move)> Plan(
-        StorageMoveRequest request, IReadOnlyList<MovableDisk> disks, Func<string, string> folderOf, List<RestoreFinding> findings)
+        StorageMoveRequest request, IReadOnlyList<MovableDisk> disks, Func<string, string> folderOf, MovingRecords records, List<RestoreFinding> findings)
     {
         var planned = new List<(MovableDisk, PlannedMove)>();
         var taken = new HashSet<string>(StringComparer.Ordinal);
@@ -62,6 +63,11 @@ internal static class NewPlaces
                 if (path == disk.Path && format == disk.Summary.Format)
                 {
                     findings.Add(new RestoreFinding("disk", FindingSeverity.Fits, $"Disk {disk.Summary.Name} lies at {path} already."));
+                    continue;
+                }
+                if (KnownPlaces.FindOwner(records, path, request.Machine) is { } owner)
+                {
+                    findings.Add(Blocks("target", $"The folder {folder} lies in {owner.Folder}, that of {owner.Name}, which came to this host and is removed with its folder. Choose another one."));
                     continue;
                 }
                 planned.Add((disk, new PlannedMove(disk.Summary, disk.Path, path, format, disk.DataBytes)));

@@ -12,15 +12,25 @@ internal static class RetiredFiles
     public static IReadOnlyList<RenamedFile> Choose(IEnumerable<string> paths) =>
         [.. paths.Where(static path => File.Exists(path) && !BlockDevice.Is(path)).Distinct(StringComparer.Ordinal).Select(static path => new RenamedFile(path, path + Suffix))];
 
-    /// <returns>The new names.</returns>
-    public static IReadOnlyList<string> Rename(RetiredRecord record)
+    /// <summary>Gives the disks their new names, unless they had them once, and remembers that they have.</summary>
+    /// <returns>The record as it is now.</returns>
+    public static RetiredRecord Rename(RetiredRecord record, MovingRecords records)
     {
+        if (record.Renamed || record.Deleted)
+        {
+            return record;
+        }
         foreach (var file in record.Files.Where(static file => File.Exists(file.From) && !File.Exists(file.To)))
         {
             Move(file.From, file.To);
         }
-        return [.. record.Files.Select(static file => file.To).Where(File.Exists)];
+        var renamed = record with { Renamed = true };
+        records.Write(renamed);
+        return renamed;
     }
+
+    /// <summary>Disks that are there under their new names.</summary>
+    public static IReadOnlyList<string> ListRenamed(RetiredRecord record) => [.. record.Files.Select(static file => file.To).Where(File.Exists)];
 
     /// <exception cref="FaultException">The disks were deleted, or other files have their names.</exception>
     public static void NameBack(RetiredRecord record)
@@ -39,30 +49,17 @@ internal static class RetiredFiles
         }
     }
 
+    /// <summary>Deletes disks under their new names alone: what lies under an old one may be somebody else's, or in use again.</summary>
     /// <returns>What was deleted.</returns>
-    public static List<string> Delete(RetiredRecord record)
+    public static List<string> Delete(RetiredRecord record, MovingRecords records)
     {
         var removed = new List<string>();
-        // What lies under the old name of a file that was renamed is somebody else's.
-        foreach (var path in record.Files.Select(static file => File.Exists(file.To) ? file.To : file.From).Where(File.Exists))
+        foreach (var path in ListRenamed(Rename(record, records)))
         {
             File.Delete(path);
             removed.Add(path);
         }
         return removed;
-    }
-
-    /// <summary>Removes the folder of a machine that came here by a restore, which made it.</summary>
-    /// <returns>It; nothing when it was not there.</returns>
-    public static IReadOnlyList<string> DeleteFolder(string folder)
-    {
-        if (!Directory.Exists(folder))
-        {
-            return [];
-        }
-        Directory.Delete(folder, recursive: true);
-        DurableFolder.Flush(Path.GetDirectoryName(folder.TrimEnd('/'))!);
-        return [folder];
     }
 
     private static void Move(string from, string to)

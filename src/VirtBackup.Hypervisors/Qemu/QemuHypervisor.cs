@@ -99,7 +99,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
                 await using var qmp = await context.OpenAsync(machine, cancellationToken);
                 await context.ReleaseGuestAsync(qmp, machine, cancellationToken);
             }
-            catch (FaultException)
+            catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
             {
                 // The machine is gone, or its monitor is in use: the next run settles it.
             }
@@ -134,7 +134,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         ArgumentNullException.ThrowIfNull(request);
         if (request is { DisksOnly: true, Placement: RestorePlacement.NewFolder })
         {
-            return Images.ImageRestore.Check(request);
+            return Images.ImageRestore.Check(request, context.Moving);
         }
         return (await new RestorePlanner(context, roster.List(), programs).PlanAsync(request, cancellationToken)).Findings;
     }
@@ -199,7 +199,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         {
             await new MoveRecovery(context, machine).EndAsync(cancellationToken);
         }
-        catch (FaultException)
+        catch (Exception failure) when (failure is FaultException or IOException or UnauthorizedAccessException)
         {
             // Its monitor is in use, or it cannot be tidied up: whoever uses the machine next is told.
         }

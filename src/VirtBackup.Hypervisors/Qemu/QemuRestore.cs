@@ -35,7 +35,7 @@ internal sealed class QemuRestore : IRestore
         adoption?.Begin();
         try
         {
-            return new QemuRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.NewFile)], context.ImageTools, cancellationToken), adoption);
+            return new QemuRestore(context, request, plan, await NewImages.CreateAsync(request, [.. plan.Images.Select(image => image.NewFile)], plan.ListOthers(request), context.ImageTools, cancellationToken), adoption);
         }
         catch
         {

@@ -21,6 +21,14 @@ internal sealed record RestorePlan(
     /// <summary>What is written beside the disks of a machine that exists.</summary>
     public IReadOnlyList<ContentFile> Contents => [.. Flash.Select(flash => new ContentFile(flash.File.NewFile, flash.Bytes, IsSecret: false)), .. Tpm?.Files ?? []];
 
+    /// <summary>What is made in the folder of a new machine beside its images, now or when it runs.</summary>
+    public IEnumerable<string> ListOthers(RestoreRequest request)
+    {
+        var files = LaunchFiles.For(request, Images);
+        return [.. Flash.Select(flash => flash.File.NewFile), .. Tpm is { } tpm ? [tpm.Folder, tpm.Socket.New] : Array.Empty<string>(), files.Script, files.Record, files.Log,
+            .. MachineFolder.FindPaths(request.Folder, Launch.Arguments)];
+    }
+
     public bool Refused => Findings.Any(finding => finding.Severity == FindingSeverity.Blocks);
 }
 
@@ -50,7 +58,7 @@ internal sealed class RestorePlanner(QemuDriverContext context, IReadOnlyList<Qe
         var tpm = request.Contents.FirstOrDefault(content => content.Kind == MachineContentKind.Tpm) is { } state ? TpmPlacement.Plan(request, document, state, findings) : null;
         if (request.Placement == RestorePlacement.NewFolder)
         {
-            findings.AddRange(RestoreFolder.Check(request, isMachine: true));
+            findings.AddRange(RestoreFolder.Check(request, isMachine: true, context.Moving));
             findings.AddRange(request.Adopt ? Adoption.Check(context.Moving, request) : []);
         }
         else

@@ -39,6 +39,18 @@ internal sealed record TpmPlacement(string Folder, ReadOnlyMemory<byte> Bytes, (
         return new TpmPlacement(folder, content.Bytes, (old, place), IsKeyAtHand(stored) ? TpmEmulatorCommand.For(stored.Arguments, folder, place, keepsUser: !moves) : null);
     }
 
+    /// <summary>Of a machine that came here, whose TPM stays where it is: for whoever starts it anew.</summary>
+    /// <returns>Null: it has none.</returns>
+    public static TpmPlacement? WhereItIs(ArgvDocument document)
+    {
+        if (document.Tpm is not { } stored || TpmDevice.Find(Argv.Parse(document.Arguments)) is not { Socket: { } socket })
+        {
+            return null;
+        }
+        var place = Path.GetFullPath(socket, document.WorkingDirectory);
+        return new TpmPlacement(stored.StateFolder, default, (place, place), IsKeyAtHand(stored) ? TpmEmulatorCommand.For(stored.Arguments, stored.StateFolder, place, keepsUser: false) : null);
+    }
+
     private static string? FindObstacle(RestoreRequest request, ArgvTpm stored, string folder, string socket)
     {
         if (ProgramPath.Find(TpmEmulator.Program) is null)

@@ -12,8 +12,11 @@ internal sealed class StateFiles(ImageTools tools, RestoreRequest request, strin
     private const int Digits = 8;
 
     // Each machine has its own: the images of several may lie in one folder. Short, for the socket in it.
-    private readonly string place = Path.Combine(folder, Prefix + DigestOf(request.Machine));
+    private readonly string place = PlaceIn(folder, request.Machine);
     private readonly List<ImageWriter> files = [];
+
+    /// <summary>Where the folder of a machine is, beside its images.</summary>
+    public static string PlaceIn(string folder, Id16 machine) => Path.Combine(folder, Prefix + DigestOf(machine));
 
     /// <summary>Whether a folder beside images is one of these.</summary>
     public static bool IsPlace(string name) => name.StartsWith(Prefix, StringComparison.Ordinal) && name.Length == Prefix.Length + Digits && name[Prefix.Length..].All(char.IsAsciiHexDigitLower);

@@ -39,6 +39,25 @@ public sealed class DomainStateAdmissionTests : IDisposable
         Assert.Equal(100, free);
     }
 
+    [Fact]
+    public void What_a_state_takes_while_it_is_saved_counts_once()
+    {
+        var rooms = new StateRoom();
+        var written = 0L;
+        using var first = rooms.TryTake(60, 0, () => 100 - written, out _, () => written);
+        written = 40;
+        Assert.Null(rooms.TryTake(41, 0, () => 100 - written, out var free));
+        Assert.Equal(40, free);
+        written = 90; // more than was thought
+        Assert.Null(rooms.TryTake(11, 0, () => 100 - written, out free));
+        Assert.Equal(10, free);
+
+        var folder = Directory.CreateDirectory(Path.Combine(fleece.FullName, "capture")).FullName;
+        Assert.Equal(0, DomainSave.BytesWritten(folder));
+        File.WriteAllBytes(Path.Combine(folder, "state.only"), new byte[1 << 20]);
+        Assert.InRange(DomainSave.BytesWritten(folder), 1 << 20, 2 << 20);
+    }
+
     private static DomainView ViewOf(bool persistent)
     {
         var document = DomainDocument.Parse($"<domain><name>x</name><uuid>{Machine}</uuid><memory unit='KiB'>1024</memory></domain>");

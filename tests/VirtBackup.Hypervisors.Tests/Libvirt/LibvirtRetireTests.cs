@@ -32,6 +32,19 @@ public class LibvirtRetireTests
     }
 
     [Fact]
+    public async Task A_machine_that_is_here_again_after_its_disks_were_deleted_is_not_the_retired_one()
+    {
+        await using var lab = await LibvirtLab.DefineAsync();
+        var control = ControlOf(lab, []);
+        var records = new MovingRecords(lab.Options.StateFolder);
+        records.Write(new RetiredRecord(lab.Machine.ToString(), "lab", [], Deleted: true, "<domain/>"));
+        Assert.False((await control.RetireAsync(lab.Machine, Undo, default)).Retired);
+        Assert.Equal([true, true], (await control.RetireAsync(lab.Machine, Retire, default)).Kept.Select(File.Exists));
+        Assert.True(records.FindRetired(lab.Machine) is { Deleted: false, Renamed: true });
+        Assert.True(await IsUndefinedAsync(lab));
+    }
+
+    [Fact]
     public async Task A_machine_that_came_here_can_be_removed_whatever_names_are_served()
     {
         await using var lab = await LibvirtLab.DefineAsync(extraDevices: Tpm);
@@ -98,6 +111,38 @@ public class LibvirtRetireTests
     }
 
     [Fact]
+    public async Task A_machine_whose_start_was_not_answered_stays_with_its_disks_and_is_known()
+    {
+        await using var lab = await LibvirtLab.DefineAsync();
+        ControlOf(lab, []);
+        var point = LibvirtLab.NewPoint();
+        await using var capture = await lab.Driver.BeginCaptureAsync(lab.Request(point), default);
+        await capture.CommitAsync(default);
+        await lab.Libvirt.VirshAsync("undefine", "lab", "--checkpoints-metadata");
+        var calls = new UnansweredCall();
+        await using var driver = new LibvirtHypervisor(lab.Options with { WorkTimeout = TimeSpan.FromSeconds(5) }, TimeProvider.System, SystemEntropy.Instance, calls);
+        var request = lab.RestoreRequest(capture, point, lab.Libvirt.File("copy"), "copy") with
+        {
+            Adopt = true, KeepIdentity = true, Start = true,
+            StartGate = _ =>
+            {
+                // Behind the look whether somebody else has started it.
+                calls.Answered = 1;
+                return ValueTask.FromResult(true);
+            },
+        };
+        await using (var restore = await driver.BeginRestoreAsync(request, default))
+        {
+            var fault = await Assert.ThrowsAsync<FaultException>(async () => await restore.CompleteAsync(default));
+            Assert.Equal(FaultReason.HypervisorUnavailable, fault.Reason);
+            Assert.Contains("Whether copy was started is not known", fault.Message, StringComparison.Ordinal);
+        }
+        await lab.Libvirt.VirshAsync("domuuid", "copy");
+        Assert.NotEmpty(Directory.GetFiles(request.Folder));
+        Assert.True(await driver.Control!.KnowsAsync(lab.Machine, default));
+    }
+
+    [Fact]
     public void A_libvirt_that_would_delete_the_TPM_does_not_retire_its_machine()
     {
         static DomainDocument With(string backend) => DomainDocument.Parse($"<domain><name>x</name><uuid>0123456789abcdef0123456789abcdef</uuid><devices><tpm>{backend}</tpm></devices></domain>");
@@ -107,6 +152,17 @@ public class LibvirtRetireTests
         Assert.Equal(0U, RetiredTpm.ChooseFlags(With("<backend type='passthrough'/>"), 8_008_000, keeps: true));
         Assert.Equal(0U, RetiredTpm.ChooseFlags(emulated, 8_008_000, keeps: false));
         Assert.Equal((64U, 32U), (RetiredTpm.ChooseFlags(emulated, 8_009_000, keeps: true), RetiredTpm.ChooseFlags(emulated, 9_000_000, keeps: false)));
+    }
+
+    /// <summary>A daemon that hangs in one call.</summary>
+    private sealed class UnansweredCall : IBlockingCalls
+    {
+        private readonly WaitingThreads threads = new();
+
+        /// <summary>How many calls are answered before; negative: all.</summary>
+        public int Answered { get; set; } = -1;
+
+        public Task<T> RunAsync<T>(Func<T> call) => Answered >= 0 && Answered-- == 0 ? new TaskCompletionSource<T>().Task : threads.RunAsync(call);
     }
 
     private static IMachineControl ControlOf(LibvirtLab lab, HashSet<string> excluded)

@@ -44,6 +44,56 @@ public sealed class MachineControlTests : IDisposable
     }
 
     [Fact]
+    public async Task The_disks_of_a_retired_machine_that_runs_all_the_same_are_not_deleted()
+    {
+        LeaveMove(MoveStage.Settled);
+        Remember("/bin/false");
+        await Driver().Control.RetireAsync(id, new RetireRequest(Delete: false, Undo: false, ""), default);
+        var program = scratch.File("qemu-system-lab");
+        File.CreateSymbolicLink(program, "/bin/sh");
+        using (var process = Process.Start(new ProcessStartInfo(program, ["-c", $"exec 3<{New}.virtbackup-retired && echo open && read end", "-uuid", id.ToUuidString()])
+        {
+            RedirectStandardInput = true, RedirectStandardOutput = true,
+        })!)
+        {
+            await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken);
+            var fault = await Assert.ThrowsAsync<FaultException>(async () => await Driver().Control.RetireAsync(id, new RetireRequest(Delete: true, Undo: false, ""), default));
+            Assert.Contains($"pid {process.Id}", fault.Message, StringComparison.Ordinal);
+            process.StandardInput.Close();
+            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+        Assert.Equal([New + ".virtbackup-retired"], (await Driver().Control.RetireAsync(id, new RetireRequest(Delete: true, Undo: false, ""), default)).Removed);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_machine_that_came_here_is_started_on_its_disks_wherever_they_moved_and_with_its_TPM(bool isWritable)
+    {
+        LeaveMove(MoveStage.Settled);
+        LastSeen.Write(scratch.File("state"), id, new ArgvDocument("/bin/false", "/",
+            ["-drive", $"file={Old},format=raw,id=disk", "-chardev", $"socket,id=tpm,path={scratch.File("tpm.sock")}", "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"],
+            [new ArgvDisk(id.ToString(), "disk", Old, "raw", true)], Socket, null, new ArgvTpm(scratch.File("tpm"), ["socket", "--tpm2"])).Write());
+        // Neither the old place nor the new one.
+        var script = scratch.File("came/launch.sh");
+        if (isWritable)
+        {
+            Directory.CreateDirectory(scratch.File("came"));
+            await File.WriteAllTextAsync(script, $"stale: {Old}");
+        }
+        var records = new MovingRecords(scratch.File("state"));
+        records.Write(new AdoptedMachine(id.ToString(), "lab", scratch.File("came"), Complete: true, Socket, null, script, scratch.File("came/qemu.log"), null, []));
+        await Driver().ReleaseGuestsAsync(default);
+        Assert.False(File.Exists(Old));
+        var adopted = records.FindAdopted(id)!;
+        Assert.Equal(isWritable ? script : scratch.File($"state/start-{id}.sh"), adopted.Script);
+        var text = await File.ReadAllTextAsync(adopted.Script);
+        Assert.Contains($"file={New},", text, StringComparison.Ordinal);
+        Assert.DoesNotContain(Old, text, StringComparison.Ordinal);
+        Assert.Contains($"swtpm 'socket' '--tpm2' '--tpmstate' 'dir={scratch.File("tpm")},mode=0600'", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     [SupportedOSPlatform("linux")]
     public async Task A_full_storage_of_old_launch_records_keeps_nobody_from_finishing_a_move()
     {

@@ -28,6 +28,8 @@ internal sealed class LibvirtMachineControl(
         }
         if (!request.PowerOff)
         {
+            // Whoever has a machine shut down retires it next: what that would be refused for is better known while its guest runs.
+            await connection.QueryAsync(libvirt => FlagsOf(libvirt, Domains.Read(libvirt, machine), keeps: true), cancellationToken);
             await connection.ChangeAsync(libvirt => With(libvirt, machine, static domain => LibvirtCalls.Shutdown(domain, 0)), cancellationToken);
             var begun = context.Time.GetTimestamp();
             while (context.Time.GetElapsedTime(begun) < request.Timeout)
@@ -51,7 +53,7 @@ internal sealed class LibvirtMachineControl(
 
     public async ValueTask<bool> StartAsync(Id16 machine, CancellationToken cancellationToken)
     {
-        if (_records.FindRetired(machine) is { } retired)
+        if (await FindRetiredAsync(machine, cancellationToken) is { } retired)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"{retired.Name} was retired on this host, since it moved to another one: it is not started here.");
         }
@@ -68,36 +70,65 @@ internal sealed class LibvirtMachineControl(
     public async ValueTask<RetiredMachine> RetireAsync(Id16 machine, RetireRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var retired = _records.FindRetired(machine);
         if (request.Undo)
         {
-            return retired is null ? new RetiredMachine(false, [], []) : await ReinstateAsync(machine, retired, cancellationToken);
+            return await FindRetiredAsync(machine, cancellationToken) is not { } former ? new RetiredMachine(false, [], []) : await ReinstateAsync(machine, former, cancellationToken);
         }
         if (!request.Delete)
         {
-            retired ??= await RecordAsync(machine, cancellationToken);
+            var record = await FindRetiredAsync(machine, cancellationToken) ?? await RecordAsync(machine, cancellationToken);
             await UndefineAsync(machine, keeps: true, cancellationToken);
-            return new RetiredMachine(true, [], RetiredFiles.Rename(retired));
+            return new RetiredMachine(true, [], RetiredFiles.ListRenamed(RetiredFiles.Rename(record, _records)));
         }
+        var retired = _records.FindRetired(machine);
         var adopted = _records.FindAdopted(machine);
         if (retired is { Deleted: false })
         {
-            var removed = RetiredFiles.Delete(retired);
+            var removed = RetiredFiles.Delete(retired, _records);
             removed.AddRange(await RetiredTpm.DeleteAsync(context, connections, machine, retired, cancellationToken));
-            removed.AddRange(adopted is null ? [] : RetiredFiles.DeleteFolder(adopted.Folder));
-            _records.Write(retired with { Deleted = true });
+            // What has an old name of a retired disk is not the machine's any more.
+            removed.AddRange(adopted is null ? [] : await DeleteFolderAsync(machine, adopted, [], retired.Files.Select(static file => file.From), cancellationToken));
+            _records.Write(retired with { Deleted = true, Renamed = true });
             _records.RemoveAdopted(machine);
-            return new RetiredMachine(true, removed, []);
+            return new RetiredMachine(true, removed, ListLeft(adopted));
         }
         if (retired is not null || adopted is null || (request.Folder.Length > 0 && request.Folder != adopted.Folder))
         {
             return new RetiredMachine(true, [], []);
         }
+        var disks = await FindAsync(machine, cancellationToken) is { } connection
+            ? await connection.QueryAsync(libvirt => ListDisks(Domains.Read(libvirt, machine)), cancellationToken) : [];
         await UndefineAsync(machine, keeps: false, cancellationToken);
-        var gone = RetiredFiles.DeleteFolder(adopted.Folder);
+        var gone = await DeleteFolderAsync(machine, adopted, disks, [], cancellationToken);
         _records.RemoveAdopted(machine);
-        return new RetiredMachine(true, gone, []);
+        return new RetiredMachine(true, gone, ListLeft(adopted));
     }
+
+    private async Task<IReadOnlyList<string>> DeleteFolderAsync(Id16 machine, AdoptedMachine adopted, IEnumerable<string> disks, IEnumerable<string> former, CancellationToken cancellationToken)
+    {
+        var others = new HashSet<string>(KnownPlaces.ListOthers(context.Options.StateFolder, machine).Concat(former), StringComparer.Ordinal);
+        foreach (var connection in connections)
+        {
+            others.UnionWith(await connection.QueryAsync(libvirt => ListDisksOfOthers(libvirt, machine), cancellationToken));
+        }
+        return MachineFolder.Delete(adopted.Folder, [.. adopted.Files ?? [], .. disks], others);
+    }
+
+    private static List<string> ListDisks(DomainView view) =>
+        [.. view.Document.Disks.Where(static disk => disk.SkipReason is null).Select(static disk => disk.Path).OfType<string>()];
+
+    private static List<string> ListDisksOfOthers(ConnectionHandle libvirt, Id16 machine)
+    {
+        var disks = new List<string>();
+        foreach (var (uuid, _) in Domains.List(libvirt).Where(known => known.Uuid != machine))
+        {
+            using var domain = Domains.TryFind(libvirt, uuid);
+            disks.AddRange(domain is null ? [] : DomainDocument.Parse(LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, 0))).Disks.Select(static disk => disk.Path).OfType<string>());
+        }
+        return disks;
+    }
+
+    private static IReadOnlyList<string> ListLeft(AdoptedMachine? adopted) => adopted is not null && Directory.Exists(adopted.Folder) ? [adopted.Folder] : [];
 
     private async Task<RetiredRecord> RecordAsync(Id16 machine, CancellationToken cancellationToken)
     {
@@ -113,7 +144,7 @@ internal sealed class LibvirtMachineControl(
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {view.Document.Name} has a saved state, which would be lost. Start it and shut it down, or drop the state (virsh managedsave-remove {view.Document.Name}).");
         }
-        var files = RetiredFiles.Choose(view.Document.Disks.Where(static disk => disk.SkipReason is null).Select(static disk => disk.Path).OfType<string>());
+        var files = RetiredFiles.Choose(ListDisks(view));
         var record = new RetiredRecord(machine.ToString(), view.Document.Name, files, Deleted: false, view.Xml);
         _records.Write(record);
         return record;
@@ -131,6 +162,10 @@ internal sealed class LibvirtMachineControl(
         _records.RemoveRetired(machine);
         return new RetiredMachine(false, [], [.. record.Files.Select(static file => file.From)]);
     }
+
+    // Of a machine whose disks were deleted nothing is left: one that libvirt has since is another, or was restored.
+    private async Task<RetiredRecord?> FindRetiredAsync(Id16 machine, CancellationToken cancellationToken) =>
+        _records.FindRetired(machine) is { } retired && !(retired.Deleted && await FindAsync(machine, cancellationToken) is not null) ? retired : null;
 
     // What the agent took over or retired is its own, whatever the names that it serves.
     private Task<LibvirtConnection?> FindAsync(Id16 machine, CancellationToken cancellationToken) =>

@@ -18,7 +18,7 @@ internal sealed class LibvirtMovePlanner(LibvirtContext context, LibvirtConnecti
         var findings = new List<RestoreFinding>();
         var view = await connection.QueryAsync(libvirt => Domains.Read(libvirt, request.Machine), cancellationToken);
         var pools = await connection.QueryAsync(StoragePools.List, cancellationToken);
-        var moves = NewPlaces.Plan(request, [.. view.Disks.Select(disk => Movable(view, disk))], target => FolderOf(target, pools), findings);
+        var moves = NewPlaces.Plan(request, [.. view.Disks.Select(disk => Movable(view, disk))], target => FolderOf(target, pools), context.Moving, findings);
         if (!view.Active)
         {
             foreach (var (disk, move) in moves.Where(static move => move.Move.Format != move.Disk.Summary.Format))

@@ -57,7 +57,14 @@ internal static class RetiredTpm
     {
         try
         {
-            return RetiredFiles.DeleteFolder(folder);
+            if (!Directory.Exists(folder))
+            {
+                return [];
+            }
+            // libvirt's own, for this machine alone.
+            Directory.Delete(folder, recursive: true);
+            DurableFolder.Flush(Path.GetDirectoryName(folder.TrimEnd('/'))!);
+            return [folder];
         }
         catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
         {

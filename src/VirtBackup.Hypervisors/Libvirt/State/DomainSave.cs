@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
+using VirtBackup.Hypervisors.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -27,6 +28,19 @@ internal sealed class DomainSave(LibvirtConnection connection, Id16 machine, str
     private static string ImageIn(string folder) => Path.Combine(folder, "state");
 
     private static string AbsentImage(string folder) => Path.Combine(folder, "state.only");
+
+    /// <summary>What a save into the folder of a capture takes so far.</summary>
+    public static long BytesWritten(string folder)
+    {
+        try
+        {
+            return new[] { AbsentImage(folder), ImageIn(folder) }.Where(File.Exists).Select(AllocatedFile.BytesOf).DefaultIfEmpty().Max();
+        }
+        catch (IOException)
+        {
+            return 0; // renamed or gone in this moment
+        }
+    }
 
     /// <summary>For people, when the guest goes on.</summary>
     public string Detail => string.Create(System.Globalization.CultureInfo.InvariantCulture,

@@ -45,7 +45,8 @@ internal sealed class DomainStateAdmission(LibvirtContext context, CaptureReques
     {
         var needed = BesidesBytes + (view.Document.MemoryBytes ?? 0);
         var spare = context.Options.FleeceFreeBytesMin;
-        return context.StateRoom.TryTake(needed, spare, () => FreeSpace.Of(context.Options.FleeceFolder), out var free)
+        return context.StateRoom.TryTake(needed, spare, () => FreeSpace.Of(context.Options.FleeceFolder), out var free,
+            () => DomainSave.BytesWritten(ScratchFolder.PathOf(context.Options, request.Machine, request.Point)))
             ?? throw new FaultException(FaultReason.DeviceFull,
                 $"The running state of {view.Document.Name} needs {needed >> 20} MiB in the fleece folder {context.Options.FleeceFolder} until it is sent, besides {spare >> 20} MiB for the disks; {free >> 20} MiB are free. Free space, name another folder, or back up without it.");
     }

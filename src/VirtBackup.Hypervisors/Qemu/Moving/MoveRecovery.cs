@@ -52,8 +52,10 @@ internal sealed class MoveRecovery(QemuDriverContext context, QemuMachine machin
         if (journal.Stage == MoveStage.Settled && moved.Count > 0)
         {
             MovedDisks.Remember(context.Options.StateFolder!, machine.Uuid, moved);
-            new MovedMachine(context, machine).Write(moved);
+            var record = new MovedMachine(context, machine);
+            record.Remember(moved);
             kept = journal.RemoveSources(inUse);
+            record.WriteLaunch(moved);
         }
         journal.RemoveTargets();
         foreach (var folder in CaptureRemoval.FindFolders(context.Options.FleeceFolder, machine.Uuid).Where(static folder => MoveNames.IsFolder(Path.GetFileName(folder))))

@@ -1,4 +1,6 @@
+using VirtBackup.Hypervisors.Images;
 using VirtBackup.Hypervisors.Moving;
+using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Qemu.Moving;
 
@@ -11,7 +13,8 @@ internal sealed class QemuAdoption(QemuDriverContext context, RestoreRequest req
     public void Begin()
     {
         var files = LaunchFiles.For(request, plan.Images);
-        _adoption.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket, files.Script, files.Log, null, []));
+        _adoption.Begin(new AdoptedMachine(request.Machine.ToString(), request.Name, request.Folder, Complete: false, plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket, files.Script, files.Log, null, [],
+            [.. NewImages.ListFiles(request, [.. plan.Images.Select(static image => image.NewFile)]), .. plan.ListOthers(request), StateFiles.PlaceIn(request.Folder, request.Machine)]));
     }
 
     /// <inheritdoc cref="Adoption.Complete"/>

@@ -43,7 +43,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         if (!request.Delete)
         {
             retired ??= await RetireAsync(machine, cancellationToken);
-            return new RetiredMachine(true, [], RetiredFiles.Rename(retired));
+            return new RetiredMachine(true, [], RetiredFiles.ListRenamed(RetiredFiles.Rename(retired, records)));
         }
         if (retired is { Deleted: false })
         {
@@ -80,15 +80,21 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
 
     private RetiredMachine DeleteRetired(Id16 machine, RetiredRecord record)
     {
-        var removed = RetiredFiles.Delete(record);
-        if (records.FindAdopted(machine) is { } adopted)
+        var adopted = records.FindAdopted(machine);
+        if (QemuMonitors.FindUser(machine, record.Files.SelectMany(static file => new[] { file.From, file.To }).ToHashSet(StringComparer.Ordinal), adopted?.Folder) is { } pid)
         {
-            removed.AddRange(RetiredFiles.DeleteFolder(adopted.Folder));
+            throw new FaultException(FaultReason.FailedPrecondition, $"The disks of {record.Name} are not deleted: a QEMU process of this host (pid {pid}) runs it on them. Stop it first.");
         }
-        records.Write(record with { Deleted = true });
+        var removed = RetiredFiles.Delete(record, records);
+        if (adopted is not null)
+        {
+            // What has an old name of a retired disk is not the machine's any more.
+            removed.AddRange(DeleteFolder(machine, adopted, record.Files.Select(static file => file.From)));
+        }
+        records.Write(record with { Deleted = true, Renamed = true });
         records.RemoveAdopted(machine);
         LastSeen.Remove(context.Options.StateFolder, machine);
-        return new RetiredMachine(true, removed, []);
+        return new RetiredMachine(true, removed, ListLeft(adopted));
     }
 
     private async Task<RetiredMachine> DeleteAdoptedAsync(Id16 machine, AdoptedMachine adopted, CancellationToken cancellationToken)
@@ -96,14 +102,27 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         var target = new QemuMachine(machine, adopted.Name, adopted.QmpSocket);
         await new MoveRecovery(context, target).EndAsync(cancellationToken);
         await new MachinePower(context, target).EndAsync(cancellationToken);
-        var removed = RetiredFiles.DeleteFolder(adopted.Folder);
+        var removed = DeleteFolder(machine, adopted, []);
         if (adopted.Complete)
         {
             LastSeen.Remove(context.Options.StateFolder, machine);
         }
         records.RemoveAdopted(machine);
-        return new RetiredMachine(true, removed, []);
+        return new RetiredMachine(true, removed, ListLeft(adopted));
     }
+
+    private IReadOnlyList<string> DeleteFolder(Id16 machine, AdoptedMachine adopted, IEnumerable<string> former)
+    {
+        var seen = adopted.Complete ? LastSeen.Read(context.Options.StateFolder, machine) : null;
+        var disks = seen?.Disks.Where(static disk => disk.Captured).Select(disk => Path.GetFullPath(disk.File, seen.WorkingDirectory));
+        // Of moves and restores since.
+        var later = MovedMachine.FilesOf(adopted.Name, Path.Combine(adopted.Folder, "disk"));
+        return MachineFolder.Delete(adopted.Folder,
+            [.. adopted.Files ?? [], later.Script, later.Record, later.Log, adopted.Script, Path.ChangeExtension(adopted.Script, ".json"), adopted.Log, adopted.QmpSocket, adopted.GuestAgentSocket ?? "", .. disks ?? [], seen?.Tpm?.StateFolder ?? ""],
+            [.. KnownPlaces.ListOthers(context.Options.StateFolder, machine), .. former]);
+    }
+
+    private static IReadOnlyList<string> ListLeft(AdoptedMachine? adopted) => adopted is not null && Directory.Exists(adopted.Folder) ? [adopted.Folder] : [];
 
     private (string Script, string Log) PrepareLaunch(QemuMachine machine)
     {

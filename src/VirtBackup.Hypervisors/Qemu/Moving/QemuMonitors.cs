@@ -1,5 +1,6 @@
 using System.Globalization;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Qemu.Comparing;
 
 namespace VirtBackup.Hypervisors.Qemu.Moving;
 
@@ -27,6 +28,32 @@ internal static class QemuMonitors
             }
         }
         return null;
+    }
+
+    /// <summary>The process that runs a machine on any of these files, or one in the folder; null: there is none.</summary>
+    public static int? FindUser(Id16 machine, IReadOnlySet<string> files, string? folder)
+    {
+        foreach (var (pid, uuid, _) in IdentityComparison.ListProcesses())
+        {
+            if (uuid == machine && HasOpen(pid, path => files.Contains(path) || (folder is not null && path.StartsWith(folder.TrimEnd('/') + "/", StringComparison.Ordinal))))
+            {
+                return pid;
+            }
+        }
+        return null;
+    }
+
+    // Another one with its UUID may be the machine where it moved to, on the same host.
+    private static bool HasOpen(int pid, Func<string, bool> isAsked)
+    {
+        try
+        {
+            return Directory.EnumerateFiles($"/proc/{pid}/fd").Any(path => new FileInfo(path).LinkTarget is { } target && isAsked(target));
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return Directory.Exists($"/proc/{pid}");
+        }
     }
 
     private static bool IsServing(string folder, string socket)

@@ -24,7 +24,7 @@ internal sealed class QemuMovePlanner(QemuDriverContext context, QemuMachine mac
         var running = await QemuMonitors.IsListeningAsync(machine, cancellationToken);
         var nodes = new Dictionary<string, string>(StringComparer.Ordinal);
         var disks = running ? await ReadRunningAsync(nodes, cancellationToken) : await ReadStoppedAsync(cancellationToken);
-        var moves = NewPlaces.Plan(request, disks, NewPlaces.FolderOf, findings);
+        var moves = NewPlaces.Plan(request, disks, NewPlaces.FolderOf, context.Moving, findings);
         if (!running)
         {
             foreach (var (disk, move) in moves.Where(static move => move.Move.Format != move.Disk.Summary.Format))
