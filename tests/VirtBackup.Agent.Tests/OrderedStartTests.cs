@@ -22,6 +22,8 @@ public sealed class OrderedStartTests : IDisposable
     private readonly Rig _rig = new(1, Rig.RandomBytes(1, 3 * Chunk));
     private readonly StartGate _gate = new();
     private readonly RunProgress _progress = new();
+    private int _urgentBegun;
+    private int _urgentHeld;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
@@ -83,6 +85,15 @@ public sealed class OrderedStartTests : IDisposable
     }
 
     [Fact]
+    public async Task AnAgentThatStoppedGivingWayForAStartGivesWayAgainWhenItFails()
+    {
+        _gate.Set(new StartOrder { Gate = Gate.Open });
+        _rig.Hypervisor.StartFault = new FaultException(FaultReason.HypervisorUnavailable, "It does not start.");
+        await Assert.ThrowsAsync<FaultException>(() => RestoreAsync(null));
+        Assert.Equal((1, 0), (_urgentBegun, _urgentHeld));
+    }
+
+    [Fact]
     public async Task AMachineThatIsNotReadyInTimeFailsWithTheReasonAndRunsOn()
     {
         _gate.Set(new StartOrder { Gate = Gate.Open });
@@ -133,9 +144,21 @@ public sealed class OrderedStartTests : IDisposable
         var time = _rig.Context.Tools.Time;
         var run = new RestoreRun(_rig.Context, [_rig.Hypervisor], _rig.NewId().ToString(), 1, _rig.Hypervisor.Machine, Id16.Parse(point), options, _progress)
         {
-            Start = new OrderedStart(_gate, probe, new ReadinessProbes(commands ?? [], time), null, _progress, time),
+            Start = new OrderedStart(_gate, probe, new ReadinessProbes(commands ?? [], time), BeginUrgent, _progress, time),
         };
         return await run.RunAsync(Token);
+    }
+
+    private Urgent BeginUrgent()
+    {
+        _urgentBegun++;
+        _urgentHeld++;
+        return new Urgent(this);
+    }
+
+    private sealed class Urgent(OrderedStartTests tests) : IDisposable
+    {
+        public void Dispose() => tests._urgentHeld--;
     }
 
     private static async Task UntilAsync(Func<bool> isSo)

@@ -102,6 +102,16 @@ public sealed class MigrationTests
     }
 
     [Fact]
+    public async Task A_machine_that_was_stopped_unheard_counts_as_one_that_ran()
+    {
+        await using var move = await Move.PrepareAsync();
+        var stops = 0;
+        move.Hosts.Script = (agent, task) => agent == "source" && task == TaskCase.StopMachine && ++stops == 1 ? Mishap.DiesUnheard : Mishap.None;
+        move.AssertMoved(await move.RunAsync(cold: false));
+        Assert.Equal(2, stops);
+    }
+
+    [Fact]
     public async Task The_target_starts_only_when_the_source_is_known_to_be_retired()
     {
         await using var move = await Move.PrepareAsync();
@@ -181,6 +191,35 @@ public sealed class MigrationTests
         Assert.Contains("is on source again", (await Assert.ThrowsAsync<FaultException>(() => move.World.Role.Migrations.RemoveMigratedSourceAsync(remove, World.Token).AsTask())).Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_machine_that_was_off_stays_off_wherever_it_ends(bool removes)
+    {
+        await using (var move = await Move.PrepareAsync(Copy.Stopped))
+        {
+            var done = await move.RunAsync(cold: true, options => options.RemoveSource = removes);
+            Assert.True(done.State == JobState.Succeeded, done.FailureMessage);
+            Assert.Equal((removes ? Copy.None : Copy.Retired, Copy.Stopped), (move.Hosts["source"], move.Hosts["target"]));
+            Assert.Equal((removes ? "removed" : "retired", "stopped", 0.0), (done.SourceCopy, done.TargetCopy, done.Result.DowntimeSeconds));
+            Assert.Equal("target", (await move.World.Role.Admin.GetVirtualMachineAsync(new GetVirtualMachineRequest { Vm = move.Source.VmName }, World.Token)).VirtualMachine.Agent);
+        }
+        foreach (var (agent, task) in new[] { ("source", TaskCase.Backup), ("target", TaskCase.Restore), ("source", TaskCase.RetireMachine) })
+        {
+            await using var move = await Move.PrepareAsync(Copy.Stopped);
+            move.Hosts.Script = (at, what) => at == agent && what == task ? Mishap.Fails : Mishap.None;
+            if (task == TaskCase.RetireMachine)
+            {
+                // It can be brought back, though.
+                var seen = 0;
+                move.Hosts.Script = (at, what) => at == agent && what == task && ++seen <= 3 ? Mishap.FailsBehind : Mishap.None;
+            }
+            Assert.Equal(JobState.Failed, (await move.RunAsync(cold: true)).State);
+            Assert.Equal((Copy.Stopped, Copy.None), (move.Hosts["source"], move.Hosts["target"]));
+            Assert.DoesNotContain(move.Hosts.Done, static done => done.EndsWith(":StartMachine", StringComparison.Ordinal));
+        }
+    }
+
     [Fact]
     public async Task Options_that_say_nothing_or_too_much_are_refused()
     {
@@ -217,17 +256,18 @@ public sealed class MigrationTests
 
         public FakeAgent TargetAgent { get; private set; } = null!;
 
-        public static async Task<Move> PrepareAsync()
+        public static async Task<Move> PrepareAsync(Copy copy = Copy.Running)
         {
             var world = await World.CreateAsync();
             var source = await world.EnrollAsync("source");
             var target = await TestAgent.EnrollAsync(world, "target", await world.NewTokenAsync("target"));
-            var move = new Move { World = world, Source = source, Hosts = new FakeHosts(world) { ["source"] = Copy.Running } };
+            var move = new Move { World = world, Source = source, Hosts = new FakeHosts(world) { ["source"] = copy } };
             move._role = world.Role.RunAsync(move._running.Token);
             move._clock = move.AdvanceAsync();
             move.SourceAgent = new FakeAgent(source, move.Hosts, hasMachine: true);
             move.TargetAgent = new FakeAgent(target, move.Hosts, hasMachine: false);
             await move.PollAsync(() => world.Role.Connections.IsConnected("source") && world.Role.Connections.IsConnected("target"));
+            await PollAsync(async () => (await world.Role.Catalog.Machines.FindAsync(source.VmId, World.Token))!.Running == (copy == Copy.Running));
             return move;
         }
 

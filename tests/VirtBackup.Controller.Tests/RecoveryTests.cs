@@ -221,7 +221,8 @@ public sealed class RecoveryTests : IAsyncLifetime
         restores = await RestoresAsync(2);
         Assert.Equal(["app", "db"], restores.Keys.Order());
         await _world.Role.Admin.CancelJobAsync(new CancelJobRequest { JobId = job }, World.Token);
-        await EndAsync(job, JobState.Cancelled);
+        var cancelled = (await EndAsync(job, JobState.Cancelled)).Result.Recovery.Machines.ToDictionary(static machine => machine.VmName[6..], static machine => machine.State);
+        Assert.Equal((State.Ready, State.Failed, State.NotStarted), (cancelled["db"], cancelled["app"], cancelled["web"]));
         Assert.NotEqual(JobState.Running, (await _world.GetJobAsync(restores["app"])).State);
     }
 

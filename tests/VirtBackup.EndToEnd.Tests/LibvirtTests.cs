@@ -86,7 +86,7 @@ public sealed class LibvirtTests
         await AssertMovesAsync(installation, libvirt, "renamed");
     }
 
-    /// <summary>To the libvirt of another host, off as the machine is, and back while it runs.</summary>
+    /// <summary>To the libvirt of another host, off as the machine is and stays, and back while it runs.</summary>
     private static async Task AssertMovesAsync(Installation installation, LabLibvirt libvirt, string name)
     {
         await using var elsewhere = await LabLibvirt.StartAsync();
@@ -94,10 +94,11 @@ public sealed class LibvirtTests
         other.Add(elsewhere, installation.File("scratch-2"));
         await other.Service.StartAsync();
         var away = (await installation.RunAsync("migrate", "run", name, "--to-host", "other", "--folder", elsewhere.File("moved"))).Json;
-        Assert.Equal("running", (await elsewhere.VirshAsync("domstate", name)).Trim());
+        Assert.Equal("shut off", (await elsewhere.VirshAsync("domstate", name)).Trim());
         Assert.NotEqual(0, (await libvirt.TryVirshAsync("domstate", name)).ExitCode);
         (await installation.RunAsync("migrate", "remove-source", away.GetProperty("job_id").GetString()!, "--yes")).EnsureSuccess();
-        await installation.WaitForMachineAsync(name);
+        await elsewhere.VirshAsync("start", name);
+        await installation.WaitForMachineAsync(name, running: true);
         var back = await installation.RunAsync("migrate", "run", name, "--to-host", "host", "--folder", libvirt.File("back"), "--force-stop", "--stop-timeout", "1", "--remove-source", "--yes");
         Assert.InRange(back.Json.GetProperty("result").GetProperty("migration").GetProperty("rounds").GetArrayLength(), 3, 10);
         Assert.Equal("running", (await libvirt.VirshAsync("domstate", name)).Trim());

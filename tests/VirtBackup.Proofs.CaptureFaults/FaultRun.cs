@@ -135,7 +135,7 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
             case Fault.AgentKilled: await agent.Service.StartAsync(); break;
             case Fault.ControllerKilled: await installation.Controller.StartAsync(); break;
             case Fault.HypervisorKilled:
-                await machine.StartAgainAsync();
+                await StartAgainAsync(machine);
                 await machine.BeginAsync();
                 break;
             case Fault.LibvirtdKilled: await ((LibvirtMachine)machine).StartDaemonAsync(); break;
@@ -143,6 +143,24 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
                 foreach (var fleece in fleeces) fleece.Relieve();
                 break;
             case Fault.GuestAgentKilled or Fault.LinkCut: break;
+        }
+    }
+
+    // A run that found the machine off reads its images under their locks, and nobody can start it meanwhile.
+    private static async Task StartAgainAsync(FaultyMachine machine)
+    {
+        var limit = DateTime.UtcNow + TimeSpan.FromMinutes(2);
+        while (true)
+        {
+            try
+            {
+                await machine.StartAgainAsync();
+                return;
+            }
+            catch (LabException refused) when (refused.Message.Contains("Failed to get \"write\" lock", StringComparison.Ordinal) && DateTime.UtcNow < limit)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(200));
+            }
         }
     }
 

@@ -69,22 +69,19 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
         switch (job.TaskCase)
         {
             case Job.TaskOneofCase.Backup:
-            {
-                var machine = ParseId(job.Backup.VmId, "machine");
-                var hypervisor = await FindAsync(machine, slot.Stopping);
-                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress)
+                await InTurnAsync(job.Backup.VmId, slot, async machine =>
                 {
-                    Gate = job.Backup.Options is { GroupRunId.Length: > 0 } ? GateOf(slot, hypervisor) : null,
-                }.RunAsync(slot.Stopping);
+                    var hypervisor = await FindAsync(machine, slot.Stopping);
+                    report.Backup = await new BackupRun(context, hypervisor, job, machine, ParseId(job.Backup.PointId, "recovery point"), slot.Progress)
+                    {
+                        Gate = job.Backup.Options is { GroupRunId.Length: > 0 } ? GateOf(slot, hypervisor) : null,
+                    }.RunAsync(slot.Stopping);
+                });
                 break;
-            }
             case Job.TaskOneofCase.Restore when job.Restore.Options is { Placement: RestorePlacement.Replace or RestorePlacement.InPlace } or { Adopt: true }:
-            {
-                using var turn = await _turns.EnterAsync(ParseId(job.Restore.VmId, "machine"), slot.Stopping);
-                report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping);
+                await InTurnAsync(job.Restore.VmId, slot, async _ =>
+                    report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping));
                 break;
-            }
             case Job.TaskOneofCase.Restore:
                 report.Restore = await RestoreOf(job, job.Restore.VmId, job.Restore.PointId, job.Restore.Options, slot, job.Restore.Start).RunAsync(slot.Stopping);
                 break;
@@ -95,39 +92,32 @@ internal sealed partial class JobWork(IControlTransport control, BackupContext c
                 report.PlanBackup = await PlanAsync(job.PlanBackup, slot);
                 break;
             case Job.TaskOneofCase.MoveStorage:
-            {
-                var machine = ParseId(job.MoveStorage.VmId, "machine");
-                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.MoveStorage = await (await MoveOfAsync(machine, job.MoveStorage.Options, slot)).RunAsync(slot.Stopping);
+                await InTurnAsync(job.MoveStorage.VmId, slot, async machine =>
+                    report.MoveStorage = await (await MoveOfAsync(machine, job.MoveStorage.Options, slot)).RunAsync(slot.Stopping));
                 break;
-            }
             case Job.TaskOneofCase.CheckMoveStorage:
                 report.CheckMoveStorage = await (await MoveOfAsync(ParseId(job.CheckMoveStorage.VmId, "machine"), job.CheckMoveStorage.Options, slot)).CheckAsync(slot.Stopping);
                 break;
             case Job.TaskOneofCase.StopMachine:
-            {
-                var machine = ParseId(job.StopMachine.VmId, "machine");
-                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.StopMachine = await _machines.StopAsync(machine, job.StopMachine, slot.Progress, slot.Stopping);
+                await InTurnAsync(job.StopMachine.VmId, slot, async machine => report.StopMachine = await _machines.StopAsync(machine, job.StopMachine, slot.Progress, slot.Stopping));
                 break;
-            }
             case Job.TaskOneofCase.StartMachine:
-            {
-                var machine = ParseId(job.StartMachine.VmId, "machine");
-                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.StartMachine = await _machines.StartAsync(machine, slot.Progress, slot.Stopping);
+                await InTurnAsync(job.StartMachine.VmId, slot, async machine => report.StartMachine = await _machines.StartAsync(machine, slot.Progress, slot.Stopping));
                 break;
-            }
             case Job.TaskOneofCase.RetireMachine:
-            {
-                var machine = ParseId(job.RetireMachine.VmId, "machine");
-                using var turn = await _turns.EnterAsync(machine, slot.Stopping);
-                report.RetireMachine = await _machines.RetireAsync(machine, job.RetireMachine, slot.Progress, slot.Stopping);
+                await InTurnAsync(job.RetireMachine.VmId, slot, async machine => report.RetireMachine = await _machines.RetireAsync(machine, job.RetireMachine, slot.Progress, slot.Stopping));
                 break;
-            }
             default:
                 throw new FaultException(FaultReason.Unsupported, "The controller assigned a kind of job that this agent does not know. Update the agent.");
         }
+    }
+
+    /// <summary>When no other job changes the machine.</summary>
+    private async Task InTurnAsync(string machine, JobSlot slot, Func<Id16, Task> work)
+    {
+        var id = ParseId(machine, "machine");
+        using var turn = await _turns.EnterAsync(id, slot.Stopping);
+        await work(id);
     }
 
     private static GroupGate GateOf(JobSlot slot, IHypervisor hypervisor) => hypervisor.HoldsAtGate

@@ -28,6 +28,8 @@ public sealed class RestoreRun(
     /// <exception cref="FaultException">Nothing was left behind; disks that were restored in place may be half restored, and are marked.</exception>
     public async Task<RestoreResult> RunAsync(CancellationToken cancellationToken)
     {
+        // However it ends: what its start took of the host is given back.
+        using var start = Start;
         var begun = context.Tools.Time.GetTimestamp();
         Start?.Require();
         progress.Enter("opening");

@@ -93,6 +93,6 @@ public sealed record MigrationRow
 
     public bool SourceRemoved { get; init; }
 
-    /// <summary>When the source was told to stop; null: it was not.</summary>
+    /// <summary>When the source was told to stop; null: it was not, or was known to be off.</summary>
     public long? StoppedMs { get; init; }
 }

@@ -45,7 +45,7 @@ internal static class MigrationMessages
 
     private static string TargetOf(MigrationRow row) =>
         row.SourceAgent == row.TargetAgent || row.State is JobPhase.Failed or JobPhase.Cancelled ? "none"
-        : row.State == JobPhase.Succeeded || row.Step == MigrationStep.RemovingSource ? "running"
+        : row.State == JobPhase.Succeeded || row.Step == MigrationStep.RemovingSource ? row.StoppedMs is null ? "stopped" : "running"
         : row.Step switch
         {
             MigrationStep.Checking => "none",

@@ -128,12 +128,19 @@ internal sealed class MigrationReport(MigrationParts parts, MigrationRow first)
         }
     }
 
+    /// <returns>Whether the machine was off before. An attempt behind the first cannot know: the one before may have stopped it.</returns>
+    public static bool WasOff(JobRow job) =>
+        job.Attempt == 1 && job.Result.Length > 0 && !AgentMessages.StopMachineResult.Parser.ParseFrom(job.Result).WasRunning;
+
     public void NoteStarted(MigrationRow row, double downtime)
     {
         _result.DowntimeSeconds = downtime;
         _result.Interruption?.ActualSeconds = downtime;
-        Note($"The copy on {row.SourceAgent} is retired. When the machine is known to be well, delete it: virtbackup migrate remove-source {row.MigrationId}");
+        NoteRetired(row);
     }
+
+    public void NoteRetired(MigrationRow row) =>
+        Note($"The copy on {row.SourceAgent} is retired. When the machine is known to be well, delete it: virtbackup migrate remove-source {row.MigrationId}");
 
     public void NoteSourceRemoved()
     {

@@ -50,11 +50,17 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
 
     private async ValueTask KeepAsync(MigrationRow next, CancellationToken stopping)
     {
-        if (next is { Step: MigrationStep.RemovingSource } or { State: JobPhase.Succeeded } && next.TargetAgent != next.SourceAgent && row.Step == MigrationStep.Starting)
+        if (next is { Step: MigrationStep.RemovingSource } or { State: JobPhase.Succeeded } && next.TargetAgent != next.SourceAgent && row.Step is MigrationStep.Starting or MigrationStep.Retiring)
         {
             // Before the step is kept: nobody's inventory takes it back meanwhile.
             parts.Owners.Set(next.VmId, next.TargetAgent);
             await parts.Catalog.Machines.MoveAsync(next.VmId, next.TargetAgent, stopping);
+        }
+        if (next.Step == MigrationStep.Stopping && row.Step != MigrationStep.Stopping)
+        {
+            // Before it is told to stop: an agent that died behind it without a word finds it off when it is asked again.
+            var machine = await parts.Catalog.Machines.FindAsync(row.VmId, stopping);
+            next = next with { StoppedMs = machine is { Running: false } ? null : parts.Time.NowMs() };
         }
         next = next with { Result = _report.ToBytes(), EndedMs = next.State == JobPhase.Running ? null : parts.Time.NowMs() };
         await parts.Catalog.Migrations.SaveAsync(next, stopping);
@@ -96,14 +102,19 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
                 _report.NoteApplied(job);
                 return Converge();
             case MigrationStep.Stopping:
-                await parts.Jobs.NoteAsync(row.MigrationId, "The machine is off.", stopping);
-                return To(MigrationStep.LastCopying) with { StopSeconds = job.RunSeconds, StoppedMs = job.StartedMs ?? job.CreatedMs };
+                var wasOff = row.StoppedMs is null && MigrationReport.WasOff(job);
+                await parts.Jobs.NoteAsync(row.MigrationId, wasOff ? "The machine was off already, and stays off." : "The machine is off.", stopping);
+                return To(MigrationStep.LastCopying) with { StopSeconds = job.RunSeconds, StoppedMs = wasOff ? null : job.StartedMs ?? job.CreatedMs };
             case MigrationStep.LastCopying:
                 var bytes = _report.NoteCopy(row, job, isLast: true);
                 return To(_options.Cold ? MigrationStep.Restoring : MigrationStep.LastApplying) with { PointId = job.PointId, LastBytes = bytes, LastSeconds = job.RunSeconds };
             case MigrationStep.LastApplying:
                 _report.NoteApplied(job);
                 return To(MigrationStep.Retiring) with { LastSeconds = row.LastSeconds + job.RunSeconds };
+            case MigrationStep.Retiring when IsLeftOff:
+                _report.NoteRetired(row);
+                await parts.Jobs.NoteAsync(row.MigrationId, $"The machine is on {row.TargetAgent}, off as it was.", stopping);
+                return _options.RemoveSource ? To(MigrationStep.RemovingSource) : row with { State = JobPhase.Succeeded };
             case MigrationStep.Retiring:
                 return To(MigrationStep.Starting);
             case MigrationStep.Starting:
@@ -122,7 +133,7 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
             case MigrationStep.ClearingTarget:
                 return To(MigrationStep.Reinstating);
             case MigrationStep.Reinstating:
-                return To(MigrationStep.RestartingSource);
+                return To(IsLeftOff ? MigrationStep.RemovingTarget : MigrationStep.RestartingSource);
             case MigrationStep.RestartingSource:
                 await parts.Jobs.NoteAsync(row.MigrationId, $"The machine runs on {row.SourceAgent} again.", stopping);
                 return To(MigrationStep.RemovingTarget);
@@ -206,7 +217,7 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
             MigrationStep.Restoring when !_options.Cold => To(MigrationStep.RemovingTarget, failed),
             MigrationStep.Retiring => To(MigrationStep.Reinstating, failed),
             MigrationStep.Starting => To(MigrationStep.HaltingTarget, failed),
-            _ => To(MigrationStep.RestartingSource, failed),
+            _ => To(IsLeftOff ? MigrationStep.RemovingTarget : MigrationStep.RestartingSource, failed),
         };
     }
 
@@ -239,6 +250,9 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
     private MigrationRow Ended() => Ended(row);
 
     private static MigrationRow Ended(MigrationRow basis) => basis with { State = basis.Cancelled ? JobPhase.Cancelled : JobPhase.Failed };
+
+    /// <summary>Behind the stop: it did not run, and is started nowhere.</summary>
+    private bool IsLeftOff => row is { StoppedMs: null, Step: not MigrationStep.Stopping };
 
     private bool IsBack => row.Step >= MigrationStep.HaltingTarget;
 

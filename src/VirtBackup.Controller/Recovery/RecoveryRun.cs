@@ -19,13 +19,15 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
     private const int MessageCharsMax = 2048;
     private const int FailureCharsMax = 4096;
     private const int ScoresMax = 100;
+    private static readonly TimeSpan TellInterval = TimeSpan.FromMilliseconds(500);
 
     private readonly Channel<(PlannedMachine Machine, JobRow Restore)> _news = Channel.CreateBounded<(PlannedMachine, JobRow)>(256);
     private readonly Dictionary<Id16, JobRow> _restores = [];
     private readonly List<Task> _followers = [];
     private Dictionary<Id16, RecoveryMachineRow> _rows = [];
     private RecoveryOrder _order = null!;
-    private string _told = "";
+    private string _toldPhase = "";
+    private long _toldAt;
 
     /// <summary>Runs to the end, and ends the run's job.</summary>
     /// <exception cref="FaultException">It could not be begun.</exception>
@@ -55,6 +57,34 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
             await records.ScoreAsync(run, actual, cancellationToken);
         }
         await FinishAsync(report, cancellationToken);
+    }
+
+    /// <summary>Ends a run's job that was cancelled, and says how far it had come.</summary>
+    public async ValueTask CancelAsync(CancellationToken cancellationToken)
+    {
+        _rows = await records.ListAsync(run, cancellationToken);
+        if (_rows.Count < plan.Machines.Count)
+        {
+            await jobs.FinishAsync(run, JobPhase.Cancelled, [], "", FaultReason.Unspecified, cancellationToken);
+            return;
+        }
+        foreach (var machine in plan.Machines)
+        {
+            if (_rows[machine.VmId].Step == RecoveryStep.Waiting)
+            {
+                await SaveAsync(machine, row => row with { Step = RecoveryStep.NotStarted, EndedMs = time.NowMs(), Message = "Neither restored nor started, because the recovery was cancelled." }, cancellationToken);
+            }
+            else if (_rows[machine.VmId].Step is RecoveryStep.Restoring or RecoveryStep.Restored or RecoveryStep.Starting)
+            {
+                await SaveAsync(machine, row => row with { Step = RecoveryStep.Failed, EndedMs = time.NowMs(), Message = "Its restore was cancelled with the recovery." }, cancellationToken);
+            }
+            if (await children.FindRestoreAsync(machine, cancellationToken) is { } restore)
+            {
+                _restores[machine.VmId] = restore;
+            }
+        }
+        var result = new RecoveryReport(plan, _rows).Describe(_restores, await records.ListScoresAsync(ScoresMax, cancellationToken));
+        await jobs.FinishAsync(run, JobPhase.Cancelled, result.ToByteArray(), "", FaultReason.Unspecified, cancellationToken);
     }
 
     private async ValueTask ForetellAsync(CancellationToken cancellationToken)
@@ -273,20 +303,21 @@ internal sealed class RecoveryRun(Id16 run, RecoveryPlan plan, RecoveryJobs chil
         return string.Join(", ", parts.Where(static part => part.Count > 0).Select(static part => $"{part.Count} {part.What}").Prepend($"{Of(RecoveryStep.Ready)} of {plan.Machines.Count} ready"));
     }
 
+    // Every restore's news would otherwise have all of them added up.
     private async ValueTask TellAsync(string phase, CancellationToken cancellationToken)
     {
+        if (phase == _toldPhase && time.GetElapsedTime(_toldAt) < TellInterval)
+        {
+            return;
+        }
+        (_toldPhase, _toldAt) = (phase, time.GetTimestamp());
         var progress = new Progress { Phase = phase };
         foreach (var restore in _restores.Values.Where(static restore => restore.Progress.Length > 0))
         {
             var part = Progress.Parser.ParseFrom(restore.Progress);
             (progress.BytesTotal, progress.BytesDone, progress.BytesSent) = (progress.BytesTotal + part.BytesTotal, progress.BytesDone + part.BytesDone, progress.BytesSent + part.BytesSent);
         }
-        var text = $"{phase} {progress.BytesTotal} {progress.BytesDone}";
-        if (text != _told)
-        {
-            _told = text;
-            await jobs.ProgressAsync(run, progress.ToByteArray(), cancellationToken);
-        }
+        await jobs.ProgressAsync(run, progress.ToByteArray(), cancellationToken);
     }
 
     private ValueTask NoteAsync(string text, CancellationToken cancellationToken) => jobs.NoteAsync(run, text, cancellationToken);

@@ -13,6 +13,7 @@ namespace VirtBackup.Controller.Recovery;
 /// </summary>
 internal sealed partial class RecoveryService(CatalogDatabase catalog, JobService jobs, AgentErrands errands, IEntropy entropy, TimeProvider time, ILogger<RecoveryService> logger) : IDisposable
 {
+    private static readonly TimeSpan RetryDelay = TimeSpan.FromSeconds(5);
     private readonly Channel<JobRow> _started = Channel.CreateBounded<JobRow>(1024);
     private readonly ConcurrentDictionary<Id16, (CancellationTokenSource Source, RecoveryPlan Plan)> _runs = new();
 
@@ -95,34 +96,63 @@ internal sealed partial class RecoveryService(CatalogDatabase catalog, JobServic
         var children = new RecoveryJobs(job.JobId, plan, jobs, errands, catalog.Jobs, entropy, time);
         try
         {
-            await new RecoveryRun(job.JobId, plan, children, catalog.Recoveries, jobs, time).RunAsync(scope.Token);
+            await InsistAsync(() => AttemptAsync(job, plan, children, scope.Token, stopping), job.JobId, stopping);
         }
-        catch (OperationCanceledException) when (!stopping.IsCancellationRequested)
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested)
         {
-            await children.CancelAsync(stopping);
-            await jobs.FinishAsync(job.JobId, JobPhase.Cancelled, [], "", FaultReason.Unspecified, stopping);
+            return; // the next controller takes it up
         }
-        catch (OperationCanceledException)
-        {
-            // The next controller takes it up.
-        }
-        catch (FaultException fault)
-        {
-            await children.CancelAsync(stopping);
-            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], fault.Message, fault.Reason, stopping);
-        }
-        catch (Exception failure)
-        {
-            LogFailed(failure, job.JobId);
-            await children.CancelAsync(stopping);
-            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], "The recovery failed unexpectedly: see the controller's log. Restores that were under way are cancelled.", FaultReason.Unspecified, stopping);
-        }
-        if (!stopping.IsCancellationRequested && _runs.TryRemove(job.JobId, out _))
+        if (_runs.TryRemove(job.JobId, out _))
         {
             source.Dispose();
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The recovery job {JobId} failed.")]
+    private async Task AttemptAsync(JobRow job, RecoveryPlan plan, RecoveryJobs children, CancellationToken cancellationToken, CancellationToken stopping)
+    {
+        var run = new RecoveryRun(job.JobId, plan, children, catalog.Recoveries, jobs, time);
+        try
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            await run.RunAsync(cancellationToken);
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && !stopping.IsCancellationRequested)
+        {
+            await children.CancelAsync(stopping);
+            await run.CancelAsync(stopping);
+        }
+        catch (FaultException fault) when (fault.Reason is not (FaultReason.DeviceFull or FaultReason.RepositoryBusy or FaultReason.Unavailable))
+        {
+            await children.CancelAsync(stopping);
+            await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], fault.Message, fault.Reason, stopping);
+        }
+    }
+
+    // The restores are the agents' and go on meanwhile; a run that is taken up again finds them. What passes, such as a full storage
+    // beneath the catalog, must not cost a site's recovery.
+    private async Task InsistAsync(Func<Task> attempt, Id16 jobId, CancellationToken stopping)
+    {
+        while (true)
+        {
+            try
+            {
+                await attempt();
+                return;
+            }
+            catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+            {
+                throw;
+            }
+#pragma warning disable CA1031 // Whatever it was: machines are half restored, and nobody else ends the run.
+            catch (Exception failure)
+#pragma warning restore CA1031
+            {
+                LogFailed(failure, jobId);
+            }
+            await Task.Delay(RetryDelay, time, stopping);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The recovery job {JobId} met a defect, and is taken up again.")]
     private partial void LogFailed(Exception failure, Id16 jobId);
 }

@@ -159,10 +159,10 @@ public sealed class ImageHypervisor : IHypervisor
         {
             return await new ConfiguredImages(machines, tools, inspector).BeginAsync(request, cancellationToken);
         }
-        var blocked = ImageRestore.Check(request).Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message).ToList();
-        return blocked.Count == 0
+        var blocked = FindingMessages.OfObstacles(ImageRestore.Check(request));
+        return blocked.Length == 0
             ? await ImageRestore.BeginAsync(request, tools, cancellationToken)
-            : throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: {string.Join(" ", blocked)}");
+            : throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: {blocked}");
     }
 
     private static string PrivateTemporaryFolder() => Directory.CreateTempSubdirectory("virtbackup-image-").FullName;

@@ -56,11 +56,7 @@ internal sealed class DomainActivation(LibvirtContext context, RestoreRequest re
         await DomainSave.StartAsync(Connection, image, plan.Xml ?? plan.Existing!.View.Xml);
     }
 
-    public Task<bool> IsActiveAsync() => Connection.QueryAsync(libvirt =>
-    {
-        using var domain = Domains.TryFind(libvirt, plan.Uuid);
-        return domain is not null && LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
-    }, CancellationToken.None);
+    public Task<bool> IsActiveAsync() => Connection.QueryAsync(libvirt => Domains.IsActive(libvirt, plan.Uuid), CancellationToken.None);
 
     /// <summary>Gives files to the user of a session's machines. libvirt itself gives those of a system to QEMU's user when the machine starts.</summary>
     public async Task HandOverAsync(IEnumerable<string> paths, CancellationToken cancellationToken)

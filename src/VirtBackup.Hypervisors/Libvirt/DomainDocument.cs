@@ -35,6 +35,9 @@ internal sealed class DomainDocument
 
     public XElement Root => root;
 
+    /// <summary>Null: it does not tell.</summary>
+    public long? MemoryBytes => long.TryParse(root.Element("memory")?.Value, NumberStyles.None, CultureInfo.InvariantCulture, out var kibibytes) ? kibibytes << 10 : null;
+
     /// <exception cref="FaultException"><see cref="FaultReason.Malformed"/>.</exception>
     public static DomainDocument Parse(string xml)
     {

@@ -43,7 +43,7 @@ internal sealed class DomainJobs(LibvirtConnection connection, LibvirtOptions op
     private bool AbortOurs(ConnectionHandle libvirt, Id16 machine)
     {
         using var domain = Domains.TryFind(libvirt, machine);
-        if (domain is null || LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 0 || FindBackup(domain) is not { } socket || !IsOurs(socket, machine))
+        if (domain is null || !Domains.IsActive(domain) || FindBackup(domain) is not { } socket || !IsOurs(socket, machine))
         {
             return false;
         }

@@ -7,14 +7,15 @@ namespace VirtBackup.Hypervisors.Libvirt;
 /// <summary>The TPM of a domain (libvirt, formatdomain), and where libvirt keeps the state of an emulated one.</summary>
 /// <param name="Kind">Of its back end: <c>emulator</c>, <c>passthrough</c>.</param>
 /// <param name="Secret">The UUID of libvirt's secret that encrypts the state, or null.</param>
-internal sealed record DomainTpm(Id16 Machine, string Kind, string Version, string? Secret)
+/// <param name="OutlivesMachine">Every libvirt keeps its state when it forgets the machine.</param>
+internal sealed record DomainTpm(Id16 Machine, string Kind, string Version, string? Secret, bool OutlivesMachine = false)
 {
     public const string Name = "tpm";
     private const string SystemFolder = "/var/lib/libvirt/swtpm";
 
     /// <summary>Null: the domain has none.</summary>
     public static DomainTpm? Find(Id16 machine, XElement root) => root.Element("devices")?.Element("tpm")?.Element("backend") is { } backend
-        ? new DomainTpm(machine, backend.Text("type") ?? "unknown", backend.Text("version") ?? "2.0", backend.Element("encryption")?.Text("secret")) : null;
+        ? new DomainTpm(machine, backend.Text("type") ?? "unknown", backend.Text("version") ?? "2.0", backend.Element("encryption")?.Text("secret"), backend.Text("persistent_state") == "yes") : null;
 
     public bool IsEmulated => Kind == "emulator";
 

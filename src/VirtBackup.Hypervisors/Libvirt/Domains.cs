@@ -39,6 +39,15 @@ internal static class Domains
 
     public static string NameOf(DomainHandle domain) => Marshal.PtrToStringUTF8(LibvirtCalls.GetName(domain)) ?? throw LibvirtFailure.Last();
 
+    public static bool IsActive(DomainHandle domain) => LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
+
+    /// <summary>Whether the machine is there and active.</summary>
+    public static bool IsActive(ConnectionHandle connection, Id16 uuid)
+    {
+        using var domain = TryFind(connection, uuid);
+        return domain is not null && IsActive(domain);
+    }
+
     /// <summary>UUIDs and names of all domains.</summary>
     public static List<(Id16 Uuid, string Name)> List(ConnectionHandle connection)
     {
@@ -63,7 +72,7 @@ internal static class Domains
 
     public static DomainView Read(DomainHandle domain, IReadOnlySet<string> excluded)
     {
-        var active = LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
+        var active = IsActive(domain);
         // What another host would need to go on with the machine is what a restore needs: the present devices, nothing of this run.
         var xml = LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, Secure | (active ? Migratable : Inactive)));
         var present = DomainDocument.Parse(active ? LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, 0)) : xml);

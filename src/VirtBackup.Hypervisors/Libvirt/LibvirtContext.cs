@@ -16,6 +16,8 @@ internal sealed record LibvirtContext(LibvirtOptions Options, TimeProvider Time,
     /// <summary>Of machines that come and go.</summary>
     public MovingRecords Moving => new(Options.StateFolder);
 
+    public StateRoom StateRoom { get; } = new();
+
     public DomainJobs JobsOf(LibvirtConnection connection) => new(connection, Options, Time);
 
     /// <summary>Ends what a killed run left: the freeze, its job, its folders.</summary>

@@ -21,7 +21,7 @@ internal static class LibvirtDescriber
             ["architecture"] = type?.Text("arch"),
             ["machineType"] = type?.Text("machine"),
             ["processors"] = int.TryParse(root.Element("vcpu")?.Value, NumberStyles.None, CultureInfo.InvariantCulture, out var processors) ? processors : 1,
-            ["memoryBytes"] = long.TryParse(root.Element("memory")?.Value, NumberStyles.None, CultureInfo.InvariantCulture, out var kibibytes) ? kibibytes << 10 : 0,
+            ["memoryBytes"] = view.Document.MemoryBytes ?? 0,
             ["firmware"] = root.Element("os")?.Element("loader") is not null || root.Element("os")?.Text("firmware") == "efi" ? "uefi" : "bios",
             ["hypervisor"] = "libvirt " + root.Text("type"),
             ["disks"] = new JsonArray([.. view.Disks.Select(disk => new JsonObject

@@ -1,6 +1,5 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Guests;
-using VirtBackup.Hypervisors.Libvirt.Native;
 
 namespace VirtBackup.Hypervisors.Libvirt;
 
@@ -41,7 +40,7 @@ public sealed class LibvirtGuestRelease(IBlockingCalls blocking, TimeProvider ti
             {
                 return ReleaseOutcome.Released;
             }
-            if (!await connection.QueryAsync(libvirt => IsActive(libvirt, target.Machine), cancellationToken))
+            if (!await connection.QueryAsync(libvirt => Domains.IsActive(libvirt, target.Machine), cancellationToken))
             {
                 log("The machine has ended.");
                 marks.Remove(FreezeMarks.Stopped);
@@ -63,11 +62,5 @@ public sealed class LibvirtGuestRelease(IBlockingCalls blocking, TimeProvider ti
             log(failure.Message);
             return ReleaseOutcome.Again;
         }
-    }
-
-    private static bool IsActive(ConnectionHandle libvirt, Id16 machine)
-    {
-        using var domain = Domains.TryFind(libvirt, machine);
-        return domain is not null && LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
     }
 }

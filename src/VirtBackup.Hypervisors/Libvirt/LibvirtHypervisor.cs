@@ -40,7 +40,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
 
     public string Kind => "libvirt";
 
-    public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections[0]);
+    public IMachineControl? Control => context.Options.StateFolder is null ? null : new LibvirtMachineControl(context, TryFindAsync, connections);
 
     public bool HoldsAtGate => true;
 
@@ -152,7 +152,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
-                + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
+                + FindingMessages.OfObstacles(plan.Findings));
         }
         var state = request.State is null ? null : new StateFiles(context.ImageTools, request, request.Folder.Length > 0 ? request.Folder : plan.Folders.First());
         plan = plan with { State = state };
@@ -204,7 +204,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
         {
             foreach (var (uuid, name) in await connection.QueryAsync(Domains.List, cancellationToken))
             {
-                if (IsServed(name))
+                if (context.Options.Serves(name))
                 {
                     await TryCleanUpAsync(connection, uuid, cancellationToken);
                 }
@@ -220,12 +220,13 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
     {
         try
         {
-            await new LibvirtMoveRecovery(context, connection, machine).EndAsync(static _ => { }, cancellationToken);
+            await new LibvirtMoveRecovery(context, connection, machine).EndAsync(context.Options.Report ?? (static _ => { }), cancellationToken);
             await BrokenReplacement.CleanUpAsync(connection, machine, cancellationToken);
         }
         catch (Exception failure) when (failure is FaultException { Reason: not FaultReason.HypervisorUnavailable } or IOException or UnauthorizedAccessException)
         {
-            // Whoever uses the machine next is told.
+            // Whoever uses the machine next is told, too.
+            context.Options.Report?.Invoke($"What a killed run left of the machine {machine.ToUuidString()} cannot be tidied up now: {failure.Message}");
         }
     }
 
@@ -239,8 +240,6 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
 
     private static readonly HashSet<string> NoneExcluded = [];
 
-    private bool IsServed(string name) => (context.Options.Include.Count == 0 || context.Options.Include.Contains(name)) && !context.Options.Exclude.Contains(name);
-
     private async Task<IReadOnlyList<MachineSummary>> ListAsync(LibvirtConnection connection, CancellationToken cancellationToken)
     {
         try
@@ -248,7 +247,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
             var machines = new List<MachineSummary>();
             foreach (var (uuid, name) in await connection.QueryAsync(Domains.List, cancellationToken))
             {
-                if (IsServed(name) && await SummariseAsync(connection, uuid, name, cancellationToken) is { } machine)
+                if (context.Options.Serves(name) && await SummariseAsync(connection, uuid, name, cancellationToken) is { } machine)
                 {
                     machines.Add(machine);
                 }
@@ -282,8 +281,11 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
     private async Task<LibvirtConnection> FindAsync(Id16 machine, CancellationToken cancellationToken) => await TryFindAsync(machine, cancellationToken)
         ?? throw new FaultException(FaultReason.NotFound, $"libvirt on this host has no machine with the UUID {machine.ToUuidString()} that this agent serves.");
 
+    private Task<LibvirtConnection?> TryFindAsync(Id16 machine, CancellationToken cancellationToken) => TryFindAsync(machine, anyName: false, cancellationToken);
+
     /// <summary>Null: no connection has the machine, and all could be asked.</summary>
-    private async Task<LibvirtConnection?> TryFindAsync(Id16 machine, CancellationToken cancellationToken)
+    /// <param name="anyName">Also one that is not served by its name.</param>
+    private async Task<LibvirtConnection?> TryFindAsync(Id16 machine, bool anyName, CancellationToken cancellationToken)
     {
         FaultException? unreachable = null;
         foreach (var connection in connections)
@@ -295,7 +297,7 @@ public sealed class LibvirtHypervisor : IHypervisor, IStorageMover, IAsyncDispos
                     using var domain = Domains.TryFind(libvirt, machine);
                     return domain is null ? null : Domains.NameOf(domain);
                 }, cancellationToken);
-                if (name is not null && IsServed(name))
+                if (name is not null && (anyName || context.Options.Serves(name)))
                 {
                     return connection;
                 }

@@ -20,6 +20,8 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>Names of machines to leave alone.</summary>
     public IReadOnlySet<string> Exclude { get; init; } = new HashSet<string>();
 
+    internal bool Serves(string name) => (Include.Count == 0 || Include.Contains(name)) && !Exclude.Contains(name);
+
     public string QemuImg { get; init; } = "qemu-img";
 
     public string QemuNbd { get; init; } = "qemu-nbd";
@@ -54,6 +56,6 @@ public sealed record LibvirtOptions(IReadOnlyList<string> Uris, string FleeceFol
     /// <summary>Reads or writes of one disk under way at once.</summary>
     public int RequestsInFlight { get; init; } = 32;
 
-    /// <summary>Told when a connection is lost, and when it is there again.</summary>
+    /// <summary>Told when a connection is lost, when it is there again, and what of a killed run cannot be tidied up.</summary>
     public Action<string>? Report { get; init; }
 }

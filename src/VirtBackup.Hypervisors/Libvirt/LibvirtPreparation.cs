@@ -52,7 +52,7 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
         }
         await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         RequireSpace();
-        new DomainStateAdmission(context, request).Require(view);
+        using var room = new DomainStateAdmission(context, request).Require(view);
         tpm = await DomainTpm.FindMemoryAsync(context, connection, view, request, cancellationToken);
         var basis = TrackingChoice.Basis(checkpoints, request.Base);
         var captured = view.Disks.Where(disk => disk.Captured).ToList();

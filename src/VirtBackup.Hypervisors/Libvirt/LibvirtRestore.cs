@@ -14,7 +14,8 @@ internal sealed class LibvirtRestore : IRestore
     private readonly NewImages images;
     private readonly DomainActivation activation;
     private bool started;
-    private bool isTaken;
+    /// <summary>It runs, or is known to be here: neither it nor its disks may go any more.</summary>
+    private bool isLeft;
 
     private readonly Adoption? adoption;
 
@@ -58,12 +59,11 @@ internal sealed class LibvirtRestore : IRestore
             await plan.Tpm!.WriteAsync(cancellationToken);
             await DefineAsync(cancellationToken);
         }
-        catch when (!isTaken)
+        catch when (!isLeft)
         {
             plan.Tpm!.Undo();
             throw;
         }
-        adoption?.Complete([.. plan.Images.Select(image => image.Path)]);
         images.Keep();
         return await activation.FinishAsync(started, cancellationToken);
     }
@@ -88,31 +88,49 @@ internal sealed class LibvirtRestore : IRestore
             {
                 started = true;
                 await activation.StartAsync();
+                Leave();
             }
+            // Of the disks of a machine that runs nothing is remembered: it writes to them.
+            adoption?.Complete(started ? [] : [.. plan.Images.Select(image => image.Path)]);
         }
-        catch (Exception failure) when (!isTaken && failure is (FaultException or OperationCanceledException))
+        catch (Exception failure) when (!isLeft && failure is (FaultException or OperationCanceledException or IOException or UnauthorizedAccessException))
         {
+            if (adoption is { IsComplete: true })
+            {
+                // It is recorded all the same: it was made, and stays.
+                Leave();
+                throw;
+            }
             await UndefineAsync();
+            var problem = request.Start ? "did not start" : "could not be taken over";
             throw failure is FaultException fault
-                ? new FaultException(fault.Reason, $"The disks of {request.Name} were written, but the machine did not start, and was removed again. {fault.Message}", fault) : failure;
+                ? new FaultException(fault.Reason, $"The disks of {request.Name} were written, but the machine {problem}, and was removed again. {fault.Message}", fault) : failure;
         }
     }
 
     // The wait may be long, and nothing keeps anybody from starting the machine meanwhile: neither it nor its disks must go then.
     private async Task<bool> MayStartAsync(CancellationToken cancellationToken)
     {
+        bool starts;
         try
         {
-            return await request.MayStartAsync(cancellationToken);
+            starts = await request.MayStartAsync(cancellationToken);
         }
         finally
         {
             if (request.StartGate is not null && await activation.IsActiveAsync())
             {
-                isTaken = true;
-                images.Keep();
+                Leave();
             }
         }
+        return !isLeft ? starts : throw new FaultException(FaultReason.FailedPrecondition,
+            $"The machine {request.Name} was started by somebody else while its start waited. It runs on its restored disks.");
+    }
+
+    private void Leave()
+    {
+        isLeft = true;
+        images.Keep();
     }
 
     private async Task UndefineAsync()

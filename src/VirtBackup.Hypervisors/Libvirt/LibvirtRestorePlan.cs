@@ -66,7 +66,7 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
         if (InFolder)
         {
             await CheckIdentityAsync(cancellationToken);
-            findings.AddRange(request.Adopt ? Adoption.Check(context.Moving, request) : []);
+            findings.AddRange(request.Adopt ? CheckAdoption() : []);
         }
         var variables = ChooseVariables(document);
         var name = existing?.Name ?? request.Name;
@@ -202,6 +202,13 @@ internal sealed class LibvirtRestorePlanner(LibvirtContext context, LibvirtConne
             }
         }
         return variables;
+    }
+
+    private IEnumerable<RestoreFinding> CheckAdoption()
+    {
+        var found = Adoption.Check(context.Moving, request);
+        return context.Options.Serves(request.Name) ? found : found.Append(Blocks("identity",
+            $"The agent of this host does not serve machines called {request.Name} (include and exclude of 'libvirt' in its agent.yaml), so that it would neither start it nor back it up. Have it serve the name, or choose another host."));
     }
 
     private async Task CheckIdentityAsync(CancellationToken cancellationToken)

@@ -165,7 +165,7 @@ public sealed class QemuHypervisor : IHypervisor, IStorageMover
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {request.Name} cannot be restored here: "
-                + string.Join(" ", plan.Findings.Where(finding => finding.Severity == FindingSeverity.Blocks).Select(finding => finding.Message)));
+                + FindingMessages.OfObstacles(plan.Findings));
         }
         var state = request.State is null ? null : new StateFiles(context.ImageTools, request, Path.GetDirectoryName(LaunchFiles.For(request, plan.Images).Script)!);
         plan = plan with { State = state };

@@ -46,6 +46,9 @@ internal sealed partial class FakeHypervisor(Id16 machine, params FakeDisk[] dis
     public List<string> Ends { get; } = [];
     public FakeRestore? Restored { get; private set; }
 
+    /// <summary>What comes of the start of a restored machine; null: it starts.</summary>
+    public FaultException? StartFault { get; set; }
+
     /// <summary>Called before every read.</summary>
     public Func<long, Task> OnRead { get; set; } = _ => Task.CompletedTask;
     public Exception? CommitFailure { get; set; }
@@ -121,7 +124,7 @@ internal sealed partial class FakeHypervisor(Id16 machine, params FakeDisk[] dis
     public bool OffersTracking { get; set; }
 
     public ValueTask<IRestore> BeginRestoreAsync(RestoreRequest request, CancellationToken cancellationToken) =>
-        request.Placement == RestorePlacement.InPlace ? new(InPlace = new FakeInPlaceRestore(this, request)) : new(Restored = new FakeRestore(request));
+        request.Placement == RestorePlacement.InPlace ? new(InPlace = new FakeInPlaceRestore(this, request)) : new(Restored = new FakeRestore(request, StartFault));
 }
 
 internal sealed class FakeCapture : ICapture
@@ -234,7 +237,7 @@ internal sealed class FakeCapturedDisk : ICapturedDisk
         _view.AsSpan((int)(block * FakeDisk.Block), (int)Math.Min(FakeDisk.Block, _view.Length - (block * FakeDisk.Block))).ContainsAnyExcept((byte)0);
 }
 
-internal sealed class FakeRestore(RestoreRequest request) : IRestore
+internal sealed class FakeRestore(RestoreRequest request, FaultException? startFault) : IRestore
 {
     public IReadOnlyList<IRestoredDisk> Disks { get; } = [.. request.Disks.Select(disk => new FakeTarget(disk))];
     public bool Completed { get; private set; }
@@ -246,6 +249,10 @@ internal sealed class FakeRestore(RestoreRequest request) : IRestore
     public async ValueTask<RestoredMachine> CompleteAsync(CancellationToken cancellationToken)
     {
         Started = await request.MayStartAsync(cancellationToken);
+        if (Started && startFault is not null)
+        {
+            throw startFault;
+        }
         Completed = true;
         return new RestoredMachine(request.Machine, request.Name, Started, new Dictionary<string, string> { ["folder"] = request.Folder });
     }

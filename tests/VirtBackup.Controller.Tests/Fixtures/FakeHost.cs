@@ -26,6 +26,8 @@ internal enum Mishap
     DiesBefore,
     /// <summary>It was done, and the agent dies before it reports.</summary>
     DiesBehind,
+    /// <summary>It was done, and the agent dies before anybody hears that it began.</summary>
+    DiesUnheard,
 }
 
 /// <summary>Agents on hosts that obey like real ones, over one machine that must never run twice. Mishaps happen by a script.</summary>
@@ -34,6 +36,7 @@ internal sealed class FakeHosts(World world)
     private readonly Lock _gate = new();
     private readonly Dictionary<string, Copy> _copies = [];
     private readonly List<string> _done = [];
+    private bool _stoppedRunning;
 
     /// <summary>Asked once for each attempt of a job: agent, task.</summary>
     public Func<string, Job.TaskOneofCase, Mishap> Script { get; set; } = static (_, _) => Mishap.None;
@@ -71,6 +74,12 @@ internal sealed class FakeHosts(World world)
     {
         Before?.Invoke(agent.Name, job.TaskCase);
         var mishap = Script(agent.Name, job.TaskCase);
+        if (mishap == Mishap.DiesUnheard)
+        {
+            lock (_gate) _ = Do(agent.Name, job);
+            return false;
+        }
+        await agent.ReportAsync(job.JobId, job.Attempt, JobState.Running);
         if (mishap == Mishap.DiesBefore) return false;
         if (mishap == Mishap.Fails)
         {
@@ -108,6 +117,7 @@ internal sealed class FakeHosts(World world)
             case Job.TaskOneofCase.Backup:
                 return copy is Copy.Running or Copy.Stopped ? null : $"It cannot be read: {copy}.";
             case Job.TaskOneofCase.StopMachine:
+                _stoppedRunning = copy == Copy.Running;
                 if (copy == Copy.Running) _copies[agent] = Copy.Stopped;
                 return null;
             case Job.TaskOneofCase.StartMachine:
@@ -143,7 +153,7 @@ internal sealed class FakeHosts(World world)
         return bytes;
     }
 
-    private static void Answer(JobReport report, Job job, long committed)
+    private void Answer(JobReport report, Job job, long committed)
     {
         switch (job.TaskCase)
         {
@@ -157,7 +167,7 @@ internal sealed class FakeHosts(World world)
                 report.CheckRestore = new CheckRestoreResult();
                 break;
             case Job.TaskOneofCase.StopMachine:
-                report.StopMachine = new StopMachineResult { Graceful = true };
+                report.StopMachine = new StopMachineResult { Graceful = true, WasRunning = _stoppedRunning };
                 break;
             case Job.TaskOneofCase.StartMachine:
                 report.StartMachine = new StartMachineResult();
@@ -237,6 +247,7 @@ internal sealed class FakeAgent : IAsyncDisposable
         await using var control = await ControlStream.OpenAsync(_agent, Id16.Create(SystemEntropy.Instance), new AgentCapabilities { MachineControl = true, RestoreOptions = 100, BackupOptions = 100 });
         var inventory = _agent.NewInventory();
         if (!_hasMachine) inventory.VirtualMachines.Clear();
+        else inventory.VirtualMachines[0].Running = _hosts[_agent.Name] == Copy.Running;
         await control.SendAsync(new ConnectRequest { Inventory = inventory });
         var handled = new HashSet<(string, ulong)>();
         var receiving = control.ReceiveAsync();
@@ -253,7 +264,6 @@ internal sealed class FakeAgent : IAsyncDisposable
             {
                 if (handled.Add((job.JobId, job.Attempt)))
                 {
-                    await _agent.ReportAsync(job.JobId, job.Attempt, JobState.Running);
                     if (!await _hosts.HandleAsync(_agent, job)) return;
                 }
             }

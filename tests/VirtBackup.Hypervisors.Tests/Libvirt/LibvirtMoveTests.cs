@@ -88,6 +88,29 @@ public sealed class LibvirtMoveTests(SharedLibvirt shared)
         await RequireChangesAsync(machine, book);
     }
 
+    [Fact]
+    public async Task A_move_that_changed_over_in_part_says_which_disks_moved()
+    {
+        await using var machine = await StillLibvirtMachine.StartAsync(shared.Daemon);
+        var (moved, left) = (machine.ImageOf("sda"), machine.ImageOf("sdb"));
+        var request = new StorageMoveRequest(machine.Id, machine.PathOf("new"))
+        {
+            Progress = progress =>
+            {
+                if (progress.Phase == "changing over")
+                {
+                    shared.Daemon.VirshAsync("blockjob", ConformanceMachine.Name, "sdb", "--abort").GetAwaiter().GetResult();
+                }
+            },
+        };
+        var fault = await Assert.ThrowsAsync<FaultException>(() => Task.Run(async () => await ((IStorageMover)machine.Connect()).MoveAsync(request, default)));
+        Assert.Contains("At the new place are now: sda;", fault.Message, StringComparison.Ordinal);
+        Assert.Equal((false, true), (File.Exists(moved), File.Exists(left)));
+        machine.FollowMove("sda", machine.PathOf("new/sda.qcow2"));
+        Assert.Single(Directory.GetFiles(machine.PathOf("new")));
+        await RequireTidyAsync(machine);
+    }
+
     /// <summary>A move stops for ever at a phase, something happens, and an agent that starts now finds it so.</summary>
     private static Task BreakOffAsync(StillLibvirtMachine machine, string phase, Func<Task> happens) =>
         BrokenMove.RunAsync((IStorageMover)machine.Connect(), new StorageMoveRequest(machine.Id, machine.PathOf("new")), phase, 64 << 10, async () =>

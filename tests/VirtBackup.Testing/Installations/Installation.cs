@@ -152,9 +152,9 @@ public sealed class Installation : IAsyncDisposable
     }
 
     /// <summary>Waits until the controller shows a machine as present, which takes a moment after its agent connected.</summary>
-    public Task WaitForMachineAsync(string name) => PollAsync($"machine {name}", async () =>
+    public Task WaitForMachineAsync(string name, bool running = false) => PollAsync($"machine {name}", async () =>
         (await RunAsync("vm", "list")).Json.GetProperty("virtual_machines").EnumerateArray()
-            .Any(machine => machine.GetProperty("name").GetString() == name && machine.GetProperty("present").GetBoolean()));
+            .Any(machine => machine.GetProperty("name").GetString() == name && machine.GetProperty("present").GetBoolean() && (!running || machine.GetProperty("running").GetBoolean())));
 
     /// <summary>A backup that must succeed.</summary>
     /// <returns>Its recovery point.</returns>

@@ -9,7 +9,7 @@ namespace VirtBackup.Agent.Restore.Starting;
 /// The start of a machine that needs others: waits with whole disks until the gate opens, then asks the machine again and again
 /// whether it is ready. For one restore.
 /// </summary>
-public sealed class OrderedStart(StartGate gate, ReadinessProbe? probe, ReadinessProbes probes, Func<IDisposable>? beginUrgent, RunProgress progress, TimeProvider time)
+public sealed class OrderedStart(StartGate gate, ReadinessProbe? probe, ReadinessProbes probes, Func<IDisposable>? beginUrgent, RunProgress progress, TimeProvider time) : IDisposable
 {
     private static readonly TimeSpan TimeoutDefault = TimeSpan.FromMinutes(5);
     private static readonly TimeSpan IntervalDefault = TimeSpan.FromSeconds(1);
@@ -47,10 +47,10 @@ public sealed class OrderedStart(StartGate gate, ReadinessProbe? probe, Readines
     public async Task<double> FinishAsync(RestoredMachine machine, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(machine);
-        _urgent?.Dispose();
+        Dispose();
         if (Restored is null && await PassAsync(cancellationToken))
         {
-            _urgent?.Dispose();
+            Dispose();
             throw new FaultException(FaultReason.Unsupported, $"The disks of {machine.Name} are restored, but machines of its platform are not started by the agent. Start it by hand, and restore what needs it then.");
         }
         if (_opened is not { } opened)
@@ -78,4 +78,7 @@ public sealed class OrderedStart(StartGate gate, ReadinessProbe? probe, Readines
         progress.Log(string.Create(System.Globalization.CultureInfo.InvariantCulture, $"ready after {seconds:0.0} s"));
         return seconds;
     }
+
+    /// <summary>The machine is started, or is not going to be: the agent gives way again.</summary>
+    public void Dispose() => Interlocked.Exchange(ref _urgent, null)?.Dispose();
 }

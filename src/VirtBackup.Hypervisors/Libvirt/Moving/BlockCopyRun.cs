@@ -1,6 +1,5 @@
 using System.Xml.Linq;
 using VirtBackup.Core;
-using VirtBackup.Hypervisors.Guests;
 using VirtBackup.Hypervisors.Libvirt.Native;
 using VirtBackup.Hypervisors.Moving;
 
@@ -67,7 +66,7 @@ internal sealed class BlockCopyRun(LibvirtContext context, LibvirtConnection con
     private bool Look(ConnectionHandle libvirt)
     {
         using var domain = Domains.Find(libvirt, request.Machine);
-        if (LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 0)
+        if (!Domains.IsActive(domain))
         {
             throw new FaultException(FaultReason.HypervisorUnavailable, "The machine ended while its disks were moved. They are where they were.");
         }
@@ -96,37 +95,58 @@ internal sealed class BlockCopyRun(LibvirtContext context, LibvirtConnection con
     {
         var view = await connection.QueryAsync(libvirt => Domains.Read(libvirt, request.Machine), CancellationToken.None);
         journal.Enter(MoveStage.Pivoting);
-        await using var lease = view.Running && context.Options.Guard is { } guard
+        await using var lease = context.Options.Guard is { } guard
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), PauseLimit, CancellationToken.None) : null;
         var begun = context.Time.GetTimestamp();
-        if (view.Running)
-        {
-            folder.Marks.Set(FreezeMarks.Stopped);
-        }
+        var held = false;
         try
         {
-            await connection.ChangeAsync(libvirt =>
+            held = await HeldDomain.SuspendAsync(connection, request.Machine, folder.Marks);
+            await connection.ChangeAsync(PivotAll, CancellationToken.None);
+        }
+        catch (FaultException fault)
+        {
+            if (await FindMovedAsync() is { Count: > 0 } moved)
             {
-                using var domain = Domains.Find(libvirt, request.Machine);
-                if (view.Running)
-                {
-                    LibvirtValues.Require(LibvirtBlockJobs.Suspend(domain));
-                }
-                foreach (var disk in journal.Disks)
-                {
-                    LibvirtValues.Require(LibvirtBlockJobs.End(domain, disk.Node, LibvirtBlockJobs.Pivot));
-                }
-                return true;
-            }, CancellationToken.None);
+                throw new FaultException(fault.Reason, $"{fault.Message} At the new place are now: {string.Join(", ", moved)}; what else was to move is where it was. The machine runs on with them; move the rest again.", fault);
+            }
+            throw;
         }
         finally
         {
             await HeldDomain.ResumeAsync(connection, request.Machine, folder.Marks, CancellationToken.None);
-            Interruption = view.Running ? context.Time.GetElapsedTime(begun) : null;
+            Interruption = held ? context.Time.GetElapsedTime(begun) : null;
         }
         if (lease is not null)
         {
             await lease.DisarmAsync();
+        }
+    }
+
+    private bool PivotAll(ConnectionHandle libvirt)
+    {
+        using var domain = Domains.Find(libvirt, request.Machine);
+        foreach (var disk in journal.Disks)
+        {
+            LibvirtValues.Require(LibvirtBlockJobs.End(domain, disk.Node, LibvirtBlockJobs.Pivot));
+        }
+        return true;
+    }
+
+    /// <summary>Names of disks that are at their new places. Asked for a message only: what cannot be asked is left out.</summary>
+    private async Task<List<string>> FindMovedAsync()
+    {
+        try
+        {
+            return await connection.QueryAsync(libvirt =>
+            {
+                using var domain = Domains.Find(libvirt, request.Machine);
+                return MovedDomain.FindMoved(domain, journal.Disks).Where(static disk => disk.Moved).Select(static disk => disk.Name).ToList();
+            }, CancellationToken.None);
+        }
+        catch (FaultException)
+        {
+            return [];
         }
     }
 }

@@ -5,24 +5,24 @@ using VirtBackup.Hypervisors.Moving;
 namespace VirtBackup.Hypervisors.Libvirt.Moving;
 
 /// <summary>Stops, starts and retires machines of libvirt. A retired one is undefined, and its definition kept.</summary>
-/// <param name="find">The connection that has a machine; null: none has.</param>
-/// <param name="first">That machines are defined on which none has.</param>
+/// <param name="find">The connection that has a machine, whatever its name or only if it is served; null: none has.</param>
+/// <param name="connections">Machines that none has are defined on the first.</param>
 internal sealed class LibvirtMachineControl(
-    LibvirtContext context, Func<Id16, CancellationToken, Task<LibvirtConnection?>> find, LibvirtConnection first) : IMachineControl
+    LibvirtContext context, Func<Id16, bool, CancellationToken, Task<LibvirtConnection?>> find, IReadOnlyList<LibvirtConnection> connections) : IMachineControl
 {
     // VIR_DOMAIN_UNDEFINE_: MANAGED_SAVE is left out, so that a saved state is never thrown away unseen.
-    private const uint ForgetSnapshots = 2, ForgetVariables = 4, KeepVariables = 8, ForgetCheckpoints = 16;
+    private const uint ForgetSnapshots = 2, ForgetVariables = 4, KeepVariables = 8, ForgetCheckpoints = 16, Always = ForgetSnapshots | ForgetCheckpoints;
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(250);
 
     private readonly MovingRecords _records = context.Moving;
 
     public async ValueTask<bool> KnowsAsync(Id16 machine, CancellationToken cancellationToken) =>
-        _records.FindRetired(machine) is not null || _records.FindAdopted(machine) is not null || await find(machine, cancellationToken) is not null;
+        _records.FindRetired(machine) is not null || _records.FindAdopted(machine) is not null || await FindAsync(machine, cancellationToken) is not null;
 
     public async ValueTask<StoppedMachine> StopAsync(Id16 machine, StopRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        if (await find(machine, cancellationToken) is not { } connection || !await IsActiveAsync(connection, machine, cancellationToken))
+        if (await FindAsync(machine, cancellationToken) is not { } connection || !await IsActiveAsync(connection, machine, cancellationToken))
         {
             return new StoppedMachine(Graceful: true, WasRunning: false);
         }
@@ -55,7 +55,7 @@ internal sealed class LibvirtMachineControl(
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"{retired.Name} was retired on this host, since it moved to another one: it is not started here.");
         }
-        var connection = await find(machine, cancellationToken) ?? throw Unknown(machine);
+        var connection = await FindAsync(machine, cancellationToken) ?? throw Unknown(machine);
         if (await IsActiveAsync(connection, machine, cancellationToken))
         {
             return true;
@@ -76,13 +76,14 @@ internal sealed class LibvirtMachineControl(
         if (!request.Delete)
         {
             retired ??= await RecordAsync(machine, cancellationToken);
-            await UndefineAsync(machine, ForgetSnapshots | KeepVariables | ForgetCheckpoints, cancellationToken);
+            await UndefineAsync(machine, keeps: true, cancellationToken);
             return new RetiredMachine(true, [], RetiredFiles.Rename(retired));
         }
         var adopted = _records.FindAdopted(machine);
         if (retired is { Deleted: false })
         {
             var removed = RetiredFiles.Delete(retired);
+            removed.AddRange(await RetiredTpm.DeleteAsync(context, connections, machine, retired, cancellationToken));
             removed.AddRange(adopted is null ? [] : RetiredFiles.DeleteFolder(adopted.Folder));
             _records.Write(retired with { Deleted = true });
             _records.RemoveAdopted(machine);
@@ -92,7 +93,7 @@ internal sealed class LibvirtMachineControl(
         {
             return new RetiredMachine(true, [], []);
         }
-        await UndefineAsync(machine, ForgetSnapshots | ForgetVariables | ForgetCheckpoints, cancellationToken);
+        await UndefineAsync(machine, keeps: false, cancellationToken);
         var gone = RetiredFiles.DeleteFolder(adopted.Folder);
         _records.RemoveAdopted(machine);
         return new RetiredMachine(true, gone, []);
@@ -100,9 +101,14 @@ internal sealed class LibvirtMachineControl(
 
     private async Task<RetiredRecord> RecordAsync(Id16 machine, CancellationToken cancellationToken)
     {
-        var connection = await find(machine, cancellationToken) ?? throw Unknown(machine);
-        var view = await connection.QueryAsync(libvirt => Domains.Read(libvirt, machine), cancellationToken);
-        RequireOff(view);
+        var connection = await FindAsync(machine, cancellationToken) ?? throw Unknown(machine);
+        // Also whether it can be undefined so that it can come back, before anything says that it was retired.
+        var (view, _) = await connection.QueryAsync(libvirt =>
+        {
+            var present = Domains.Read(libvirt, machine);
+            RequireOff(present);
+            return (present, FlagsOf(libvirt, present, keeps: true));
+        }, cancellationToken);
         if (view.HasSavedState)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The machine {view.Document.Name} has a saved state, which would be lost. Start it and shut it down, or drop the state (virsh managedsave-remove {view.Document.Name}).");
@@ -116,7 +122,7 @@ internal sealed class LibvirtMachineControl(
     private async Task<RetiredMachine> ReinstateAsync(Id16 machine, RetiredRecord record, CancellationToken cancellationToken)
     {
         RetiredFiles.NameBack(record);
-        var connection = await find(machine, cancellationToken) ?? first;
+        var connection = await FindAsync(machine, cancellationToken) ?? connections[0];
         await connection.ChangeAsync(libvirt =>
         {
             using var domain = LibvirtValues.Require(LibvirtCalls.Define(libvirt, record.Definition!, 0));
@@ -126,9 +132,13 @@ internal sealed class LibvirtMachineControl(
         return new RetiredMachine(false, [], [.. record.Files.Select(static file => file.From)]);
     }
 
-    private async Task UndefineAsync(Id16 machine, uint flags, CancellationToken cancellationToken)
+    // What the agent took over or retired is its own, whatever the names that it serves.
+    private Task<LibvirtConnection?> FindAsync(Id16 machine, CancellationToken cancellationToken) =>
+        find(machine, _records.FindRetired(machine) is { Deleted: false } || _records.FindAdopted(machine) is not null, cancellationToken);
+
+    private async Task UndefineAsync(Id16 machine, bool keeps, CancellationToken cancellationToken)
     {
-        if (await find(machine, cancellationToken) is not { } connection)
+        if (await FindAsync(machine, cancellationToken) is not { } connection)
         {
             return;
         }
@@ -137,18 +147,22 @@ internal sealed class LibvirtMachineControl(
             using var domain = Domains.TryFind(libvirt, machine);
             if (domain is not null)
             {
-                RequireOff(Domains.Read(domain, new HashSet<string>()));
-                LibvirtValues.Require(LibvirtCalls.Undefine(domain, flags));
+                var view = Domains.Read(domain, new HashSet<string>());
+                RequireOff(view);
+                LibvirtValues.Require(LibvirtCalls.Undefine(domain, FlagsOf(libvirt, view, keeps)));
             }
             return true;
         }, cancellationToken);
     }
 
-    private static Task<bool> IsActiveAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken) => connection.QueryAsync(libvirt =>
+    private static uint FlagsOf(ConnectionHandle libvirt, DomainView view, bool keeps)
     {
-        using var domain = Domains.TryFind(libvirt, machine);
-        return domain is not null && LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
-    }, cancellationToken);
+        LibvirtValues.Require(LibvirtCalls.GetVersion(libvirt, out var version));
+        return Always | (keeps ? KeepVariables : ForgetVariables) | RetiredTpm.ChooseFlags(view.Document, version, keeps);
+    }
+
+    private static Task<bool> IsActiveAsync(LibvirtConnection connection, Id16 machine, CancellationToken cancellationToken) =>
+        connection.QueryAsync(libvirt => Domains.IsActive(libvirt, machine), cancellationToken);
 
     private static bool With(ConnectionHandle libvirt, Id16 machine, Func<DomainHandle, int> call)
     {

@@ -45,7 +45,7 @@ internal sealed class LibvirtMovePlanner(LibvirtContext context, LibvirtConnecti
         var path = disk.Source.Path is { } named ? Path.GetFullPath(named) : "";
         var size = !File.Exists(path) || BlockDevice.Is(path) ? disk.LengthBytes : 0;
         var layers = disk.Layers.Where(static layer => !BlockDevice.Is(layer) && File.Exists(layer)).Sum(AllocatedFile.BytesOf);
-        var mirrored = view.Document.Root.Element("devices")?.Elements("disk").Any(entry => entry.Text("target", "dev") == disk.Target && entry.Element("mirror") is not null) == true;
+        var mirrored = MovedDomain.ReadMirrors(view.Document).ContainsKey(disk.Target);
         return new MovableDisk(disk.Summary, path, Math.Min(disk.LengthBytes, Math.Max(size, Math.Max(layers, disk.AllocatedBytes))), disk.Layers.Count > 1)
         {
             Problem = disk.Problem is { } problem ? problem

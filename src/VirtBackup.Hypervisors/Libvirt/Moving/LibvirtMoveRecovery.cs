@@ -7,6 +7,8 @@ namespace VirtBackup.Hypervisors.Libvirt.Moving;
 /// <summary>Ends a move, whatever became of it: libvirt's definition of the machine says which images are its own. May be repeated.</summary>
 internal sealed class LibvirtMoveRecovery(LibvirtContext context, LibvirtConnection connection, Id16 machine)
 {
+    private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(50);
+
     /// <returns>Old images of moved disks that are still there; null: there was nothing to end.</returns>
     /// <exception cref="FaultException">It cannot be ended now; the journal stays.</exception>
     public async Task<IReadOnlyList<string>?> EndAsync(Action<string> log, CancellationToken cancellationToken)
@@ -19,7 +21,7 @@ internal sealed class LibvirtMoveRecovery(LibvirtContext context, LibvirtConnect
         {
             await HeldDomain.ResumeAsync(connection, machine, folder.Marks, cancellationToken);
         }
-        await connection.ChangeAsync(libvirt => EndJobs(libvirt, journal), cancellationToken);
+        await EndJobsAsync(journal, cancellationToken);
         var disks = await connection.ChangeAsync(libvirt =>
         {
             using var domain = Domains.Find(libvirt, machine);
@@ -47,20 +49,37 @@ internal sealed class LibvirtMoveRecovery(LibvirtContext context, LibvirtConnect
         }
     }
 
+    // A new image goes only when libvirt does not write to it any more, and cannot change over to it.
+    private async Task EndJobsAsync(MoveJournal journal, CancellationToken cancellationToken)
+    {
+        var started = context.Time.GetTimestamp();
+        while (await connection.ChangeAsync(libvirt => EndJobs(libvirt, journal), cancellationToken))
+        {
+            if (context.Time.GetElapsedTime(started) > context.Options.WorkTimeout)
+            {
+                throw new FaultException(FaultReason.HypervisorUnavailable,
+                    $"libvirt does not end the copying of the disks of {journal.MachineName}. See 'virsh blockjob {journal.MachineName} DISK --info', and end it with '--abort'.");
+            }
+            await Task.Delay(PollInterval, context.Time, cancellationToken);
+        }
+    }
+
+    /// <returns>Some were there.</returns>
     private bool EndJobs(ConnectionHandle libvirt, MoveJournal journal)
     {
         using var domain = Domains.Find(libvirt, machine);
-        if (LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 0)
+        if (!Domains.IsActive(domain))
         {
             return false;
         }
         var mirrors = MovedDomain.ReadMirrors(DomainDocument.Parse(LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, 0))));
-        foreach (var disk in journal.Disks.Where(disk => mirrors.GetValueOrDefault(disk.Node)?.Path == disk.NewPath))
+        var copied = journal.Disks.Where(disk => mirrors.GetValueOrDefault(disk.Node)?.Path == disk.NewPath).ToList();
+        foreach (var disk in copied)
         {
-            // One that has just ended is refused; whether it is gone is seen by the definition.
+            // A failure means that it is ending already, or that it cannot: the next look tells.
             _ = LibvirtBlockJobs.End(domain, disk.Node, 0);
         }
-        return true;
+        return copied.Count > 0;
     }
 
     // An old image that another disk builds on stays.

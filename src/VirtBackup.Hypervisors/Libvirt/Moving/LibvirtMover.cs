@@ -6,19 +6,19 @@ namespace VirtBackup.Hypervisors.Libvirt.Moving;
 /// <summary>Moves the disks of a machine of libvirt, live by block copies, or file by file when it is off.</summary>
 internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection connection, StorageMoveRequest request)
 {
+    private readonly LibvirtMoveRecovery recovery = new(context, connection, request.Machine);
     private readonly Dictionary<string, (long Bytes, TimeSpan Elapsed)> moved = new(StringComparer.Ordinal);
     private TimeSpan? interruption;
     private IReadOnlyList<string> kept = [];
 
     public async Task<StorageMoveOutcome> MoveAsync(CancellationToken cancellationToken)
     {
-        var recovery = new LibvirtMoveRecovery(context, connection, request.Machine);
         await recovery.EndAsync(request.Log, cancellationToken);
         var plan = await new LibvirtMovePlanner(context, connection).PlanAsync(request, cancellationToken);
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, "The disks cannot be moved: "
-                + string.Join(" ", plan.Findings.Where(static finding => finding.Severity == FindingSeverity.Blocks).Select(static finding => finding.Message)));
+                + FindingMessages.OfObstacles(plan.Findings));
         }
         if (plan.Disks.Count == 0)
         {
@@ -29,7 +29,11 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
             await context.JobsOf(connection).RequireIdleAsync(request.Machine, cancellationToken);
         }
         var point = Id16.Create(context.Entropy);
-        var name = await connection.QueryAsync(libvirt => Domains.Read(libvirt, request.Machine).Document.Name, cancellationToken);
+        var name = await connection.QueryAsync(libvirt =>
+        {
+            using var domain = Domains.Find(libvirt, request.Machine);
+            return Domains.NameOf(domain);
+        }, cancellationToken);
         var journal = MoveJournal.Begin(context.Options.StateFolder!, request.Machine, name, point.ToString()[..8], request.KeepSource,
             [.. plan.Disks.Select(static move => new MovingDisk(move.Disk.Name, move.OldPath, move.NewPath, move.Disk.Format, move.Format, move.Disk.Name, ""))],
             TargetImage.FindNewFolders(plan.Disks.Select(static move => move.NewPath)));
@@ -41,13 +45,13 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
         }
         finally
         {
-            await EndAsync(recovery);
+            await EndAsync();
         }
         return new StorageMoveOutcome(
             [.. plan.Disks.Select(move => new MovedDisk(move, moved.GetValueOrDefault(move.Disk.Name).Bytes, moved.GetValueOrDefault(move.Disk.Name).Elapsed))], interruption, kept, plan.Findings);
     }
 
-    private async Task EndAsync(LibvirtMoveRecovery recovery)
+    private async Task EndAsync()
     {
         try
         {
@@ -88,6 +92,6 @@ internal sealed class LibvirtMover(LibvirtContext context, LibvirtConnection con
             MovedDomain.Redirect(libvirt, domain, journal.Disks);
             return true;
         }, CancellationToken.None);
-        await EndAsync(new LibvirtMoveRecovery(context, connection, request.Machine));
+        await EndAsync();
     }
 }

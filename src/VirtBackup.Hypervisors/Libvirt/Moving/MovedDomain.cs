@@ -21,7 +21,7 @@ internal static class MovedDomain
     /// <summary>Which disks of a move the machine has at their new places: when it runs, and when it is started next.</summary>
     public static IReadOnlyList<MovingDisk> FindMoved(DomainHandle domain, IReadOnlyList<MovingDisk> disks)
     {
-        var active = LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 1;
+        var active = Domains.IsActive(domain);
         var present = PathsOf(LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, active ? 0 : Inactive)));
         return [.. disks.Select(disk => disk with { Moved = present.GetValueOrDefault(disk.Node) == disk.NewPath })];
     }

@@ -43,6 +43,10 @@ internal static partial class LibvirtCalls
     [LibraryImport(Library, EntryPoint = "virConnectSetKeepAlive")]
     public static partial int SetKeepAlive(ConnectionHandle connection, int intervalSeconds, uint count);
 
+    /// <param name="version">Of the daemon: 1000000 for each major, 1000 for each minor.</param>
+    [LibraryImport(Library, EntryPoint = "virConnectGetLibVersion")]
+    public static partial int GetVersion(ConnectionHandle connection, out nuint version);
+
     [LibraryImport(Library, EntryPoint = "virConnectGetDomainCapabilities", StringMarshalling = StringMarshalling.Utf8)]
     public static partial nint GetDomainCapabilities(ConnectionHandle connection, string? emulator, string? architecture, string? machine, string? type, uint flags);
 

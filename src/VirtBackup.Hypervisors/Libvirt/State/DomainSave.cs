@@ -19,10 +19,12 @@ internal sealed class DomainSave(LibvirtConnection connection, Id16 machine, str
     private bool isBack;
 
     /// <summary>What was saved, when the machine is back.</summary>
-    public string Image => Path.Combine(folder, "state");
+    public string Image => ImageIn(folder);
 
     /// <summary>For how long the guest stood still.</summary>
     public TimeSpan StoodStill { get; private set; }
+
+    private static string ImageIn(string folder) => Path.Combine(folder, "state");
 
     private static string AbsentImage(string folder) => Path.Combine(folder, "state.only");
 
@@ -51,7 +53,8 @@ internal sealed class DomainSave(LibvirtConnection connection, Id16 machine, str
             using var domain = Domains.Find(libvirt, machine);
             return LibvirtValues.Require(LibvirtCalls.Save(domain, AbsentImage(folder), null, 0));
         }, CancellationToken.None);
-        await BringBackAsync(Paused);
+        await BringBackAsync(connection, marks);
+        isBack = true;
     }
 
     /// <summary>Lets the guest go on, wherever <see cref="RunAsync"/> ended.</summary>
@@ -77,11 +80,29 @@ internal sealed class DomainSave(LibvirtConnection connection, Id16 machine, str
         StoodStill = time.GetElapsedTime(begun);
     }
 
-    private async Task BringBackAsync(uint how)
+    // It must not run before its image has the other name for good: whoever found it by the old one would set the machine back.
+    private static async Task BringBackAsync(LibvirtConnection connection, FreezeMarks marks)
     {
-        await RestoreAsync(connection, AbsentImage(folder), null, how);
-        File.Move(AbsentImage(folder), Image);
-        isBack = true;
+        // By this mark it is let go on.
+        marks.Set(FreezeMarks.Stopped);
+        await RestoreAsync(connection, AbsentImage(marks.Folder), null, Paused);
+        KeepAside(marks.Folder);
+    }
+
+    private static void KeepAside(string folder)
+    {
+        try
+        {
+            if (File.Exists(AbsentImage(folder)))
+            {
+                File.Move(AbsentImage(folder), ImageIn(folder));
+            }
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"What was saved of the machine cannot get another name in {folder}: {failure.Message}", failure);
+        }
+        DurableFolder.Flush(folder);
     }
 
     /// <summary>Has libvirt start a machine from a saved state.</summary>
@@ -91,7 +112,10 @@ internal sealed class DomainSave(LibvirtConnection connection, Id16 machine, str
     private static Task<int> RestoreAsync(LibvirtConnection connection, string image, string? definition, uint how) =>
         connection.ChangeAsync(libvirt => LibvirtValues.Require(LibvirtCalls.Restore(libvirt, image, definition, how)), CancellationToken.None);
 
-    /// <summary>Brings a machine back that a killed run saved; one that is there is left as it is. Does nothing without the mark.</summary>
+    /// <summary>
+    /// Brings a machine back that a killed run saved, paused and marked so that <see cref="HeldDomain.ResumeAsync"/>, which must follow, lets
+    /// it go on; one that is there is left as it is. Does nothing without the mark.
+    /// </summary>
     /// <returns>False: libvirt is still at it; later.</returns>
     public static async Task<bool> TryReleaseAsync(LibvirtConnection connection, Id16 machine, string folder, Action<string> log, CancellationToken cancellationToken)
     {
@@ -107,9 +131,12 @@ internal sealed class DomainSave(LibvirtConnection connection, Id16 machine, str
         }
         if (!isActive && SaveImage.IsComplete(AbsentImage(folder)))
         {
-            await RestoreAsync(connection, AbsentImage(folder), null, Running);
-            File.Move(AbsentImage(folder), Path.Combine(folder, "state"));
+            await BringBackAsync(connection, marks);
             log("The machine goes on from the state that was saved of it.");
+        }
+        else
+        {
+            KeepAside(folder);
         }
         marks.Remove(FreezeMarks.Saved);
         return true;
@@ -118,7 +145,7 @@ internal sealed class DomainSave(LibvirtConnection connection, Id16 machine, str
     private static (bool IsActive, bool IsBusy) Look(ConnectionHandle libvirt, Id16 machine)
     {
         using var domain = Domains.TryFind(libvirt, machine);
-        if (domain is null || LibvirtValues.Require(LibvirtCalls.IsActive(domain)) == 0)
+        if (domain is null || !Domains.IsActive(domain))
         {
             return default;
         }

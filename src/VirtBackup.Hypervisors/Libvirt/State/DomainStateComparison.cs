@@ -1,4 +1,3 @@
-using System.Globalization;
 using VirtBackup.Hypervisors.State;
 
 namespace VirtBackup.Hypervisors.Libvirt;
@@ -21,7 +20,6 @@ internal static class DomainStateComparison
         }
         // A processor that is whatever its host has is stored by name in the state itself; libvirt compares it when it loads it.
         var isEmulated = stored.Root.Attribute("type")?.Value == "qemu";
-        long? memory = long.TryParse(stored.Root.Element("memory")?.Value, NumberStyles.None, CultureInfo.InvariantCulture, out var kibibytes) ? kibibytes << 10 : null;
         List<string?> obstacles =
         [
             request.Start ? null : "The machine is not to be started, and a running state cannot wait.",
@@ -30,7 +28,7 @@ internal static class DomainStateComparison
             request.Name == stored.Name ? null : $"libvirt goes on with a machine under its own name only, and it was called {stored.Name}.",
             request.Disks.Any(disk => disk.Bus is not null) ? "A disk cannot change its bus under a running guest." : null,
             .. others.Where(finding => Decisive.Contains(finding.Item) && finding.Severity == FindingSeverity.Adapts && !isEmulated).Select(finding => finding.Message),
-            HostMemory.Judge(memory),
+            HostMemory.Judge(stored.MemoryBytes),
         ];
         var found = obstacles.OfType<string>().Select(obstacle => new RestoreFinding(Item, FindingSeverity.Blocks,
             $"The machine cannot go on from its running state here. {obstacle} Choose another host, or restore without the state.")).ToList();

@@ -19,7 +19,7 @@ internal sealed class QemuMover(QemuDriverContext context, QemuMachine machine, 
         if (plan.Refused)
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The disks of {machine.Name} cannot be moved: "
-                + string.Join(" ", plan.Findings.Where(static finding => finding.Severity == FindingSeverity.Blocks).Select(static finding => finding.Message)));
+                + FindingMessages.OfObstacles(plan.Findings));
         }
         if (plan.Disks.Count == 0)
         {
