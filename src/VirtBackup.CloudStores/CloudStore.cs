@@ -41,18 +41,11 @@ public sealed class CloudStore : IObjectStore, IDisposable
 
     public int PackBytesTarget => PackBytes;
 
-    /// <summary>Opens a store; an owner also drops parts of objects that an earlier process did not complete.</summary>
-    internal static async ValueTask<CloudStore> OpenAsync(ICloudRequests requests, string prefix, CloudStoreOptions options, CancellationToken cancellationToken)
+    internal static CloudStore Open(ICloudRequests requests, string prefix, CloudStoreOptions options)
     {
         try
         {
-            var spool = options.SpoolFolder is { } folder ? SpoolFolder.Open(folder, options.Entropy) : null;
-            var store = new CloudStore(requests, prefix, spool, options);
-            if (spool is not null)
-            {
-                await store.DropPartsAsync(cancellationToken);
-            }
-            return store;
+            return new CloudStore(requests, prefix, options.SpoolFolder is { } folder ? SpoolFolder.Open(folder, options.Entropy) : null, options);
         }
         catch
         {
@@ -235,7 +228,8 @@ public sealed class CloudStore : IObjectStore, IDisposable
         }
     }
 
-    private async Task DropPartsAsync(CancellationToken cancellationToken)
+    /// <summary>Drops parts of objects that an earlier owner did not complete.</summary>
+    internal async Task DropPartsAsync(CancellationToken cancellationToken)
     {
         var left = await _runner.RunAsync("list unfinished objects", 0, token => _requests.ListPartsAsync(_prefix, token), cancellationToken);
         foreach (var (name, id) in left)

@@ -33,7 +33,8 @@ internal static class ControllerProgram
         using var homeLock = home.TakeLock();
         using var authority = home.ReadAuthority(SystemEntropy.Instance, TimeProvider.System);
         using var escrow = ReadEscrow(home);
-        using var opened = await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, SystemEntropy.Instance, CancellationToken.None);
+        await using var opened = await StoreOpener.OpenOwnedAsync(
+            StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, SystemEntropy.Instance, static notice => Console.Error.WriteLine($"virtbackupd: {notice}"), CancellationToken.None);
         var store = opened.Store;
         await RequireRepositoryAsync(store, settings);
         await using var index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 4 << 10 });

@@ -34,6 +34,11 @@ public sealed class ObjectStoreTests
         Assert.InRange(traffic.GetProperty("requests").GetInt64(), 10, 200);
         Assert.Contains($"While recovery point {point} was made, the store was asked", installation.Controller.Log, StringComparison.Ordinal);
 
+        // Its lease outlives a killed controller, and does not keep out the next one.
+        await installation.Controller.KillAsync();
+        await installation.Controller.StartAsync();
+        await installation.WaitForMachineAsync("m");
+
         // Past the controller, which runs on.
         var looked = (await installation.RunAsync("repository", "status", "--repository", place)).EnsureSuccess().Json;
         Assert.Equal(status.GetProperty("repository_id").GetString(), looked.GetProperty("repository_id").GetString());
@@ -48,7 +53,7 @@ public sealed class ObjectStoreTests
         await installation.RebuildControllerAsync();
         await installation.Controller.StartAsync();
         Assert.Equal([point], await installation.ListPointsAsync());
-        Assert.Empty(Directory.GetFiles(Path.Combine(installation.Home, "spool")));
+        Assert.Empty(Directory.GetFiles(Path.Combine(installation.Home, "spool"), "*.spool"));
     }
 
     [Fact]

@@ -28,7 +28,7 @@ internal static class FaultRun
         using var folder = new LabDirectory();
         await using var proxy = new FaultProxy(server.Endpoint);
         var disk = await TestImage.WriteAsync(folder.File("disk.raw"), DiskBytes, random);
-        await using var site = await Site.StartAsync(disk, server.LocationOf($"faults/{options.Seed}-{trial}-{Guid.NewGuid():N}", proxy.Endpoint) + $"&timeout={(options.Short ? 1 : 3)}");
+        await using var site = await Site.StartAsync(disk, server.LocationOf($"faults/{options.Seed}-{trial}-{Guid.NewGuid():N}", proxy.Endpoint) + $"&timeout={(options.Short ? 1 : 3)}", scrubs: !options.Short);
         var points = new Dictionary<string, string>();
         var requests = 0L;
         for (var run = 0; run < 2; run++)

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using VirtBackup.Testing.Installations;
 using VirtBackup.Testing.Lab;
 using VirtBackup.Testing.Proofs;
@@ -12,11 +13,31 @@ internal sealed class Site(Installation installation) : IAsyncDisposable
 
     /// <param name="disk">The machine's raw image.</param>
     /// <param name="repository">Folder or address; null: a folder of its own.</param>
-    public static async Task<Site> StartAsync(string disk, string? repository)
+    /// <param name="scrubs">False: nothing is read again while a backup is measured.</param>
+    public static async Task<Site> StartAsync(string disk, string? repository, bool scrubs = true)
     {
-        var (installation, _) = await Installation.StartAsync((_, agent) => agent.Add("m", Guid.NewGuid(), new InstalledImage(disk, LabDiskFormat.Raw, "disk")), repository);
-        await installation.WaitForMachineAsync("m");
-        return new Site(installation);
+        var installation = await Installation.CreateAsync(repository);
+        try
+        {
+            if (!scrubs)
+            {
+                var path = Path.Combine(installation.Home, "controller.json");
+                var settings = JsonNode.Parse(await File.ReadAllTextAsync(path))!;
+                settings["scrub"] = new JsonObject { ["off"] = true };
+                await File.WriteAllTextAsync(path, settings.ToJsonString());
+            }
+            await installation.Controller.StartAsync();
+            var agent = await installation.EnrollAsync("host");
+            agent.Add("m", Guid.NewGuid(), new InstalledImage(disk, LabDiskFormat.Raw, "disk"));
+            await agent.Service.StartAsync();
+            await installation.WaitForMachineAsync("m");
+            return new Site(installation);
+        }
+        catch
+        {
+            await installation.DisposeAsync();
+            throw;
+        }
     }
 
     public static string PointOf(JsonElement backup) => backup.GetProperty("point_id").GetString()!;
@@ -48,7 +69,7 @@ internal sealed class Site(Installation installation) : IAsyncDisposable
         {
             throw new RefutedException($"the repository is not sound: {verified.Stdout}{verified.Stderr}");
         }
-        var spooled = Directory.GetFiles(Path.Combine(Installation.Home, "spool"));
+        var spooled = Directory.GetFiles(Path.Combine(Installation.Home, "spool"), "*.spool");
         if (spooled.Length > 0)
         {
             throw new RefutedException($"{spooled.Length} files were left in the spool");

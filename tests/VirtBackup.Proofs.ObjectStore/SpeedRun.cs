@@ -25,12 +25,12 @@ internal static class SpeedRun
     public static async Task<string> RunAsync(LabObjectServer server, string disk, CancellationToken cancellationToken)
     {
         double folderSeconds, putSeconds;
-        await using (var local = await Site.StartAsync(disk, repository: null))
+        await using (var local = await Site.StartAsync(disk, repository: null, scrubs: false))
         {
             (_, folderSeconds) = await TimeAsync(local);
             putSeconds = await PutAsync(server, local.Installation.Repository, cancellationToken);
         }
-        await using var site = await Site.StartAsync(disk, server.LocationOf("speed"));
+        await using var site = await Site.StartAsync(disk, server.LocationOf("speed"), scrubs: false);
         var before = await site.AskAsync();
         var (point, seconds) = await TimeAsync(site);
         var after = await site.AskAsync();

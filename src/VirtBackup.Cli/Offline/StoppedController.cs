@@ -43,7 +43,7 @@ internal sealed class StoppedController : IAsyncDisposable
         SqliteDatabase? index = null;
         try
         {
-            store = await OpenStoreAsync(home, settings, context.Entropy, cancellationToken);
+            store = await OpenStoreAsync(home, settings, context, cancellationToken);
             var head = await BackupRepository.ReadHeadAsync(store.Store, cancellationToken);
             if (head.Uuid != Id16.Parse(settings.RepositoryId))
             {
@@ -60,7 +60,10 @@ internal sealed class StoppedController : IAsyncDisposable
             {
                 await index.DisposeAsync();
             }
-            store?.Dispose();
+            if (store is not null)
+            {
+                await store.DisposeAsync();
+            }
             homeLock.Dispose();
             throw;
         }
@@ -96,7 +99,7 @@ internal sealed class StoppedController : IAsyncDisposable
     {
         await Repository.DisposeAsync();
         await _index.DisposeAsync();
-        _store.Dispose();
+        await _store.DisposeAsync();
         _homeLock.Dispose();
     }
 
@@ -116,11 +119,11 @@ internal sealed class StoppedController : IAsyncDisposable
         }
     }
 
-    private static async Task<OpenStore> OpenStoreAsync(ControllerHome home, ControllerSettings settings, IEntropy entropy, CancellationToken cancellationToken)
+    private static async Task<OpenStore> OpenStoreAsync(ControllerHome home, ControllerSettings settings, CliContext context, CancellationToken cancellationToken)
     {
         try
         {
-            return await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, entropy, cancellationToken);
+            return await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, context.Entropy, context.Terminal.ErrorWriter.WriteLine, cancellationToken);
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.RepositoryBusy)
         {

@@ -11,7 +11,7 @@ internal static class StoreSurvey
 {
     public static async Task<RepositoryView> RunAsync(StoreLocation location, CancellationToken cancellationToken)
     {
-        using var opened = await StoreOpener.OpenForReadingAsync(location, cancellationToken);
+        await using var opened = StoreOpener.OpenForReading(location);
         var store = opened.Store;
         var head = await BackupRepository.ReadHeadAsync(store, cancellationToken);
         var points = await CountAsync(store, ObjectKeys.RecoveryPointsPrefix, cancellationToken);

@@ -39,7 +39,7 @@ internal sealed class ControllerSetup(CliContext context)
         var home = RequireFree(wish);
         using var undo = new Undo();
         using var authority = kit.RestoreAuthority(context.Entropy, context.Time);
-        using var opened = await StoreOpener.OpenForReadingAsync(wish.Repository, cancellationToken);
+        await using var opened = StoreOpener.OpenForReading(wish.Repository);
         var store = opened.Store;
         var head = RepositoryHead.Parse(await store.ReadAllAsync(ObjectKeys.Format, RepositoryHead.BytesMax, cancellationToken));
         if (head.Uuid != kit.Repository)

@@ -78,7 +78,7 @@ internal sealed class RepositorySetup(CliContext context)
         };
         var wrapped = Keyring.Wrap(escrow.RestoreKey, escrow.Root, context.Entropy).ToBytes();
         using var spool = new SetupSpool();
-        using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, context.Entropy, cancellationToken);
+        await using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, context.Entropy, context.Terminal.ErrorWriter.WriteLine, cancellationToken);
         if (!location.IsFolder)
         {
             await RequireEmptyAsync(opened.Store, location, cancellationToken);

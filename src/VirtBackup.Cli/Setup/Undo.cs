@@ -99,7 +99,7 @@ internal sealed class Undo : IDisposable
     private static async Task RemoveObjectsAsync(StoreLocation location)
     {
         using var spool = new SetupSpool();
-        using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, SystemEntropy.Instance, CancellationToken.None);
+        await using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, SystemEntropy.Instance, onWait: null, CancellationToken.None);
         var keys = new List<string>();
         await foreach (var found in opened.Store.ListAsync("", CancellationToken.None))
         {

@@ -45,7 +45,7 @@ internal static class S3Failures
             (403, "QuotaExceeded") => Final(FaultReason.DeviceFull, detail, "Raise the quota of the bucket or its user, or free space there.", answer),
             (403, "RequestTimeTooSkewed") => Final(FaultReason.FailedPrecondition, detail, "Set this host's clock.", answer),
             (401 or 403, _) => Final(
-                FaultReason.Denied, detail, "Check the credentials and the policy of the bucket: s3:GetObject, PutObject, DeleteObject, ListBucket and AbortMultipartUpload are needed.", answer),
+                FaultReason.Denied, detail, "Check the credentials and the policy of the bucket: s3:GetObject, PutObject, DeleteObject, AbortMultipartUpload, ListBucket and ListBucketMultipartUploads are needed.", answer),
             (301 or 307, _) or (400, "AuthorizationHeaderMalformed") => Final(FaultReason.InvalidArgument, detail, "Correct region= or endpoint= in the address.", answer),
             _ => Final(FaultReason.FailedPrecondition, $"{detail} ({answer.Message})", "", answer),
         };

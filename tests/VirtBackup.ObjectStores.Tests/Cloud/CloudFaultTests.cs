@@ -39,14 +39,17 @@ public abstract class CloudFaultTests(ObjectServers servers, bool s3) : IAsyncLi
             // A stall must be told from a busy machine.
             Patience = new RequestPatience { Answer = TimeSpan.FromSeconds(2), FirstPause = TimeSpan.FromMilliseconds(5), PauseMax = TimeSpan.FromMilliseconds(50), AttemptsMax = 4 },
         };
-        _store = await StoreOpener.OpenCloudAsync(StoreLocation.Parse(server.LocationOf(prefix, _proxy.Endpoint)), options, None);
-        _direct = await StoreOpener.OpenForReadingAsync(StoreLocation.Parse(server.LocationOf(prefix)), None);
+        _store = StoreOpener.OpenCloud(StoreLocation.Parse(server.LocationOf(prefix, _proxy.Endpoint)), options);
+        _direct = StoreOpener.OpenForReading(StoreLocation.Parse(server.LocationOf(prefix)));
     }
 
     public async ValueTask DisposeAsync()
     {
         _store?.Dispose();
-        _direct?.Dispose();
+        if (_direct is not null)
+        {
+            await _direct.DisposeAsync();
+        }
         if (_proxy is not null)
         {
             await _proxy.DisposeAsync();

@@ -20,7 +20,7 @@ public abstract class CloudStoreConformance(ObjectServers servers, bool s3) : St
     {
         var server = await servers.GetAsync(s3);
         _location = StoreLocation.Parse(server.LocationOf($"conformance/{Id16.Create(SystemEntropy.Instance)}"));
-        _store = await StoreOpener.OpenCloudAsync(_location, new CloudStoreOptions { SpoolFolder = _spool }, None);
+        _store = StoreOpener.OpenCloud(_location, new CloudStoreOptions { SpoolFolder = _spool });
     }
 
     public ValueTask DisposeAsync()
@@ -67,7 +67,7 @@ public abstract class CloudStoreConformance(ObjectServers servers, bool s3) : St
     public async Task Who_reads_changes_nothing()
     {
         await Store.PutAsync("r/1", new byte[] { 1 }, None);
-        using var reader = await StoreOpener.OpenForReadingAsync(_location!, None);
+        await using var reader = StoreOpener.OpenForReading(_location!);
         Assert.Equal([1], await reader.Store.ReadAllAsync("r/1", 1, None));
         await RefusesAsync(FaultReason.Denied, async () => await reader.Store.CreateAsync(None));
         await RefusesAsync(FaultReason.Denied, async () => await reader.Store.DeleteAsync("r/1", None));
@@ -79,7 +79,7 @@ public abstract class CloudStoreConformance(ObjectServers servers, bool s3) : St
         await using var writer = await Store.CreateAsync(None);
         await writer.WriteAsync(new byte[10], None);
         Assert.Equal(1, CountStaged());
-        using (await StoreOpener.OpenCloudAsync(_location!, new CloudStoreOptions { SpoolFolder = _spool }, None))
+        using (StoreOpener.OpenCloud(_location!, new CloudStoreOptions { SpoolFolder = _spool }))
         {
             Assert.Equal(0, CountStaged());
         }
@@ -89,7 +89,7 @@ public abstract class CloudStoreConformance(ObjectServers servers, bool s3) : St
     public async Task A_bucket_that_is_not_there_is_named()
     {
         var missing = StoreLocation.Parse(_location!.Text.Replace("/virtbackup/", "/nobody-has-made-this/", StringComparison.Ordinal));
-        using var reader = await StoreOpener.OpenForReadingAsync(missing, None);
+        await using var reader = StoreOpener.OpenForReading(missing);
         var fault = await RefusesAsync(FaultReason.Unavailable, async () => await reader.Store.ListAsync("", None).GetAsyncEnumerator(None).MoveNextAsync());
         Assert.Contains("'nobody-has-made-this'", fault.Message, StringComparison.Ordinal);
     }

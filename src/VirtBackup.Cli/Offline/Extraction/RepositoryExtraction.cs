@@ -40,7 +40,7 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
     /// <exception cref="CommandFault">There is no repository, or the kit is another repository's.</exception>
     public static async Task<RepositoryExtraction> OpenAsync(StoreLocation location, RecoveryKit kit, CliContext context, ProgressLine progress, CancellationToken cancellationToken)
     {
-        var opened = await StoreOpener.OpenForReadingAsync(location, cancellationToken);
+        var opened = StoreOpener.OpenForReading(location);
         var store = opened.Store;
         var scratchFolder = Directory.CreateTempSubdirectory("virtbackup-extract-").FullName;
         SqliteDatabase? scratch = null;
@@ -68,7 +68,7 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
                 await scratch.DisposeAsync();
             }
             Directory.Delete(scratchFolder, recursive: true);
-            opened.Dispose();
+            await opened.DisposeAsync();
             throw;
         }
     }
@@ -145,7 +145,7 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
         _escrow.Dispose();
         await _scratch.DisposeAsync();
         Directory.Delete(_scratchFolder, recursive: true);
-        _store.Dispose();
+        await _store.DisposeAsync();
     }
 
     private static async Task<RepositoryHead> ReadHeadAsync(IObjectStore store, StoreLocation location, CancellationToken cancellationToken)
