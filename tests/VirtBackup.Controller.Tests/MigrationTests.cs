@@ -201,6 +201,7 @@ public sealed class MigrationTests
         var its = new Catalog.JobRow { JobId = newer.MigrationId, Kind = Catalog.JobKind.Migration, VmId = row.VmId, VmName = row.VmName, State = Catalog.JobPhase.Succeeded, CreatedMs = newer.CreatedMs };
         await move.World.Role.Catalog.Jobs.AddAsync(its, World.Token);
         await move.World.Role.Catalog.Migrations.SaveAsync(newer, World.Token);
+        move.World.Time.Advance(TimeSpan.FromSeconds(1));
         Task<RemoveMigratedSourceResponse> RemoveAsync(string id) => move.World.Role.Migrations.RemoveMigratedSourceAsync(new RemoveMigratedSourceRequest { MigrationId = id }, World.Token).AsTask();
         Assert.Contains($"newer migration ({newer.MigrationId})", (await Assert.ThrowsAsync<FaultException>(() => RemoveAsync(older.MigrationId))).Message, StringComparison.Ordinal);
         var removing = (await RemoveAsync(newer.MigrationId.ToString())).Job.JobId;
