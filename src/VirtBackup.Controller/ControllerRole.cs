@@ -75,6 +75,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly ScrubService _scrubs;
     private readonly RecoveryService _recoveries;
     private readonly MigrationPlanner _migrationPlanner;
+    private readonly MigrationOwners _owners = new();
     private readonly MigrationRunner _migrations;
     private readonly GroupBackups _groups;
     private readonly ILogger _logger;
@@ -100,8 +101,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var alerts = new TrackingAlerts(Catalog, Jobs, time, loggers.CreateLogger<TrackingAlerts>());
         Store = new StoreEndpoint(
             parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, _signals, alerts, entropy, time, loggers.CreateLogger<CommitService>());
-        var owners = new MigrationOwners();
-        var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, owners, loggers.CreateLogger<InventoryIntake>());
+        var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, _owners, loggers.CreateLogger<InventoryIntake>());
         Agents = new AgentEndpoint(parts.Identity, Catalog.Agents, Connections, Jobs, inventory, alerts, time, loggers.CreateLogger<AgentEndpoint>());
         var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
         Enrollment = new EnrollmentService(
@@ -130,7 +130,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
             new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
         _migrationPlanner = new MigrationPlanner(Catalog, Jobs, errands, Connections, loggers.CreateLogger<MigrationPlanner>());
-        _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, owners, time), loggers.CreateLogger<MigrationRunner>());
+        _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, _owners, time), loggers.CreateLogger<MigrationRunner>());
         Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
@@ -246,6 +246,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _recoveries.Dispose();
         _migrations.Dispose();
         _migrationPlanner.Dispose();
+        _owners.Dispose();
         _groups.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();

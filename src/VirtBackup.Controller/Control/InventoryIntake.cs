@@ -17,6 +17,7 @@ public sealed partial class InventoryIntake(AgentRecords agents, MachineRecords 
     {
         ArgumentNullException.ThrowIfNull(caller);
         ArgumentNullException.ThrowIfNull(inventory);
+        using var turn = await owners.EnterAsync(cancellationToken);
         var rows = new Dictionary<Id16, MachineRow>();
         foreach (var machine in inventory.VirtualMachines)
         {

@@ -53,6 +53,7 @@ internal sealed class MigrationRun(MigrationParts parts, MigrationRow row, Cance
         if (next is { Step: MigrationStep.RemovingSource } or { State: JobPhase.Succeeded } && next.TargetAgent != next.SourceAgent && row.Step is MigrationStep.Starting or MigrationStep.Retiring)
         {
             // Before the step is kept: nobody's inventory takes it back meanwhile.
+            using var turn = await parts.Owners.EnterAsync(stopping);
             parts.Owners.Set(next.VmId, next.TargetAgent);
             await parts.Catalog.Machines.MoveAsync(next.VmId, next.TargetAgent, running: next.StoppedMs is not null, stopping);
         }
