@@ -1,3 +1,5 @@
+using VirtBackup.Core;
+
 namespace VirtBackup.Repository;
 
 /// <summary>Lets many in together, or one alone: whoever comes after one that waits to be alone waits for it. Safe for concurrent use.</summary>

@@ -4,24 +4,8 @@ using VirtBackup.Protocol.Admin.V1;
 namespace VirtBackup.Cli.Tests;
 
 /// <summary>Files of changed extents, which other tools write: understood whole, or refused with the line.</summary>
-public sealed class ExtentsFileTests : IAsyncLifetime
+public sealed class ExtentsFileTests : ControllerTests
 {
-    private readonly TempFolder _home = new();
-    private FakeController _controller = null!;
-    private string _credentials = "";
-
-    public async ValueTask InitializeAsync()
-    {
-        _controller = await FakeController.StartAsync();
-        _credentials = _controller.WriteCredentials(_home);
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await _controller.DisposeAsync();
-        _home.Dispose();
-    }
-
     [Theory]
     [InlineData("0 4096\n\n  # note\n\t8192\t 1\r\n", null)]
     [InlineData("", null)]
@@ -39,7 +23,7 @@ public sealed class ExtentsFileTests : IAsyncLifetime
     [InlineData("\uFFFD\u0661 2\n", 1)]
     public async Task Every_line_is_a_range_or_named(string text, int? wrongLine)
     {
-        var file = _home.File("extents");
+        var file = Home.File("extents");
         await File.WriteAllTextAsync(file, text, TestContext.Current.CancellationToken);
         var outcome = await RunAsync(file);
         if (wrongLine is { } line)
@@ -49,7 +33,7 @@ public sealed class ExtentsFileTests : IAsyncLifetime
         }
         outcome.Succeeds();
         var numbers = text.Split('\n').Where(static l => l.Trim() is { Length: > 0 } t && t[0] != '#').SelectMany(static l => l.Split([' ', '\t', '\r'], StringSplitOptions.RemoveEmptyEntries));
-        Assert.Equal(numbers.Select(ulong.Parse), Assert.Single(_controller.Admin.Request<StartBackupRequest>().Options.ChangedExtents).OffsetLength);
+        Assert.Equal(numbers.Select(ulong.Parse), Assert.Single(Controller.Admin.Request<StartBackupRequest>().Options.ChangedExtents).OffsetLength);
     }
 
     [Fact]
@@ -59,7 +43,7 @@ public sealed class ExtentsFileTests : IAsyncLifetime
         const string letters = "0123456789 \t\n\r#-.x\0é";
         for (var i = 0; i < 25; i++)
         {
-            var file = _home.File($"random-{i}");
+            var file = Home.File($"random-{i}");
             await File.WriteAllTextAsync(file, string.Concat(Enumerable.Range(0, random.Next(60)).Select(_ => letters[random.Next(letters.Length)])), TestContext.Current.CancellationToken);
             var outcome = await RunAsync(file);
             if (outcome.ExitCode != 0)
@@ -67,12 +51,12 @@ public sealed class ExtentsFileTests : IAsyncLifetime
                 outcome.Fails(2, file);
             }
         }
-        var many = _home.File("many");
+        var many = Home.File("many");
         await File.WriteAllLinesAsync(many, Enumerable.Range(0, 100_001).Select(static n => $"{2 * n} 1"), TestContext.Current.CancellationToken);
         (await RunAsync(many)).Fails(2, "more than 100000 ranges", "merge neighbouring ranges");
-        (await RunAsync(_home.Path)).Fails(5, _home.Path);
+        (await RunAsync(Home.Path)).Fails(5, Home.Path);
     }
 
     private Task<Outcome> RunAsync(string file) =>
-        CommandLine.RunAsync(_home, "backup", "run", "web1", "--changed-extents", $"vda={file}", "--detach", "--credentials", _credentials);
+        CommandLine.RunAsync(Home, "backup", "run", "web1", "--changed-extents", $"vda={file}", "--detach", "--credentials", Credentials);
 }

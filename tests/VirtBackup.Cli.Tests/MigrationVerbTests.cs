@@ -4,24 +4,14 @@ using VirtBackup.Protocol.Admin.V1;
 namespace VirtBackup.Cli.Tests;
 
 /// <summary>What the verbs of migrations ask of a controller, and what they refuse.</summary>
-public sealed class MigrationVerbTests : IAsyncLifetime
+public sealed class MigrationVerbTests : ControllerTests
 {
-    private readonly TempFolder _home = new();
-    private FakeController _controller = null!;
-    private string _credentials = "";
-
-    public async ValueTask InitializeAsync()
-    {
-        _controller = await FakeController.StartAsync();
-        _credentials = _controller.WriteCredentials(_home);
-    }
-
     [Fact]
     public async Task What_is_asked_of_a_move_to_another_host_reaches_the_controller()
     {
         (await RunAsync("migrate run web1 --to-host host-2 --folder /srv/m --cold --format raw --map-network br0=br1 --rate-limit 50MiB --rounds-max 3 --last-bytes 1MiB"
             + " --stop-anyway --stop-timeout 60 --force-stop --remove-source --yes --detach")).Succeeds();
-        var request = _controller.Admin.Request<StartMigrationRequest>();
+        var request = Controller.Admin.Request<StartMigrationRequest>();
         var options = request.Options;
         Assert.Equal(("web1", 32), (request.Vm, request.RequestId.Length));
         Assert.Equal(("host-2", "/srv/m", "raw"), (options.Agent, options.Restore.Folder, options.Restore.Format));
@@ -35,7 +25,7 @@ public sealed class MigrationVerbTests : IAsyncLifetime
     public async Task What_is_asked_of_a_move_of_disks_reaches_the_controller()
     {
         (await RunAsync("migrate plan web1 --to-storage /srv/new --disk vda --disk vdb=pool:fast --format qcow2 --rate-limit 50MiB --detach")).Succeeds();
-        var options = _controller.Admin.Request<StartMigrationPlanRequest>().Options;
+        var options = Controller.Admin.Request<StartMigrationPlanRequest>().Options;
         Assert.Equal(("", "/srv/new", "qcow2", 50UL << 20, true), (options.Agent, options.Storage.Target, options.Storage.Format, options.Storage.BytesPerSecondMax, options.Storage.KeepSource));
         Assert.Equal([("vda", ""), ("vdb", "pool:fast")], options.Storage.Disks.Select(static disk => (disk.Name, disk.Target)));
         Assert.Null(options.Restore);
@@ -61,20 +51,20 @@ public sealed class MigrationVerbTests : IAsyncLifetime
     {
         (await RunAsync("migrate run web1 --to-host host-2 --folder /srv/m --remove-source")).Fails(2, "The old copy of web1 is deleted", "--yes");
         (await RunAsync("migrate remove-source 77aa")).Fails(2, "is deleted", "--yes");
-        Assert.Empty(_controller.Admin.Requests);
+        Assert.Empty(Controller.Admin.Requests);
     }
 
     [Fact]
     public async Task A_plan_that_something_blocks_is_refused_and_a_migration_that_is_not_there_is_said()
     {
-        _controller.Admin.IsMigrationBlocked = true;
+        Controller.Admin.IsMigrationBlocked = true;
         foreach (var line in new[] { "migrate plan web1 --to-host host-2 --folder /srv/m", "migrate run web1 --to-host host-2 --folder /srv/m --dry-run" })
         {
             var outcome = await RunAsync(line);
             Assert.Equal(4, outcome.ExitCode);
             Assert.Contains("The migration is not possible as asked.", outcome.Output, StringComparison.Ordinal);
         }
-        Assert.Empty(_controller.Admin.Requests.OfType<StartMigrationRequest>());
+        Assert.Empty(Controller.Admin.Requests.OfType<StartMigrationRequest>());
         (await RunAsync("migrate show 99")).Fails(5, "There is no migration '99'.", "virtbackup migrate list");
     }
 
@@ -86,11 +76,5 @@ public sealed class MigrationVerbTests : IAsyncLifetime
         Assert.Contains((await RunAsync("migrate show 77aa")).Succeeds().Output.Split('\n'), static line => line.StartsWith("Kind", StringComparison.Ordinal) && line.EndsWith(" cold", StringComparison.Ordinal));
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        await _controller.DisposeAsync();
-        _home.Dispose();
-    }
-
-    private Task<Outcome> RunAsync(string line) => CommandLine.RunAsync(_home, [.. line.Split(' '), "--credentials", _credentials]);
+    private Task<Outcome> RunAsync(string line) => CommandLine.RunAsync(Home, [.. line.Split(' '), "--credentials", Credentials]);
 }

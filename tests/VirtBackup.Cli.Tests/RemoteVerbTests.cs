@@ -6,18 +6,8 @@ using VirtBackup.Protocol.Common.V1;
 namespace VirtBackup.Cli.Tests;
 
 /// <summary>What verbs ask of a controller, and what they print of its answers.</summary>
-public sealed class RemoteVerbTests : IAsyncLifetime
+public sealed class RemoteVerbTests : ControllerTests
 {
-    private readonly TempFolder _home = new();
-    private FakeController _controller = null!;
-    private string _credentials = "";
-
-    public async ValueTask InitializeAsync()
-    {
-        _controller = await FakeController.StartAsync();
-        _credentials = _controller.WriteCredentials(_home);
-    }
-
     [Theory]
     [InlineData("controller status", "version=1.2.3 agents_enrolled=2 stored_bytes=5242880 free_bytes=null start_time=2031-05-04T12:00:00.000Z", "1 connected of 2")]
     [InlineData("repository status", "location=/srv/backup packs=2 chunks=40 create_time=null generation=9", "5.0 MiB")]
@@ -123,7 +113,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [Fact]
     public async Task A_recovery_that_is_done_in_part_says_so_by_names_and_exit_code()
     {
-        _controller.Admin.Failure = (ErrorReason.Incomplete, "1 of 2 machines is ready. web1: was not ready");
+        Controller.Admin.Failure = (ErrorReason.Incomplete, "1 of 2 machines is ready. web1: was not ready");
         var part = await RunAsync("recovery", "run", "--all", "--in-place");
         Assert.Equal(7, part.ExitCode);
         Assert.Contains("web1: was not ready", part.Output, StringComparison.Ordinal);
@@ -135,7 +125,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [Fact]
     public async Task Unusual_runs_are_told_with_the_reason_and_the_next_step()
     {
-        _controller.Admin.IsFlagged = true;
+        Controller.Admin.IsFlagged = true;
         Assert.Contains("web1: 1 unusual backup run, the points before are held. See: virtbackup vm show web1", (await RunAsync("vm", "list")).Succeeds().Output, StringComparison.Ordinal);
         var shown = (await RunAsync("vm", "show", "web1")).Succeeds().Output;
         Assert.Contains("66 % of the machine was new data.", shown, StringComparison.Ordinal);
@@ -151,7 +141,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
             RunTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(DateTimeOffset.UnixEpoch), UnchangedBlocks = 3000, AuditedBlocks = 100, AuditedBytes = 100 << 16, Detects1 = 0.0333,
             Detects10 = 0.289, Detects100 = 0.99995, Runs = 30, RunsTaken = 3, RunsLeft = 40, DaysLeft = 20, RotatedBytes = 300 << 16, RotationBytes = 3000 << 16, Cut = true,
         };
-        _controller.Admin.Audit = audit;
+        Controller.Admin.Audit = audit;
         var shown = (await RunAsync("vm", "show", "web1")).Succeeds().Output;
         Assert.Contains("1 lost block with 3.330%, 10 with 28.9%, 100 with 99.9950%", shown, StringComparison.Ordinal);
         Assert.Contains("10.0% of 187.5 MiB in 3 runs (planned: all in 30); whole after 40 more runs, in 20 days", shown.ReplaceLineEndings(" "), StringComparison.Ordinal);
@@ -169,7 +159,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     public async Task What_is_audited_reaches_the_controller()
     {
         (await RunAsync("backup", "run", "web1", "--audit-runs", "10", "--audit-time-limit", "2m", "--detach")).Succeeds();
-        var audit = _controller.Admin.Request<StartBackupRequest>().Options.Audit;
+        var audit = Controller.Admin.Request<StartBackupRequest>().Options.Audit;
         Assert.Equal((false, 10u, 120u), (audit.Off, audit.Runs, audit.SecondsMax));
         Assert.Equal(2, (await RunAsync("backup", "run", "web1", "--audit-runs", "10", "--no-audit", "--detach")).ExitCode);
         Assert.Equal(2, (await RunAsync("backup", "run", "web1", "--audit-runs", "0", "--detach")).ExitCode);
@@ -178,12 +168,12 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [Fact]
     public async Task Damage_is_told_with_what_it_takes_and_the_next_step()
     {
-        _controller.Admin.IsDamaged = true;
+        Controller.Admin.IsDamaged = true;
         var scrub = await RunAsync("repository", "scrub", "--rate-limit", "50MiB");
         Assert.Equal(6, scrub.ExitCode);
         Assert.Contains("records: 1 lost, 0 doubtful, 20 saved", scrub.Output, StringComparison.Ordinal);
         Assert.Contains("virtbackup repository damage list", scrub.Output, StringComparison.Ordinal);
-        Assert.Equal(50UL << 20, _controller.Admin.Request<StartScrubRequest>().ReadBytesPerSecondMax);
+        Assert.Equal(50UL << 20, Controller.Admin.Request<StartScrubRequest>().ReadBytesPerSecondMax);
         var list = await RunAsync("repository", "damage", "list");
         Assert.Equal(6, list.ExitCode);
         Assert.Contains("web1   ab12cd34ef56   vda      1.0 MiB   4.0 KiB   lost", list.Output, StringComparison.Ordinal);
@@ -203,7 +193,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         var outcome = await RunAsync("repository", "gc", "--dry-run", "--audit", "--rate-limit", "50MiB");
         Assert.NotEqual(0, outcome.ExitCode);
         Assert.Contains("The pack p is damaged.", outcome.Output, StringComparison.Ordinal);
-        var request = _controller.Admin.Request<StartCollectionRequest>();
+        var request = Controller.Admin.Request<StartCollectionRequest>();
         Assert.Equal((true, true, 50UL << 20), (request.DryRun, request.Audit, request.ReadBytesPerSecondMax));
     }
 
@@ -213,16 +203,16 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         var made = (await RunAsync("agent", "token", "--name", "host-1", "--lifetime", "2h")).Succeeds();
         Assert.Equal("vbjoin1.TOKEN\n", made.Output);
         Assert.Contains("virtbackup agent enroll", made.Error);
-        var request = _controller.Admin.Request<CreateJoinTokenRequest>();
+        var request = Controller.Admin.Request<CreateJoinTokenRequest>();
         Assert.Equal(("host-1", 120u), (request.AgentName, request.LifetimeMinutes));
     }
 
     [Fact]
     public async Task The_options_of_a_backup_reach_the_controller()
     {
-        File.WriteAllText(_home.File("extents"), "# from elsewhere\n0 4096\n65536 512\n");
-        (await RunAsync("backup", "run", "web1", "--full", "--exclude-disk", "swap0", "--rate-limit", "1.5MiB", "--no-quiesce", "--quiesce-timeout", "45", "--write-latency-budget", "1.5", "--changed-extents", "vda=" + _home.File("extents"), "--detach")).Succeeds();
-        var request = _controller.Admin.Request<StartBackupRequest>();
+        File.WriteAllText(Home.File("extents"), "# from elsewhere\n0 4096\n65536 512\n");
+        (await RunAsync("backup", "run", "web1", "--full", "--exclude-disk", "swap0", "--rate-limit", "1.5MiB", "--no-quiesce", "--quiesce-timeout", "45", "--write-latency-budget", "1.5", "--changed-extents", "vda=" + Home.File("extents"), "--detach")).Succeeds();
+        var request = Controller.Admin.Request<StartBackupRequest>();
         Assert.Equal("web1", request.Vm);
         Assert.Equal(32, request.RequestId.Length);
         Assert.True(request.Options.Full && request.Options.SkipQuiesce);
@@ -236,14 +226,14 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     public async Task The_options_of_retention_reach_the_controller()
     {
         (await RunAsync("retention", "set", "gold", "--last", "1", "--hourly", "2", "--daily", "3", "--weekly", "4", "--monthly", "5", "--yearly", "6", "--within", "90m", "--default")).Succeeds();
-        var set = _controller.Admin.Request<SetRuleSetRequest>();
+        var set = Controller.Admin.Request<SetRuleSetRequest>();
         Assert.Equal(new RetentionRules { KeepLast = 1, KeepHourly = 2, KeepDaily = 3, KeepWeekly = 4, KeepMonthly = 5, KeepYearly = 6, KeepWithinHours = 2 }, set.Rules);
         Assert.Equal(("gold", SetRuleSetRequest.Types.Default.Yes), (set.Name, set.Default));
         (await RunAsync("retention", "simulate", "web1", "--rule-set", "gold", "--interval", "1h", "--for", "90d", "--verified")).Succeeds();
         Assert.Equal(
-            new SimulateRetentionRequest { Vm = "web1", RuleSet = "gold", IntervalMinutes = 60, Days = 90, FurtherAreVerified = true }, _controller.Admin.Request<SimulateRetentionRequest>());
+            new SimulateRetentionRequest { Vm = "web1", RuleSet = "gold", IntervalMinutes = 60, Days = 90, FurtherAreVerified = true }, Controller.Admin.Request<SimulateRetentionRequest>());
         (await RunAsync("recovery-point", "lock", "web1@1", "--until", "2031-05-04")).Succeeds();
-        Assert.Equal("2031-05-04T00:00:00Z", _controller.Admin.Request<LockPointRequest>().Until.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture));
+        Assert.Equal("2031-05-04T00:00:00Z", Controller.Admin.Request<LockPointRequest>().Until.ToDateTimeOffset().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture));
     }
 
     [Fact]
@@ -257,7 +247,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
         (await RunAsync("retention", "set", "gold", "--within", "soon")).Fails(2, "'soon' is not a span of time");
         (await RunAsync("recovery-point", "lock", "web1@1")).Fails(2, "Say when the lock ends");
         (await RunAsync("recovery-point", "lock", "web1@1", "--until", "tomorrow")).Fails(2, "'tomorrow' is not a time");
-        _controller.Admin.TimeIsUnconfirmed = true;
+        Controller.Admin.TimeIsUnconfirmed = true;
         Assert.Contains("virtbackup controller confirm-time", (await RunAsync("controller", "status")).Succeeds().Output);
     }
 
@@ -265,10 +255,10 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     public async Task What_is_asked_of_a_group_reaches_the_controller_and_refusals_name_the_next_step()
     {
         (await RunAsync("group", "backup", "shop", "--full", "--rate-limit", "1MiB", "--detach")).Succeeds();
-        var backup = _controller.Admin.Request<StartGroupBackupRequest>();
+        var backup = Controller.Admin.Request<StartGroupBackupRequest>();
         Assert.Equal(("shop", 32, new BackupOptions { Full = true, ReadBytesPerSecondMax = 1 << 20 }), (backup.Name, backup.RequestId.Length, backup.Options));
         (await RunAsync("group", "add", "shop", "db2", "--skew-bound", "40")).Succeeds();
-        Assert.Equal(new ChangeGroupRequest { Name = "shop", AddVms = { "db2" }, SkewBoundMs = 40 }, _controller.Admin.Request<ChangeGroupRequest>());
+        Assert.Equal(new ChangeGroupRequest { Name = "shop", AddVms = { "db2" }, SkewBoundMs = 40 }, Controller.Admin.Request<ChangeGroupRequest>());
         (await RunAsync("group", "remove", "none", "db2")).Fails(5, "no group 'none'", "virtbackup group list");
         (await RunAsync("group", "add", "shop")).Fails(2, "Name virtual machines", "virtbackup group add --help");
         (await RunAsync("group", "create", "shop", "--skew-bound", "0")).Fails(2, "between 1 and 60000");
@@ -279,7 +269,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [Fact]
     public async Task A_failed_job_has_its_reason_its_log_and_still_its_json()
     {
-        _controller.Admin.Failure = (ErrorReason.DeviceFull, "The scratch space of host-1 is full.");
+        Controller.Admin.Failure = (ErrorReason.DeviceFull, "The scratch space of host-1 is full.");
         (await RunAsync("backup", "run", "web1")).Fails(1, "scratch space", "virtbackup job log 77aa55bb1122");
         var forPrograms = await RunAsync("backup", "run", "web1", "-o", "json");
         Assert.Equal(1, forPrograms.ExitCode);
@@ -291,7 +281,7 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData("recovery-point verify web1@latest")]
     public async Task Damage_is_listed_and_has_its_own_exit_code(string line)
     {
-        _controller.Admin.Verification = new VerifyResult
+        Controller.Admin.Verification = new VerifyResult
         {
             Objects = 3, DamagesTotal = 1,
             Damages = { new Damage { Object = "packs/ab", Problem = "The checksum is wrong.", Ranges = { new DamagedRange { PointId = FakeAdmin.PointId, VmName = "web1", StreamName = "vda", Offset = 4096, Length = 8192 } } } },
@@ -307,16 +297,16 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     [InlineData(true)]
     public async Task An_interrupt_leaves_the_job_or_cancels_it(bool cancel)
     {
-        _controller.Admin.JobsStay = true;
-        using var process = CommandLine.Start(_home, ["backup", "run", "web1", "--credentials", _credentials, .. cancel ? ["--cancel-on-interrupt"] : Array.Empty<string>()]);
-        await _controller.Admin.Watched.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        Controller.Admin.JobsStay = true;
+        using var process = CommandLine.Start(Home, ["backup", "run", "web1", "--credentials", Credentials, .. cancel ? ["--cancel-on-interrupt"] : Array.Empty<string>()]);
+        await Controller.Admin.Watched.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
         using (var kill = System.Diagnostics.Process.Start("kill", ["-INT", $"{process.Id}"]))
         {
             await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
         }
         var outcome = await CommandLine.EndAsync(process);
         Assert.Equal(130, outcome.ExitCode);
-        Assert.Equal(cancel, _controller.Admin.Requests.OfType<CancelJobRequest>().Any());
+        Assert.Equal(cancel, Controller.Admin.Requests.OfType<CancelJobRequest>().Any());
         Assert.Contains(cancel ? "was cancelled" : "goes on", outcome.Error);
     }
 
@@ -344,24 +334,18 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     public async Task Bash_completes_on_tab(string typed, string completed)
     {
         UseStandardCredentials();
-        using var shell = CommandLine.Terminal(_home, "bash --norc --noprofile -i");
+        using var shell = CommandLine.Terminal(Home, "bash --norc --noprofile -i");
         await shell.StandardInput.WriteAsync($"eval \"$(virtbackup completion bash)\"\n{typed}\t\u0001echo \nexit\n");
         var outcome = await CommandLine.EndAsync(shell);
         Assert.Contains(completed, outcome.Output.Split('\n', '\r').Select(static line => line.Trim()));
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        await _controller.DisposeAsync();
-        _home.Dispose();
-    }
-
-    private Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(_home, [.. arguments, "--credentials", _credentials]);
+    private Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(Home, [.. arguments, "--credentials", Credentials]);
 
     private async Task<string[]> CompleteAsync(string line)
     {
         UseStandardCredentials();
-        var outcome = (await CommandLine.RunAsync(_home, "complete", $"{line.Length}", line)).Succeeds();
+        var outcome = (await CommandLine.RunAsync(Home, "complete", $"{line.Length}", line)).Succeeds();
         Assert.Empty(outcome.Error);
         return outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
@@ -369,11 +353,11 @@ public sealed class RemoteVerbTests : IAsyncLifetime
     private void UseStandardCredentials()
     {
         // Where the program looks when nothing is said.
-        var standard = Path.Combine(_home.Path, ".config", "virtbackup");
+        var standard = Path.Combine(Home.Path, ".config", "virtbackup");
         if (!Directory.Exists(standard))
         {
             Directory.CreateDirectory(Path.GetDirectoryName(standard)!);
-            Directory.CreateSymbolicLink(standard, _credentials);
+            Directory.CreateSymbolicLink(standard, Credentials);
         }
     }
 

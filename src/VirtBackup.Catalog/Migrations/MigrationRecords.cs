@@ -55,6 +55,17 @@ public sealed class MigrationRecords(IDatabase database)
             },
             cancellationToken);
 
+    /// <summary>The id of the last migration that took the machine from this host to another; null: none did.</summary>
+    public ValueTask<Id16?> FindLastFromAsync(Id16 vmId, string agent, CancellationToken cancellationToken) =>
+        database.ReadAsync(
+            connection =>
+            {
+                using var statement = connection.Prepare(
+                    "SELECT migration_id FROM migration WHERE vm_id = ?1 AND source_agent = ?2 AND target_agent <> ?2 AND state = 3 ORDER BY created_ms DESC, migration_id DESC LIMIT 1");
+                return statement.Bind(1, vmId).Bind(2, agent).Step() ? statement.GetId16(0) : (Id16?)null;
+            },
+            cancellationToken);
+
     public ValueTask<MigrationRow?> FindAsync(Id16 migrationId, CancellationToken cancellationToken) =>
         database.ReadAsync(
             connection =>

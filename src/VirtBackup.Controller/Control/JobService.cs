@@ -26,7 +26,7 @@ public sealed partial class JobService(
     private static readonly TimeSpan ProgressSaveInterval = TimeSpan.FromSeconds(5);
 
     // Changes of jobs happen one at a time; reading needs no lock.
-    private readonly SemaphoreSlim _changing = new(1, 1);
+    private readonly Gate _changing = new();
     private readonly ConcurrentDictionary<Id16, JobRow> _active = new();
     private readonly ConcurrentDictionary<Id16, long> _savedAt = new();
     private readonly JobFeed _feed = new();
@@ -64,7 +64,7 @@ public sealed partial class JobService(
     public async ValueTask<JobRow> CreateAsync(JobRow job, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(job);
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             if (job.Agent.Length > 0 && _active.Values.Count(active => active.Agent == job.Agent) >= AssignedMax)
             {
@@ -164,7 +164,7 @@ public sealed partial class JobService(
             _ = RequireAttempt(caller, jobId, report.Attempt);
             Cuts?.Reach(jobId, report.CutStep, report.CutHeld);
         }
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             var before = RequireAttempt(caller, jobId, report.Attempt);
             var now = time.NowMs();
@@ -188,7 +188,7 @@ public sealed partial class JobService(
     /// <summary>Asks for a job's end. One that nobody works on ends at once.</summary>
     public async ValueTask<JobRow> CancelAsync(Id16 jobId, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             var before = await GetAsync(jobId, cancellationToken);
             if (before.IsFinal || before.CancelRequested)
@@ -213,7 +213,7 @@ public sealed partial class JobService(
     /// <summary>Tells a restore whose machine waits for others what becomes of its start; nothing happens to one that is over.</summary>
     public async ValueTask SetGateAsync(Id16 jobId, StartOrder.Types.Gate gate, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             if (_active.TryGetValue(jobId, out var before) && before.Start.Length > 0)
             {
@@ -226,7 +226,7 @@ public sealed partial class JobService(
     /// <summary>Progress of a job that the controller runs itself.</summary>
     public async ValueTask ProgressAsync(Id16 jobId, byte[] progress, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             if (_active.TryGetValue(jobId, out var before))
             {
@@ -238,7 +238,7 @@ public sealed partial class JobService(
     /// <summary>A line in the log of a job that the controller runs itself.</summary>
     public async ValueTask NoteAsync(Id16 jobId, string text, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             if (_active.TryGetValue(jobId, out var job))
             {
@@ -251,7 +251,7 @@ public sealed partial class JobService(
     public async ValueTask FinishAsync(
         Id16 jobId, JobPhase state, byte[] result, string failureMessage, FaultReason failureReason, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             if (_active.TryGetValue(jobId, out var before))
             {
@@ -268,7 +268,7 @@ public sealed partial class JobService(
     /// </summary>
     public async ValueTask RestartAgentAsync(string agent, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             foreach (var before in _active.Values.Where(job => job.Agent == agent && job.State == JobPhase.Running).ToList())
             {
@@ -285,7 +285,7 @@ public sealed partial class JobService(
     /// <summary>Fails the jobs that ask for what an agent that has just connected does not know.</summary>
     internal async ValueTask RefuseUnknownAsync(string agent, AgentAbilities abilities, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             foreach (var before in _active.Values.Where(job => job.Agent == agent).ToList())
             {
@@ -362,17 +362,6 @@ public sealed partial class JobService(
             }
         }
         return after;
-    }
-
-    private async ValueTask<Leaving> EnterAsync(CancellationToken cancellationToken)
-    {
-        await _changing.WaitAsync(cancellationToken);
-        return new Leaving(_changing);
-    }
-
-    private readonly struct Leaving(SemaphoreSlim gate) : IDisposable
-    {
-        public void Dispose() => gate.Release();
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{Kind} job {JobId} of '{Vm}' was made for agent '{Agent}'.")]

@@ -23,22 +23,31 @@ internal sealed partial class OwnJobs(Func<JobRow, CancellationToken, ValueTask<
     public async ValueTask StartAsync(JobRow job, CancellationToken cancellationToken)
     {
         var source = new CancellationTokenSource();
-        if (job.IsFinal || !_cancellations.TryAdd(job.JobId, source))
+        if (!_cancellations.TryAdd(job.JobId, source))
         {
             source.Dispose();
             return;
         }
-        // It may have ended since whoever asks has read it.
-        if ((await jobs.GetAsync(job.JobId, cancellationToken)).IsFinal)
+        var isQueued = false;
+        try
         {
-            _cancellations.TryRemove(job.JobId, out _);
-            source.Dispose();
-            return;
+            // It may have ended since whoever asks has read it.
+            if ((await jobs.GetAsync(job.JobId, cancellationToken)).IsFinal)
+            {
+                return;
+            }
+            isQueued = _queue.Writer.TryWrite(job);
         }
-        if (!_queue.Writer.TryWrite(job))
+        finally
         {
-            _cancellations.TryRemove(job.JobId, out _);
-            source.Dispose();
+            if (!isQueued)
+            {
+                _cancellations.TryRemove(job.JobId, out _);
+                source.Dispose();
+            }
+        }
+        if (!isQueued)
+        {
             var message = $"{QueueMax} jobs of this kind ({name}) wait already: wait until some are over.";
             await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], message, FaultReason.FailedPrecondition, cancellationToken);
             throw new FaultException(FaultReason.FailedPrecondition, message);

@@ -13,9 +13,7 @@ namespace VirtBackup.Controller.Migrations;
 /// <summary>What operators' tools can ask for about moving machines. Safe for concurrent use.</summary>
 public sealed class MigrationEndpoint
 {
-
     // They travel in the list of assignments.
-    private const int NewerMax = 1000;
     private const int OptionsBytesMax = 16 << 10;
 
     private readonly CatalogDatabase _catalog;
@@ -94,9 +92,9 @@ public sealed class MigrationEndpoint
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The migration {row.MigrationId} left no copy on a source host that could be removed.");
         }
-        if ((await _catalog.Migrations.ListAsync(row.VmId, null, NewerMax, cancellationToken)).Find(other => other.CreatedMs > row.CreatedMs && IsLaterFrom(other, row.SourceAgent)) is { } newer)
+        if (await _catalog.Migrations.FindLastFromAsync(row.VmId, row.SourceAgent, cancellationToken) is { } newer && newer != row.MigrationId)
         {
-            throw new FaultException(FaultReason.FailedPrecondition, $"The copy on {row.SourceAgent} is that of a newer migration ({newer.MigrationId}): remove it by that one's id, when it is not needed any more.");
+            throw new FaultException(FaultReason.FailedPrecondition, $"The copy on {row.SourceAgent} is that of a newer migration ({newer}): remove it by that one's id, when it is not needed any more.");
         }
         var machine = await _catalog.Machines.FindAsync(row.VmId, cancellationToken);
         // Whether an inventory has missed it or not.
@@ -117,8 +115,6 @@ public sealed class MigrationEndpoint
             cancellationToken);
         return new RemoveMigratedSourceResponse { Job = AdminMessages.ToMessage(job, null) };
     }
-
-    private static bool IsLaterFrom(MigrationRow other, string agent) => other.State == JobPhase.Succeeded && other.SourceAgent == agent && other.TargetAgent != agent;
 
     private async ValueTask<MigrationRow> FindAsync(string reference, CancellationToken cancellationToken)
     {

@@ -7,17 +7,13 @@ namespace VirtBackup.Controller.Migrations;
 public sealed class MigrationOwners : IDisposable
 {
     private readonly ConcurrentDictionary<Id16, string> _owners = new();
-    private readonly SemaphoreSlim _gate = new(1);
+    private readonly Gate _changing = new();
 
     /// <summary>
     /// Held while a machine changes hands in the catalog, and while an inventory is taken: one that was judged by the old owner must not be
     /// written behind the change, since its agent would not send it again.
     /// </summary>
-    public async ValueTask<IDisposable> EnterAsync(CancellationToken cancellationToken)
-    {
-        await _gate.WaitAsync(cancellationToken);
-        return new Leaving(_gate);
-    }
+    public ValueTask<IDisposable> EnterAsync(CancellationToken cancellationToken) => _changing.CloseAsync(cancellationToken);
 
     /// <summary>Null: the machine is not being migrated.</summary>
     public string? Find(Id16 vmId) => _owners.GetValueOrDefault(vmId);
@@ -26,10 +22,5 @@ public sealed class MigrationOwners : IDisposable
 
     public void Clear(Id16 vmId) => _owners.TryRemove(vmId, out _);
 
-    public void Dispose() => _gate.Dispose();
-
-    private sealed class Leaving(SemaphoreSlim gate) : IDisposable
-    {
-        public void Dispose() => gate.Release();
-    }
+    public void Dispose() => _changing.Dispose();
 }

@@ -3,6 +3,7 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Migrations;
+using VirtBackup.Controller.Control;
 using VirtBackup.Core;
 
 namespace VirtBackup.Controller.Migrations;
@@ -105,28 +106,19 @@ internal sealed partial class MigrationRunner(MigrationParts parts, ILogger<Migr
     {
         await Task.Yield();
         var cancellation = _cancellations[first.MigrationId];
-        while (true)
+        try
         {
-            try
-            {
-                var row = await parts.Catalog.Migrations.FindAsync(first.MigrationId, stopping) ?? first;
-                await new MigrationRun(parts, row, cancellation.Token).RunAsync(stopping);
-                _cancellations.TryRemove(first.MigrationId, out _);
-                cancellation.Dispose();
-                return;
-            }
-            catch (OperationCanceledException) when (stopping.IsCancellationRequested)
-            {
-                return;
-            }
-#pragma warning disable CA1031 // Half a migration must not be given up for a defect: both hosts have a copy.
-            catch (Exception defect)
-#pragma warning restore CA1031
-            {
-                LogDefect(defect, first.MigrationId);
-            }
-            await Task.Delay(DefectDelay, parts.Time, stopping).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            // Half a migration must not be given up for a defect: both hosts have a copy.
+            await Insistence.RunAsync(
+                async () => await new MigrationRun(parts, await parts.Catalog.Migrations.FindAsync(first.MigrationId, stopping) ?? first, cancellation.Token).RunAsync(stopping),
+                defect => LogDefect(defect, first.MigrationId), DefectDelay, parts.Time, stopping);
         }
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+        {
+            return;
+        }
+        _cancellations.TryRemove(first.MigrationId, out _);
+        cancellation.Dispose();
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Migration {MigrationId} met a defect, and is taken up again.")]

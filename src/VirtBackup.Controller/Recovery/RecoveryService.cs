@@ -96,7 +96,9 @@ internal sealed partial class RecoveryService(CatalogDatabase catalog, JobServic
         var children = new RecoveryJobs(job.JobId, plan, jobs, errands, catalog.Jobs, entropy, time);
         try
         {
-            await InsistAsync(() => AttemptAsync(job, plan, children, scope.Token, stopping), job.JobId, stopping);
+            // The restores are the agents' and go on meanwhile; a run that is taken up again finds them. What passes, such as a full storage
+            // beneath the catalog, must not cost a site's recovery.
+            await Insistence.RunAsync(() => AttemptAsync(job, plan, children, scope.Token, stopping), failure => LogFailed(failure, job.JobId), RetryDelay, time, stopping);
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested)
         {
@@ -125,31 +127,6 @@ internal sealed partial class RecoveryService(CatalogDatabase catalog, JobServic
         {
             await children.CancelAsync(stopping);
             await jobs.FinishAsync(job.JobId, JobPhase.Failed, [], fault.Message, fault.Reason, stopping);
-        }
-    }
-
-    // The restores are the agents' and go on meanwhile; a run that is taken up again finds them. What passes, such as a full storage
-    // beneath the catalog, must not cost a site's recovery.
-    private async Task InsistAsync(Func<Task> attempt, Id16 jobId, CancellationToken stopping)
-    {
-        while (true)
-        {
-            try
-            {
-                await attempt();
-                return;
-            }
-            catch (OperationCanceledException) when (stopping.IsCancellationRequested)
-            {
-                throw;
-            }
-#pragma warning disable CA1031 // Whatever it was: machines are half restored, and nobody else ends the run.
-            catch (Exception failure)
-#pragma warning restore CA1031
-            {
-                LogFailed(failure, jobId);
-            }
-            await Task.Delay(RetryDelay, time, stopping);
         }
     }
 

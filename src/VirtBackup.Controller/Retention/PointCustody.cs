@@ -17,7 +17,7 @@ public sealed class PointCustody(
     /// <summary>How far ahead a lock may end: what is typed wrong cannot be taken back.</summary>
     public static readonly TimeSpan LockMax = TimeSpan.FromDays(3650);
 
-    private readonly SemaphoreSlim _changing = new(1, 1);
+    private readonly Gate _changing = new();
 
     /// <summary>Places a hold.</summary>
     /// <param name="placedBy">An operator's name, or the part of the system.</param>
@@ -32,7 +32,7 @@ public sealed class PointCustody(
             throw new FaultException(FaultReason.InvalidArgument, "A hold has a reason, so that others know when to release it.");
         }
         _ = WireText.Bounded(reason, ReasonCharsMax, "reason of the hold");
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             await RequireListedAsync(point, cancellationToken);
             var now = await clock.ReadAsync(cancellationToken);
@@ -52,7 +52,7 @@ public sealed class PointCustody(
     public async ValueTask<int> HoldMachineAsync(Id16 vm, Func<PointRow, bool> isMeant, string reason, string placedBy, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(isMeant);
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             var now = await clock.ReadAsync(cancellationToken);
             var held = await catalog.Holds.ListOfMachineAsync(vm, cancellationToken);
@@ -73,7 +73,7 @@ public sealed class PointCustody(
     /// <summary>Releases what <see cref="HoldMachineAsync"/> held. Returns how many holds there were.</summary>
     public async ValueTask<int> ReleaseMachineAsync(Id16 vm, string placedBy, CancellationToken cancellationToken)
     {
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             return await catalog.Holds.RemoveAllAsync(vm, placedBy, cancellationToken);
         }
@@ -86,7 +86,7 @@ public sealed class PointCustody(
     public async ValueTask ReleaseAsync(PointRow point, string holdId, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(point);
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             var holds = (await catalog.Holds.ListAsync(point.PointId, cancellationToken)).FindAll(hold => hold.HoldId.ToString().StartsWith(holdId, StringComparison.Ordinal));
             if (holds.Count == 0)
@@ -111,7 +111,7 @@ public sealed class PointCustody(
     public async ValueTask LockAsync(PointRow point, long untilMs, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(point);
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             await RequireListedAsync(point, cancellationToken);
             var now = await clock.ReadAsync(cancellationToken);
@@ -131,7 +131,7 @@ public sealed class PointCustody(
     public async ValueTask ForgetAsync(PointRow point, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(point);
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             if ((await catalog.Holds.ListAsync(point.PointId, cancellationToken)).FirstOrDefault() is { } hold)
             {
@@ -148,7 +148,7 @@ public sealed class PointCustody(
     public async ValueTask RecallAsync(PointRow point, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(point);
-        using (await EnterAsync(cancellationToken))
+        using (await _changing.CloseAsync(cancellationToken))
         {
             await repository.RecallAsync(point.VmId, point.PointId, cancellationToken);
             await catalog.Points.SetForgottenAsync(point.PointId, false, CancellationToken.None);
@@ -163,16 +163,5 @@ public sealed class PointCustody(
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point.PointId} is forgotten: bring it back first (recovery-point forget --undo).");
         }
-    }
-
-    private async ValueTask<Leaving> EnterAsync(CancellationToken cancellationToken)
-    {
-        await _changing.WaitAsync(cancellationToken);
-        return new Leaving(_changing);
-    }
-
-    private readonly struct Leaving(SemaphoreSlim gate) : IDisposable
-    {
-        public void Dispose() => gate.Release();
     }
 }

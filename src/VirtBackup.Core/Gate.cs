@@ -1,7 +1,7 @@
-namespace VirtBackup.Repository;
+namespace VirtBackup.Core;
 
 /// <summary>Lets one in at a time. Safe for concurrent use.</summary>
-internal sealed class Gate : IDisposable
+public sealed class Gate : IDisposable
 {
     private readonly SemaphoreSlim _gate = new(1, 1);
 
