@@ -73,25 +73,34 @@ public sealed class CloudStore : IObjectStore, IDisposable
         var reading = new RangeReading(_requests, _prefix + key, offset, destination);
         for (var damaged = 0; damaged < DamagedReadsMax; damaged++)
         {
-            try
-            {
-                var count = await _runner.RunAsync($"read {key}", destination.Length, reading.ContinueAsync, cancellationToken);
-                if (reading.IsSound())
-                {
-                    return count;
-                }
-                reading.Reset();
-            }
-            catch (CloudRequestException missing) when (missing.Kind == FailureKind.NotFound)
-            {
-                throw NotFound(key, missing);
-            }
-            catch (CloudRequestException behind) when (behind.Kind == FailureKind.BehindEnd)
+            if (await _runner.RunAsync($"read {key}", destination.Length, token => ContinueAsync(reading, key, token), cancellationToken) is not { } count)
             {
                 return 0;
             }
+            if (reading.IsSound())
+            {
+                return count;
+            }
+            reading.Reset();
         }
         throw FaultException.Corrupt($"The object {key} of {Location} does not hold the bytes that were stored: {DamagedReadsMax} readings have another hash. Run 'virtbackup repository scrub'.");
+    }
+
+    /// <returns>Null: it begins behind the object's end.</returns>
+    private async Task<int?> ContinueAsync(RangeReading reading, string key, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await reading.ContinueAsync(cancellationToken);
+        }
+        catch (CloudRequestException missing) when (missing.Kind == FailureKind.NotFound)
+        {
+            throw NotFound(key, missing);
+        }
+        catch (CloudRequestException behind) when (behind.Kind == FailureKind.BehindEnd)
+        {
+            return null;
+        }
     }
 
     public async ValueTask<ObjectInfo?> FindAsync(string key, CancellationToken cancellationToken)

@@ -14,7 +14,7 @@ internal static class LeaseHolder
 
     /// <summary>
     /// The same for every process that has the folder between two boots of this host: of those, all but the last one have ended. A copy of the
-    /// folder on another host, or of the whole host, is another holder.
+    /// folder, here or on another host, or of the whole host, is another holder.
     /// </summary>
     /// <param name="folder">It exists.</param>
     /// <param name="entropy">Names a folder that has no name yet.</param>
@@ -33,7 +33,7 @@ internal static class LeaseHolder
                 name = Id16.Create(entropy);
                 File.WriteAllText(path, name.ToString());
             }
-            return Id16.Read(SHA256.HashData(Encoding.UTF8.GetBytes($"{boot} {name}")));
+            return Id16.Read(SHA256.HashData(Encoding.UTF8.GetBytes($"{boot} {name} {Path.GetFullPath(folder)}")));
         }
         catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
         {

@@ -231,7 +231,7 @@ public sealed class StoreLease : IAsyncDisposable
         var numbers = new SortedSet<long>();
         await foreach (var found in store.ListAsync(Prefix, cancellationToken))
         {
-            if (long.TryParse(found.Key.AsSpan(Prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out var number))
+            if (long.TryParse(found.Key.AsSpan(Prefix.Length), NumberStyles.None, CultureInfo.InvariantCulture, out var number) && found.Key == KeyOf(number))
             {
                 numbers.Add(number);
             }

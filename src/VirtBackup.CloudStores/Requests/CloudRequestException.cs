@@ -34,5 +34,8 @@ internal sealed class CloudRequestException(FailureKind kind, string detail, Exc
     /// <summary>What people can do about a <see cref="FailureKind.Final"/> failure.</summary>
     public string Advice { get; init; } = "";
 
+    public static CloudRequestException Final(FaultReason reason, string detail, string advice, Exception inner) =>
+        new(FailureKind.Final, detail, inner) { Reason = reason, Advice = advice };
+
     public bool IsWorthRepeating => Kind is FailureKind.Passing or FailureKind.Throttled;
 }

@@ -16,8 +16,7 @@ internal sealed class RequestRunner(string location, RequestPatience patience, T
     /// <param name="bytes">Bytes of the body or answer, at most.</param>
     /// <param name="attempt">One request; fails with <see cref="CloudRequestException"/>.</param>
     /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="FaultException">No answer could be had, or one that says no.</exception>
-    /// <exception cref="CloudRequestException">Answers that the caller deals with: not found, a condition that failed, behind the end.</exception>
+    /// <exception cref="FaultException">No answer could be had, or one that says no. Answers that mean something else are the attempt's to deal with.</exception>
     public async Task<T> RunAsync<T>(string action, long bytes, Func<CancellationToken, Task<T>> attempt, CancellationToken cancellationToken)
     {
         var started = time.GetTimestamp();
@@ -42,7 +41,7 @@ internal sealed class RequestRunner(string location, RequestPatience patience, T
                     cancellationToken.ThrowIfCancellationRequested();
                     failure = failed;
                 }
-                catch (CloudRequestException final) when (final.Kind == FailureKind.Final)
+                catch (CloudRequestException final)
                 {
                     throw new FaultException(final.Reason, $"Cannot {action} in {location}: {Sentence(final.Message)} {final.Advice}".TrimEnd(), final);
                 }

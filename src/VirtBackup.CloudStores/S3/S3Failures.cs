@@ -20,11 +20,11 @@ internal static class S3Failures
         CloudRequestException known => known,
         AmazonUnmarshallingException => new CloudRequestException(FailureKind.Passing, "an answer that cannot be read", failure),
         AmazonS3Exception answer => Translate(answer, bucket),
-        AmazonClientException when failure.Message.Contains("credential", StringComparison.OrdinalIgnoreCase) => Final(
+        AmazonClientException when failure.Message.Contains("credential", StringComparison.OrdinalIgnoreCase) => CloudRequestException.Final(
             FaultReason.Denied, "no credentials were found", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile, for the user who runs this.", failure),
         AmazonClientException or AmazonServiceException or HttpRequestException or IOException or SocketException or WebException or XmlException or TimeoutException =>
-            new CloudRequestException(FailureKind.Passing, Innermost(failure).Message, failure),
-        _ => Final(FaultReason.Unspecified, failure.Message, "", failure),
+            new CloudRequestException(FailureKind.Passing, failure.GetBaseException().Message, failure),
+        _ => CloudRequestException.Final(FaultReason.Unspecified, failure.Message, "", failure),
     };
 
     private static CloudRequestException Translate(AmazonS3Exception answer, string bucket)
@@ -35,31 +35,19 @@ internal static class S3Failures
         {
             (412, _) => new CloudRequestException(FailureKind.ConditionFailed, detail, answer),
             (416, _) => new CloudRequestException(FailureKind.BehindEnd, detail, answer),
-            (404, "NoSuchBucket") => Final(FaultReason.Unavailable, $"there is no bucket '{bucket}'", "Make it, or correct the address.", answer),
-            (404, "NoSuchUpload") => Final(FaultReason.Unavailable, "its parts are gone", "Try again; look for a life-cycle rule that removes unfinished uploads too early.", answer),
+            (404, "NoSuchBucket") => CloudRequestException.Final(FaultReason.Unavailable, $"there is no bucket '{bucket}'", "Make it, or correct the address.", answer),
+            (404, "NoSuchUpload") => CloudRequestException.Final(FaultReason.Unavailable, "its parts are gone", "Try again; look for a life-cycle rule that removes unfinished uploads too early.", answer),
             (404, _) => new CloudRequestException(FailureKind.NotFound, detail, answer),
             (503, _) or (429, _) or (_, "SlowDown" or "RequestLimitExceeded" or "Throttling") => new CloudRequestException(FailureKind.Throttled, detail, answer),
             (409, _) or (408, _) or (400, "RequestTimeout" or "XAmzContentSHA256Mismatch" or "BadDigest" or "IncompleteBody") => new CloudRequestException(FailureKind.Passing, detail, answer),
-            (501, _) => Final(FaultReason.Unsupported, detail, "The store does not know this request: it cannot hold a repository.", answer),
-            ( >= 500 or 0, _) or ( >= 200 and < 300, _) => new CloudRequestException(FailureKind.Passing, answer.StatusCode == 0 ? Innermost(answer).Message : detail, answer),
-            (403, "QuotaExceeded") => Final(FaultReason.DeviceFull, detail, "Raise the quota of the bucket or its user, or free space there.", answer),
-            (403, "RequestTimeTooSkewed") => Final(FaultReason.FailedPrecondition, detail, "Set this host's clock.", answer),
-            (401 or 403, _) => Final(
+            (501, _) => CloudRequestException.Final(FaultReason.Unsupported, detail, "The store does not know this request: it cannot hold a repository.", answer),
+            ( >= 500 or 0, _) or ( >= 200 and < 300, _) => new CloudRequestException(FailureKind.Passing, answer.StatusCode == 0 ? answer.GetBaseException().Message : detail, answer),
+            (403, "QuotaExceeded") => CloudRequestException.Final(FaultReason.DeviceFull, detail, "Raise the quota of the bucket or its user, or free space there.", answer),
+            (403, "RequestTimeTooSkewed") => CloudRequestException.Final(FaultReason.FailedPrecondition, detail, "Set this host's clock.", answer),
+            (401 or 403, _) => CloudRequestException.Final(
                 FaultReason.Denied, detail, "Check the credentials and the policy of the bucket: s3:GetObject, PutObject, DeleteObject, AbortMultipartUpload, ListBucket and ListBucketMultipartUploads are needed.", answer),
-            (301 or 307, _) or (400, "AuthorizationHeaderMalformed") => Final(FaultReason.InvalidArgument, detail, "Correct region= or endpoint= in the address.", answer),
-            _ => Final(FaultReason.FailedPrecondition, $"{detail} ({answer.Message})", "", answer),
+            (301 or 307, _) or (400, "AuthorizationHeaderMalformed") => CloudRequestException.Final(FaultReason.InvalidArgument, detail, "Correct region= or endpoint= in the address.", answer),
+            _ => CloudRequestException.Final(FaultReason.FailedPrecondition, $"{detail} ({answer.Message})", "", answer),
         };
-    }
-
-    private static CloudRequestException Final(FaultReason reason, string detail, string advice, Exception inner) =>
-        new(FailureKind.Final, detail, inner) { Reason = reason, Advice = advice };
-
-    private static Exception Innermost(Exception failure)
-    {
-        while (failure.InnerException is { } inner)
-        {
-            failure = inner;
-        }
-        return failure;
     }
 }

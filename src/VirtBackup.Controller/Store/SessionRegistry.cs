@@ -26,9 +26,6 @@ public sealed partial class SessionRegistry(
 
     private static readonly TimeSpan SweepInterval = TimeSpan.FromMinutes(1);
 
-
-    private const int LimitUnknown = 0;
-
     /// <summary>Told of each session after its end. Set once, before the first call.</summary>
     internal Func<WriteSession, ValueTask>? Ended { get; set; }
 
@@ -212,7 +209,7 @@ public sealed partial class SessionRegistry(
 
     /// <summary>An agent waits with more than it keeps until packs are durable: they are not closed later than that.</summary>
     private int PackBytesFor(BeginSessionRequest request) =>
-        (int)Math.Min(repository.PackBytesTarget, request.PackBytesMax == LimitUnknown ? Limits.PackBytesTarget : Math.Max(request.PackBytesMax, Limits.PackBytesTarget));
+        (int)Math.Min(repository.PackBytesTarget, Math.Max(request.PackBytesMax, Limits.PackBytesTarget));
 
     private BeginSessionResponse ToWelcome(Id16 id, CommitExpectation expectation, Id16 scope, ushort generation, int packBytes)
     {

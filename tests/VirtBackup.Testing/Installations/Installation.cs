@@ -1,5 +1,3 @@
-using System.Net;
-using System.Net.Sockets;
 using System.Text.Json;
 using VirtBackup.Testing.Lab;
 
@@ -27,7 +25,7 @@ public sealed class Installation : IAsyncDisposable
         Home = home ?? Path.Combine(Folder, "controller");
         Kit = Path.Combine(Folder, "kit.txt");
         _temporary = Directory.CreateDirectory(Path.Combine(Folder, "tmp")).FullName;
-        Port = FreePort();
+        Port = LabPorts.Take();
         Controller = Daemon(Home);
     }
 
@@ -122,7 +120,7 @@ public sealed class Installation : IAsyncDisposable
         await Controller.DisposeAsync();
         Home = Path.Combine(Folder, "controller-2");
         Credentials = Path.Combine(Folder, "operator-2");
-        Port = FreePort();
+        Port = LabPorts.Take();
         Controller = Daemon(Home);
         (await RunAsync([.. InitArguments(), "--from-kit", Kit])).EnsureSuccess();
     }
@@ -216,23 +214,4 @@ public sealed class Installation : IAsyncDisposable
     [
         "controller", "init", "--data", Home, "--repository", Repository, "--listen", Address, "--server-name", "127.0.0.1", "--operator-credentials", Credentials,
     ];
-
-    private static int FreePort()
-    {
-        // Below the range that the system hands out, so that no client's port takes it between the tries of a restart.
-        for (var i = 0; ; i++)
-        {
-            var port = 10_000 + System.Security.Cryptography.RandomNumberGenerator.GetInt32(20_000);
-            using var listener = new TcpListener(IPAddress.Loopback, port);
-            try
-            {
-                listener.Start();
-                return port;
-            }
-            catch (SocketException) when (i < 100)
-            {
-                // Taken: another one.
-            }
-        }
-    }
 }
