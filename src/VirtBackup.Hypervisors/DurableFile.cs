@@ -22,12 +22,20 @@ public static class DurableFile
     private static void Write(string path, ReadOnlySpan<byte> content, FileStreamOptions options)
     {
         var partial = path + ".partial";
-        using (var file = new FileStream(partial, options))
+        try
         {
-            file.Write(content);
-            file.Flush(flushToDisk: true);
+            using (var file = new FileStream(partial, options))
+            {
+                file.Write(content);
+                file.Flush(flushToDisk: true);
+            }
+            File.Move(partial, path, overwrite: true);
         }
-        File.Move(partial, path, overwrite: true);
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            File.Delete(partial);
+            throw;
+        }
         DurableFolder.Flush(Path.GetDirectoryName(path)!);
     }
 }

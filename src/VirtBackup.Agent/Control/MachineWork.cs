@@ -40,7 +40,15 @@ internal sealed class MachineWork(IReadOnlyList<IHypervisor> hypervisors, Captur
         {
             return new RetireMachineResult { Retired = true };
         }
-        var retired = await (await FindAsync(machine, cancellationToken)).RetireAsync(machine, new RetireRequest(task.Delete, task.Undo, task.Folder), cancellationToken);
+        RetiredMachine retired;
+        try
+        {
+            retired = await (await FindAsync(machine, cancellationToken)).RetireAsync(machine, new RetireRequest(task.Delete, task.Undo, task.Folder), cancellationToken);
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The machine's files cannot be renamed or removed: {failure.Message} Bring its storage in order, then try again.", failure);
+        }
         var result = new RetireMachineResult { Retired = retired.Retired };
         result.RemovedPaths.Add(retired.Removed.Take(PathsMax));
         result.KeptPaths.Add(retired.Kept.Take(PathsMax));

@@ -36,6 +36,9 @@ internal static class MachineFolder
         return full == whole || full.StartsWith(whole + "/", StringComparison.Ordinal);
     }
 
+    /// <summary>The folder of a machine that came here, if it is there still.</summary>
+    public static IReadOnlyList<string> ListLeft(AdoptedMachine? adopted) => adopted is not null && Directory.Exists(adopted.Folder) ? [adopted.Folder] : [];
+
     /// <summary>Deletes what is the machine's in the folder, and then the folder, if nothing else lies there.</summary>
     /// <param name="own">Files, and folders with all that is in them; what lies elsewhere stays.</param>
     /// <param name="others">Files and folders of other machines: they stay, whatever <paramref name="own"/> says.</param>

@@ -26,21 +26,21 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
             request.Name, Uuid = plan.Launch.Uuid.ToUuidString(), Point = request.Point.ToString(), plan.Executable, plan.WorkingDirectory, plan.Launch.Arguments,
             plan.Launch.QmpSocket, plan.Launch.GuestAgentSocket, Disks = plan.Images.Select(image => new { Name = image.DiskName, File = image.NewFile, image.Format }),
         };
-        File.WriteAllBytes(files.Record, JsonSerializer.SerializeToUtf8Bytes(record, Indented));
+        DurableFile.Write(files.Record, JsonSerializer.SerializeToUtf8Bytes(record, Indented));
         var script = new StringBuilder("#!/bin/sh\n# Starts the machine in the foreground.\n");
-        script.Append("cd ").Append(Quote(plan.WorkingDirectory)).Append(" || exit 1\n");
+        script.Append("cd ").Append(ShellWord.Quote(plan.WorkingDirectory)).Append(" || exit 1\n");
         if (plan.Tpm is { Command: { } emulator } tpm)
         {
-            script.Append("# The machine's TPM: its emulator ends with the machine.\ngrep -qF ").Append(Quote(" " + tpm.Socket.New)).Append(" /proc/net/unix || ")
-                .Append(TpmEmulator.Program).Append(' ').AppendJoin(' ', emulator.Select(Quote)).Append(" || exit 1\n");
+            script.Append("# The machine's TPM: its emulator ends with the machine.\ngrep -qF ").Append(ShellWord.Quote(" " + tpm.Socket.New)).Append(" /proc/net/unix || ")
+                .Append(TpmEmulator.Program).Append(' ').AppendJoin(' ', emulator.Select(ShellWord.Quote)).Append(" || exit 1\n");
         }
-        script.Append("exec ").Append(Quote(plan.Executable));
+        script.Append("exec ").Append(ShellWord.Quote(plan.Executable));
         foreach (var argument in plan.Launch.Arguments)
         {
-            script.Append(argument.StartsWith('-') ? " \\\n  " : " ").Append(Quote(argument));
+            script.Append(argument.StartsWith('-') ? " \\\n  " : " ").Append(ShellWord.Quote(argument));
         }
         // For what this driver adds when the machine is to go on from a running state.
-        File.WriteAllText(files.Script, script.Append(" \\\n  \"$@\"\n").ToString());
+        DurableFile.Write(files.Script, Encoding.UTF8.GetBytes(script.Append(" \\\n  \"$@\"\n").ToString()));
         if (!OperatingSystem.IsWindows())
         {
             File.SetUnixFileMode(files.Script, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
@@ -222,6 +222,4 @@ internal sealed class MachineLauncher(QemuDriverContext context, RestorePlan pla
         }
         return details;
     }
-
-    private static string Quote(string text) => "'" + text.Replace("'", "'\\''", StringComparison.Ordinal) + "'";
 }

@@ -100,7 +100,7 @@ public sealed class MachineControlTests : IDisposable
         LeaveMove(MoveStage.Settled);
         Remember("/bin/false");
         await File.WriteAllTextAsync(scratch.File("launch.json"), id.ToUuidString());
-        File.CreateSymbolicLink(scratch.File("launch.sh"), "/dev/full");
+        File.CreateSymbolicLink(scratch.File("launch.sh.partial"), "/dev/full");
         await Driver().ReleaseGuestsAsync(default);
         Assert.False(File.Exists(Old));
         Assert.Empty(Directory.GetFiles(scratch.Path, "launch.*"));

@@ -90,7 +90,7 @@ internal sealed class LibvirtMachineControl(
             removed.AddRange(adopted is null ? [] : await DeleteFolderAsync(machine, adopted, [], retired.Files.Select(static file => file.From), cancellationToken));
             _records.Write(retired with { Deleted = true, Renamed = true });
             _records.RemoveAdopted(machine);
-            return new RetiredMachine(true, removed, ListLeft(adopted));
+            return new RetiredMachine(true, removed, MachineFolder.ListLeft(adopted));
         }
         if (retired is not null || adopted is null || (request.Folder.Length > 0 && request.Folder != adopted.Folder))
         {
@@ -101,7 +101,7 @@ internal sealed class LibvirtMachineControl(
         await UndefineAsync(machine, keeps: false, cancellationToken);
         var gone = await DeleteFolderAsync(machine, adopted, disks, [], cancellationToken);
         _records.RemoveAdopted(machine);
-        return new RetiredMachine(true, gone, ListLeft(adopted));
+        return new RetiredMachine(true, gone, MachineFolder.ListLeft(adopted));
     }
 
     private async Task<IReadOnlyList<string>> DeleteFolderAsync(Id16 machine, AdoptedMachine adopted, IEnumerable<string> disks, IEnumerable<string> former, CancellationToken cancellationToken)
@@ -123,12 +123,10 @@ internal sealed class LibvirtMachineControl(
         foreach (var (uuid, _) in Domains.List(libvirt).Where(known => known.Uuid != machine))
         {
             using var domain = Domains.TryFind(libvirt, uuid);
-            disks.AddRange(domain is null ? [] : DomainDocument.Parse(LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, 0))).Disks.Select(static disk => disk.Path).OfType<string>());
+            disks.AddRange(domain is null ? [] : DomainDocument.Parse(LibvirtValues.TakeText(LibvirtCalls.GetXml(domain, 0))).Disks.SelectMany(static disk => disk.Layers));
         }
         return disks;
     }
-
-    private static IReadOnlyList<string> ListLeft(AdoptedMachine? adopted) => adopted is not null && Directory.Exists(adopted.Folder) ? [adopted.Folder] : [];
 
     private async Task<RetiredRecord> RecordAsync(Id16 machine, CancellationToken cancellationToken)
     {

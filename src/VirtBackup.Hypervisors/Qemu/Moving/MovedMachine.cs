@@ -86,32 +86,13 @@ internal sealed class MovedMachine(QemuDriverContext context, QemuMachine machin
         var files = new LaunchFiles(adopted.Script, Path.ChangeExtension(adopted.Script, ".json"), adopted.Log);
         try
         {
-            Replace(plan, request, files);
+            new MachineLauncher(context, plan, request, files).WriteRecord();
         }
         catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
         {
             var other = Path.Combine(context.Options.StateFolder!, $"start-{machine.Uuid}.sh");
-            Replace(plan, request, new LaunchFiles(other, Path.ChangeExtension(other, ".json"), Path.ChangeExtension(other, ".log")));
+            new MachineLauncher(context, plan, request, new LaunchFiles(other, Path.ChangeExtension(other, ".json"), Path.ChangeExtension(other, ".log"))).WriteRecord();
             context.Moving.Write(adopted with { Script = other, Log = Path.ChangeExtension(other, ".log") });
-        }
-    }
-
-    private void Replace(RestorePlan plan, RestoreRequest request, LaunchFiles files)
-    {
-        var next = new LaunchFiles(files.Script + ".new", files.Record + ".new", files.Log);
-        try
-        {
-            new MachineLauncher(context, plan, request, next).WriteRecord();
-            File.Move(next.Record, files.Record, overwrite: true);
-            File.Move(next.Script, files.Script, overwrite: true);
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
-        {
-            foreach (var path in new[] { next.Record, next.Script }.Where(File.Exists))
-            {
-                File.Delete(path);
-            }
-            throw;
         }
     }
 

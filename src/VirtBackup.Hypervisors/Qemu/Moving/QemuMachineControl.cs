@@ -94,7 +94,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         records.Write(record with { Deleted = true, Renamed = true });
         records.RemoveAdopted(machine);
         LastSeen.Remove(context.Options.StateFolder, machine);
-        return new RetiredMachine(true, removed, ListLeft(adopted));
+        return new RetiredMachine(true, removed, MachineFolder.ListLeft(adopted));
     }
 
     private async Task<RetiredMachine> DeleteAdoptedAsync(Id16 machine, AdoptedMachine adopted, CancellationToken cancellationToken)
@@ -108,7 +108,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
             LastSeen.Remove(context.Options.StateFolder, machine);
         }
         records.RemoveAdopted(machine);
-        return new RetiredMachine(true, removed, ListLeft(adopted));
+        return new RetiredMachine(true, removed, MachineFolder.ListLeft(adopted));
     }
 
     private IReadOnlyList<string> DeleteFolder(Id16 machine, AdoptedMachine adopted, IEnumerable<string> former)
@@ -122,8 +122,6 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
             [.. KnownPlaces.ListOthers(context.Options.StateFolder, machine), .. former]);
     }
 
-    private static IReadOnlyList<string> ListLeft(AdoptedMachine? adopted) => adopted is not null && Directory.Exists(adopted.Folder) ? [adopted.Folder] : [];
-
     private (string Script, string Log) PrepareLaunch(QemuMachine machine)
     {
         _ = Adoption.TakeStamps(records, machine.Uuid);
@@ -134,10 +132,10 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         var seen = LastSeen.Read(context.Options.StateFolder, machine.Uuid)
             ?? throw new FaultException(FaultReason.FailedPrecondition, $"How {machine.Name} is started is not known: it was never backed up by this agent. Start it as you started it before.");
         var script = Path.Combine(context.Options.StateFolder!, $"start-{machine.Uuid}.sh");
-        var text = new StringBuilder("#!/bin/sh\n# Starts the machine as it was started when it was last backed up.\ncd ").Append(Quote(seen.WorkingDirectory)).Append(" || exit 1\nexec ").Append(Quote(seen.Executable));
+        var text = new StringBuilder("#!/bin/sh\n# Starts the machine as it was started when it was last backed up.\ncd ").Append(ShellWord.Quote(seen.WorkingDirectory)).Append(" || exit 1\nexec ").Append(ShellWord.Quote(seen.Executable));
         foreach (var argument in ArgvRewriter.ForAnotherStart(seen.Arguments))
         {
-            text.Append(' ').Append(Quote(argument));
+            text.Append(' ').Append(ShellWord.Quote(argument));
         }
         DurableFile.Write(script, Encoding.UTF8.GetBytes(text.Append('\n').ToString()));
         if (!OperatingSystem.IsWindows())
@@ -146,8 +144,6 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         }
         return (script, Path.ChangeExtension(script, ".log"));
     }
-
-    private static string Quote(string text) => "'" + text.Replace("'", "'\\''", StringComparison.Ordinal) + "'";
 
     private static FaultException Unknown(Id16 machine) => new(FaultReason.NotFound, $"This host has no machine {machine.ToUuidString()}.");
 }
