@@ -27,7 +27,7 @@ internal sealed class NewImages : IAsyncDisposable
         paths.SelectMany((path, i) => new[] { path, SocketOf(request, i) });
 
     /// <param name="paths">Where each disk of the request goes, in its order.</param>
-    /// <param name="others">What else of the machine is made in the folder: files, and folders with all that is in them.</param>
+    /// <param name="others">What else of the machine is made in the folder: files; with a slash at their end, folders with all that is in them.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the folder cannot be used.</exception>
     public static async Task<NewImages> CreateAsync(RestoreRequest request, IReadOnlyList<string> paths, IEnumerable<string> others, ImageTools tools, CancellationToken cancellationToken)
     {

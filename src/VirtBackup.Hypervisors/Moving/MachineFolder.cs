@@ -11,7 +11,7 @@ internal static class MachineFolder
     /// <summary>What may stand before a path, and behind it, in an option or in an attribute.</summary>
     private const string Before = ",:=\"' ", Behind = ",\"";
 
-    /// <summary>Paths beneath the folder that a new machine's command line or definition names.</summary>
+    /// <summary>Paths beneath the folder that a new machine's command line or definition names; none ends with a slash: a folder that they name may be anybody's.</summary>
     public static IEnumerable<string> FindPaths(string folder, IEnumerable<string> texts)
     {
         var start = folder.TrimEnd('/') + "/";
@@ -20,7 +20,7 @@ internal static class MachineFolder
             for (var at = text.IndexOf(start, StringComparison.Ordinal); at >= 0; at = text.IndexOf(start, at + start.Length, StringComparison.Ordinal))
             {
                 var end = text.AsSpan(at).IndexOfAny(Behind);
-                if ((at == 0 || Before.Contains(text[at - 1], StringComparison.Ordinal)) && (end < 0 ? text[at..] : text[at..(at + end)]) is var path && path.Length > start.Length)
+                if ((at == 0 || Before.Contains(text[at - 1], StringComparison.Ordinal)) && (end < 0 ? text[at..] : text[at..(at + end)]).TrimEnd('/') is var path && path.Length > start.Length)
                 {
                     yield return path;
                 }
@@ -40,7 +40,10 @@ internal static class MachineFolder
     public static IReadOnlyList<string> ListLeft(AdoptedMachine? adopted) => adopted is not null && Directory.Exists(adopted.Folder) ? [adopted.Folder] : [];
 
     /// <summary>Deletes what is the machine's in the folder, and then the folder, if nothing else lies there.</summary>
-    /// <param name="own">Files, and folders with all that is in them; what lies elsewhere stays.</param>
+    /// <param name="own">
+    /// Files; and with a slash at their end, folders that go with all that is in them. A folder without a slash goes only when it is empty, and what lies
+    /// elsewhere stays.
+    /// </param>
     /// <param name="others">Files and folders of other machines: they stay, whatever <paramref name="own"/> says.</param>
     /// <returns>The folder; what was deleted in it, when it had to stay; nothing, when it was not there.</returns>
     public static IReadOnlyList<string> Delete(string folder, IEnumerable<string> own, IReadOnlyCollection<string> others)
@@ -64,7 +67,9 @@ internal static class MachineFolder
     public static IReadOnlyList<string> Clear(string folder, IEnumerable<string> own, IReadOnlyCollection<string> others)
     {
         var removed = new List<string>();
-        foreach (var path in own.Where(static path => path.Length > 0).Select(static path => Path.GetFullPath(path).TrimEnd('/')).Distinct(StringComparer.Ordinal))
+        var given = own.Where(static path => path.Length > 0).Select(Path.GetFullPath).ToList();
+        var whole = given.Where(static path => path.EndsWith('/')).Select(static path => path.TrimEnd('/')).ToHashSet(StringComparer.Ordinal);
+        foreach (var path in given.Select(static path => path.TrimEnd('/')).Distinct(StringComparer.Ordinal))
         {
             if (Holds(path, folder) || !Holds(folder, path) || others.Any(other => Holds(path, other)))
             {
@@ -72,8 +77,11 @@ internal static class MachineFolder
             }
             if (Directory.Exists(path))
             {
-                Directory.Delete(path, recursive: true);
-                removed.Add(path);
+                if (whole.Contains(path) || !Directory.EnumerateFileSystemEntries(path).Any())
+                {
+                    Directory.Delete(path, recursive: true);
+                    removed.Add(path);
+                }
                 continue;
             }
             // With what a write that broke off left beside it.

@@ -25,7 +25,7 @@ internal sealed record RestorePlan(
     public IEnumerable<string> ListOthers(RestoreRequest request)
     {
         var files = LaunchFiles.For(request, Images);
-        return [.. Flash.Select(flash => flash.File.NewFile), .. Tpm is { } tpm ? [tpm.Folder, tpm.Socket.New] : Array.Empty<string>(), files.Script, files.Record, files.Log,
+        return [.. Flash.Select(flash => flash.File.NewFile), .. Tpm is { } tpm ? [tpm.Folder + "/", tpm.Socket.New] : Array.Empty<string>(), files.Script, files.Record, files.Log,
             .. MachineFolder.FindPaths(request.Folder, Launch.Arguments)];
     }
 

@@ -21,8 +21,8 @@ public sealed class MachineFolderTests : IDisposable
     [Fact]
     public void Paths_beneath_the_folder_are_found_in_options()
     {
-        string[] texts = ["file=/f/a b.raw,format=raw", "unix:/f/qmp.sock,server=on", "{\"filename\":\"/f/c.qcow2\"}", "/f/log", "/other/f/x", "/f/", "/f", "/folder/x", "path=/x,log=/f/y"];
-        Assert.Equal(["/f/a b.raw", "/f/qmp.sock", "/f/c.qcow2", "/f/log", "/f/y"], MachineFolder.FindPaths("/f/", texts));
+        string[] texts = ["file=/f/a b.raw,format=raw", "unix:/f/qmp.sock,server=on", "{\"filename\":\"/f/c.qcow2\"}", "/f/log", "/other/f/x", "/f/", "/f", "/folder/x", "path=/x,log=/f/y", "path=/f/shared/,id=s"];
+        Assert.Equal(["/f/a b.raw", "/f/qmp.sock", "/f/c.qcow2", "/f/log", "/f/y", "/f/shared"], MachineFolder.FindPaths("/f/", texts));
     }
 
     [Fact]
@@ -32,16 +32,19 @@ public sealed class MachineFolderTests : IDisposable
         var mark = Make("vms/disk.raw.virtbackup-restoring");
         Make("vms/launch.sh");
         Make("vms/tpm/permall");
+        // A folder that the machine shares with its host: named by its command line, and not its own.
+        var shared = Make("vms/shared/letters");
+        Directory.CreateDirectory(scratch.File("vms/empty"));
         var records = new MovingRecords(State);
-        records.Write(Adopted(machine, Folder) with { Files = [own, moved, scratch.File("vms/tpm"), scratch.File("vms/n"), scratch.File("elsewhere")] });
+        records.Write(Adopted(machine, Folder) with { Files = [own, moved, scratch.File("vms/tpm") + "/", scratch.File("vms/shared"), scratch.File("vms/empty"), scratch.File("vms/n"), scratch.File("elsewhere")] });
         records.Write(Adopted(other, scratch.File("vms/n")));
         LastSeen.Write(State, other, Seen(moved));
         Make("elsewhere");
 
         var removed = await Driver().Control.RetireAsync(machine, new RetireRequest(Delete: true, Undo: false, Folder), default);
         Assert.Equal([Folder], removed.Kept);
-        Assert.Equal([own, mark, scratch.File("vms/tpm"), scratch.File("vms/launch.sh")], removed.Removed);
-        Assert.Equal([moved, beneath], Directory.GetFiles(Folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal));
+        Assert.Equal([own, mark, scratch.File("vms/tpm"), scratch.File("vms/empty"), scratch.File("vms/launch.sh")], removed.Removed);
+        Assert.Equal([moved, beneath, shared], Directory.GetFiles(Folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal));
         Assert.True(File.Exists(scratch.File("elsewhere")));
         Assert.Null(records.FindAdopted(machine));
         Assert.NotNull(records.FindAdopted(other));

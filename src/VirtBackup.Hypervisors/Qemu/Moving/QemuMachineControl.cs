@@ -118,7 +118,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
         // Of moves and restores since.
         var later = MovedMachine.FilesOf(adopted.Name, Path.Combine(adopted.Folder, "disk"));
         return MachineFolder.Delete(adopted.Folder,
-            [.. adopted.Files ?? [], later.Script, later.Record, later.Log, adopted.Script, Path.ChangeExtension(adopted.Script, ".json"), adopted.Log, adopted.QmpSocket, adopted.GuestAgentSocket ?? "", .. disks ?? [], seen?.Tpm?.StateFolder ?? ""],
+            [.. adopted.Files ?? [], later.Script, later.Record, later.Log, adopted.Script, Path.ChangeExtension(adopted.Script, ".json"), adopted.Log, adopted.QmpSocket, adopted.GuestAgentSocket ?? "", .. disks ?? [], seen?.Tpm is { } tpm ? tpm.StateFolder + "/" : ""],
             [.. KnownPlaces.ListOthers(context.Options.StateFolder, machine), .. former]);
     }
 
