@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Hypervisors.Libvirt.Native;
 using VirtBackup.Hypervisors.Moving;
+using VirtBackup.Hypervisors.Qemu.Moving;
 
 namespace VirtBackup.Hypervisors.Libvirt.Moving;
 
@@ -84,6 +85,7 @@ internal sealed class LibvirtMachineControl(
         var adopted = _records.FindAdopted(machine);
         if (retired is { Deleted: false })
         {
+            QemuMonitors.RequireUnused(machine, retired, adopted?.Folder);
             var removed = RetiredFiles.Delete(retired, _records);
             removed.AddRange(await RetiredTpm.DeleteAsync(context, connections, machine, retired, cancellationToken));
             // What has an old name of a retired disk is not the machine's any more.

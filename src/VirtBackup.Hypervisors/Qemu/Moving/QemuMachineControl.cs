@@ -81,10 +81,7 @@ internal sealed class QemuMachineControl(QemuDriverContext context, MachineRoste
     private RetiredMachine DeleteRetired(Id16 machine, RetiredRecord record)
     {
         var adopted = records.FindAdopted(machine);
-        if (QemuMonitors.FindUser(machine, record.Files.SelectMany(static file => new[] { file.From, file.To }).ToHashSet(StringComparer.Ordinal), adopted?.Folder) is { } pid)
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"The disks of {record.Name} are not deleted: a QEMU process of this host (pid {pid}) runs it on them. Stop it first.");
-        }
+        QemuMonitors.RequireUnused(machine, record, adopted?.Folder);
         var removed = RetiredFiles.Delete(record, records);
         if (adopted is not null)
         {

@@ -1,5 +1,6 @@
 using System.Globalization;
 using VirtBackup.Core;
+using VirtBackup.Hypervisors.Moving;
 using VirtBackup.Hypervisors.Qemu.Comparing;
 
 namespace VirtBackup.Hypervisors.Qemu.Moving;
@@ -30,8 +31,16 @@ internal static class QemuMonitors
         return null;
     }
 
-    /// <summary>The process that runs a machine on any of these files, or one in the folder; null: there is none.</summary>
-    public static int? FindUser(Id16 machine, IReadOnlySet<string> files, string? folder)
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: a process runs the machine on disks that were retired, or on files of the folder.</exception>
+    public static void RequireUnused(Id16 machine, RetiredRecord record, string? folder)
+    {
+        if (FindUser(machine, record.Files.SelectMany(static file => new[] { file.From, file.To }).ToHashSet(StringComparer.Ordinal), folder) is { } pid)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The disks of {record.Name} are not deleted: a QEMU process of this host (pid {pid}) runs it on them. Stop it first.");
+        }
+    }
+
+    private static int? FindUser(Id16 machine, HashSet<string> files, string? folder)
     {
         foreach (var (pid, uuid, _) in IdentityComparison.ListProcesses())
         {
