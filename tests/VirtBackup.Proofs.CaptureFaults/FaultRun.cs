@@ -98,7 +98,11 @@ internal sealed class FaultRun(Installation installation, InstalledAgent agent, 
         await ordered;
         await MendAsync(plan.Fault, machine);
         var end = await SettleAsync(madeAfter, machine, plan, folder);
-        if (plan.Fault == Fault.GuestAgentKilled) await machine.RequireGuestAgentKilledAsync();
+        if (plan.Fault == Fault.GuestAgentKilled)
+        {
+            await machine.RequireGuestAgentKilledAsync();
+            await (machine is LibvirtMachine libvirt ? libvirt.RestartLostAgentAsync() : Task.CompletedTask);
+        }
         Count(plan, end);
         await PlantAsync(machine);
         await machine.RequireUnharmedAsync();

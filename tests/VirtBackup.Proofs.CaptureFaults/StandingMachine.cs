@@ -55,8 +55,9 @@ internal sealed class StandingMachine(Installation installation, InstalledAgent 
         var end = await FollowAsync(madeAfter);
         if (options.Sabotage == Sabotages.LoseMark) await LoseMarkAsync();
 
-        var marked = _images.Any(image => File.Exists(image + ".virtbackup-restoring"));
-        if (marked)
+        // Marks are set one after the other before anything is written: whoever was killed between them has left fewer than there are images.
+        var marks = _images.Count(image => File.Exists(image + ".virtbackup-restoring"));
+        if (marks > 0)
         {
             var backup = await installation.RunAsync("backup", "run", Name);
             if (backup.ExitCode == 0 || !backup.Stderr.Contains("half restored", StringComparison.Ordinal)) throw new RefutedException($"A half restored machine was backed up: {backup.Stderr}");
@@ -66,7 +67,7 @@ internal sealed class StandingMachine(Installation installation, InstalledAgent 
         {
             throw new RefutedException($"The machine's disks are neither as they were nor restored, and nothing says so: {string.Join(' ', Names())}");
         }
-        if (Names() is { Count: var count } names && count != _images.Length + (marked ? _images.Length : 0)) throw new RefutedException($"Left behind: {string.Join(' ', names)}");
+        if (Names() is { Count: var count } names && count != _images.Length + marks) throw new RefutedException($"Left behind: {string.Join(' ', names)}");
 
         (await installation.RunAsync(order)).EnsureSuccess();
         if (!(await HashAsync()).SequenceEqual(wanted) || Names().Count != _images.Length) throw new RefutedException($"The machine was restored once more, but is not what point {point} holds: {string.Join(' ', Names())}");

@@ -43,6 +43,12 @@ internal sealed class Quiesce : IAsyncDisposable
     /// <summary>Why, for people.</summary>
     public string Detail => detail;
 
+    /// <summary>Before the cut: a freeze was asked for and not confirmed, so that the guest may stand still, or come to.</summary>
+    public bool IsInDoubt => agent is not null && !frozen && marks.Has(FreezeMarks.Frozen);
+
+    /// <summary>Behind <see cref="ThawAsync"/>: the guest was frozen, and does not say that it goes on.</summary>
+    public bool IsStillFrozen => frozen && marks.Has(FreezeMarks.Frozen);
+
     /// <summary>From the agent's answer to the freeze to its answer to the thaw; null: it did not freeze, or did not answer.</summary>
     public TimeSpan? Frozen { get; private set; }
 

@@ -19,6 +19,8 @@ internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, Ti
     private static readonly TimeSpan DaemonMargin = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan LatePause = TimeSpan.FromSeconds(5);
     private const int LateTries = 120;
+    /// <summary>What helps where libvirt has lost sight of an agent, for people.</summary>
+    private const string RestartHint = " If that lasts although the agent runs, restart the agent in the guest, or libvirtd; the guest runs on.";
     private Task freezing = Task.CompletedTask;
 
     /// <summary>How the agent of a machine is reached; null: it is not meant to have one.</summary>
@@ -126,7 +128,7 @@ internal sealed class DomainAgent(LibvirtConnection connection, Id16 machine, Ti
         {
             throw failure.Code is LibvirtFailure.NoDomain ? failure.ToFault(connection.Uri)
                 : new FaultException(failure.Code is LibvirtFailure.AgentUnresponsive or LibvirtFailure.AgentUnsynchronised ? FaultReason.HypervisorUnavailable : FaultReason.FailedPrecondition,
-                    $"'{command}' in the guest failed: {failure.Message}.", failure);
+                    $"'{command}' in the guest failed: {failure.Message}.{(failure.Code == LibvirtFailure.AgentUnresponsive ? RestartHint : "")}", failure);
         }
     }
 

@@ -13,6 +13,8 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
     private const uint ReuseImages = 1;
     /// <summary>Suspend, save, restore, begin: each may take as long as a call of libvirt may.</summary>
     private const int SaveCallsMax = 5;
+    // A guest agent that was killed begins again within a second; one that hangs does not.
+    private static readonly TimeSpan ReturnMax = TimeSpan.FromSeconds(15), ReturnInterval = TimeSpan.FromSeconds(1);
 
     private ScratchWatch? watch;
     private DomainSave? save;
@@ -112,6 +114,10 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
             ? await guard.ArmAsync(LibvirtGuestRelease.TargetOf(connection, view, folder.Path), Quiesce.GuardLimit(request), cancellationToken) : null;
         await using var quiesce = await Quiesce.BeginAsync(
             request, view.Running, DomainAgent.Connector(connection, view, cut, context.Time), folder.Marks, lease, context.Time, cancellationToken);
+        if (request.Gate is null && quiesce.IsInDoubt)
+        {
+            await AwaitThawAsync(folder.Marks, cancellationToken);
+        }
         var held = false;
         try
         {
@@ -134,7 +140,34 @@ internal sealed class LibvirtPreparation(LibvirtContext context, LibvirtConnecti
             held = false;
         }
         request.Gate?.Released(held);
+        if (quiesce.IsStillFrozen)
+        {
+            // Beside whoever watches the guest: nobody may do.
+            await new DomainAgent(connection, request.Machine, context.Time).AskToThawAsync(CancellationToken.None);
+        }
         return new CutOutcome(quiesce.Consistency, quiesce.Detail, quiesce.Frozen);
+    }
+
+    /// <summary>
+    /// libvirt 9.0 does not hear of an agent that goes or comes while it begins a backup job, and then takes the one that went for the
+    /// guest's until another comes: nobody could thaw the guest. So what an agent left in doubt is settled before the job begins, if it comes back soon.
+    /// </summary>
+    private async Task AwaitThawAsync(FreezeMarks marks, CancellationToken cancellationToken)
+    {
+        var begun = context.Time.GetTimestamp();
+        await using var agent = new DomainAgent(connection, request.Machine, context.Time);
+        while (marks.Has(FreezeMarks.Frozen) && context.Time.GetElapsedTime(begun) < ReturnMax)
+        {
+            try
+            {
+                await agent.ThawAsync(ReturnInterval, cancellationToken);
+                marks.Remove(FreezeMarks.Frozen);
+            }
+            catch (FaultException)
+            {
+                await Task.Delay(ReturnInterval, context.Time, cancellationToken);
+            }
+        }
     }
 
     /// <returns>Whether the guest stood still all the time.</returns>
