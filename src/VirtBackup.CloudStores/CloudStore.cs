@@ -159,18 +159,17 @@ public sealed class CloudStore : IObjectStore, IDisposable
         cancellationToken.ThrowIfCancellationRequested();
         RequireOwner();
         _copies?.Drop(key);
-        var isRepeated = false;
-        return await _runner.RunAsync(
+        await RunAsync(
             $"delete {key}",
             0,
-            async token =>
+            token =>
             {
                 RequireOwnership(key);
-                var mayBeGone = isRepeated;
-                isRepeated = true;
-                return await _requests.DeleteAsync(_prefix + key, token) || mayBeGone;
+                return _requests.DeleteAsync(_prefix + key, token);
             },
             cancellationToken);
+        // S3 does not say whether there was something, and what others say may be about a second try.
+        return true;
     }
 
     public ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken)

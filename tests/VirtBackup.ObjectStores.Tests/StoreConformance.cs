@@ -11,7 +11,7 @@ public abstract class StoreConformance
 
     protected abstract IObjectStore Store { get; }
 
-    /// <summary>Whether a deletion says that there was nothing to delete: S3 does not.</summary>
+    /// <summary>Whether a deletion says that there was nothing to delete: providers do not.</summary>
     protected virtual bool TellsAbsence => true;
 
     /// <summary>How many staged objects exist.</summary>

@@ -59,8 +59,8 @@ public sealed class PointRetentionTests
         await using var restarted = await world.RestartAsync(SmallPacks);
         var retention = restarted.Repository.Retention;
         await retention.RetainAsync(point.Id, Day(10), Token);
-        var objects = store.Until.Count;
-        Assert.Equal((objects, 0), await retention.CountAsync(Day(1), Token));
+        long objects = store.Until.Count;
+        Assert.Equal((objects, 0L), await retention.CountAsync(Day(1), Token));
         Assert.InRange(store.Asked.Count, objects, objects + 8);
         store.Asked.Clear();
         Assert.Equal(0, await retention.RetainAsync(point.Id, Day(10), Token));
@@ -87,9 +87,9 @@ public sealed class PointRetentionTests
         await using var world = isIndexMadeAnew ? await created.RebuildAsync(SmallPacks) : await created.RestartAsync(SmallPacks);
         var packs = (await world.KeysAsync(ObjectKeys.PacksPrefix)).Where(store.Until.ContainsKey).ToList();
         var report = await CollectAsync(world, days: 20);
-        Assert.Equal((0, 0), (report.Deleted, report.Repacked));
+        Assert.Equal((0L, 0L), (report.Deleted, report.Repacked));
         Assert.Empty(store.Refused.Where(static key => key.StartsWith(ObjectKeys.PacksPrefix, StringComparison.Ordinal)));
-        Assert.Subset([.. await world.KeysAsync(ObjectKeys.PacksPrefix)], packs.ToHashSet());
+        Assert.Subset((await world.KeysAsync(ObjectKeys.PacksPrefix)).ToHashSet(), packs.ToHashSet());
         report = await CollectAsync(world, days: 20);
         Assert.True(report.Deleted > 0);
         await world.AssertReadableAsync(kept);
@@ -120,7 +120,7 @@ public sealed class PointRetentionTests
         Assert.True(isLocked);
         var needed = store.Until.Keys.Where(static key => key.StartsWith(ObjectKeys.PacksPrefix, StringComparison.Ordinal)).ToHashSet();
         Assert.Equal(0, await world.Repository.Retention.RetainAsync(kept.Id, Day(60), Token));
-        Assert.Subset([.. await world.KeysAsync(ObjectKeys.PacksPrefix)], needed);
+        Assert.Subset((await world.KeysAsync(ObjectKeys.PacksPrefix)).ToHashSet(), needed);
         await world.AssertReadableAsync(kept);
     }
 
@@ -165,7 +165,7 @@ public sealed class PointRetentionTests
         return keys;
     }
 
-    private long Day(int day) => DateTimeOffset.UnixEpoch.AddDays(20_000 + day).ToUnixTimeMilliseconds();
+    private static long Day(int day) => DateTimeOffset.UnixEpoch.AddDays(20_000 + day).ToUnixTimeMilliseconds();
 
     private async Task<(long Deleted, long Repacked)> CollectAsync(World world, int days)
     {

@@ -38,14 +38,12 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
     /// <summary>Appends a whole record. Waits while too much is not yet durable.</summary>
     public async ValueTask AppendAsync(ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
+        var undurable = _bytes.End - _bytes.Durable;
         var appending = _bytes.AppendAsync(record, cancellationToken);
-        if (!appending.IsCompleted)
+        // Nothing else may come that would ask for it, unless a pack is full: then a flush would only make the next one short.
+        if (!appending.IsCompleted && Math.Max(undurable, _bytes.End - _bytes.Durable) < packBytes)
         {
-            // Nothing else may come that would ask for it, unless a pack is full: then a flush would only make the next one short.
-            if (_bytes.End - _bytes.Durable < packBytes)
-            {
-                RequestFlush();
-            }
+            RequestFlush();
         }
         await appending;
         _sendable.Set();

@@ -35,7 +35,7 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
             // One request, whatever its length.
             TransferOptions = new StorageTransferOptions { InitialTransferSize = SinglePutBytesMax, MaximumTransferSize = SinglePutBytesMax, MaximumConcurrency = 1 },
         };
-        return await container.GetBlockBlobClient(name).UploadAsync(body, options, cancellationToken);
+        return await TakenIfKeptAsync(() => container.GetBlockBlobClient(name).UploadAsync(body, options, cancellationToken));
     });
 
     // Blocks belong to the blob's name and are dropped by the provider after a week: nothing is begun.
@@ -50,8 +50,8 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
     });
 
     public Task CompletePartsAsync(string name, string id, IReadOnlyList<string> parts, ObjectMark mark, CancellationToken cancellationToken) => RunAsync(async () =>
-        await container.GetBlockBlobClient(name).CommitBlockListAsync(
-            parts, new CommitBlockListOptions { Conditions = OnlyIfAbsent, Metadata = MetadataOf(mark) }, cancellationToken));
+        await TakenIfKeptAsync(() => container.GetBlockBlobClient(name).CommitBlockListAsync(
+            parts, new CommitBlockListOptions { Conditions = OnlyIfAbsent, Metadata = MetadataOf(mark) }, cancellationToken)));
 
     public Task AbortPartsAsync(string name, string id, CancellationToken cancellationToken) => Task.CompletedTask;
 
@@ -92,7 +92,7 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
         return new CloudPage([], null);
     });
 
-    public Task<bool> DeleteAsync(string name, CancellationToken cancellationToken) => RunAsync(async () =>
+    public Task DeleteAsync(string name, CancellationToken cancellationToken) => RunAsync(async () =>
     {
         try
         {
@@ -116,6 +116,19 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
     public CloudRequestException Translate(Exception exception) => AzureFailures.Translate(exception, container.Name);
 
     public void Dispose() => http.Dispose();
+
+    /// <summary>A name whose blob a policy keeps is taken, whichever of both Azure says first.</summary>
+    private static async Task<T> TakenIfKeptAsync<T>(Func<Task<T>> put)
+    {
+        try
+        {
+            return await put();
+        }
+        catch (RequestFailedException kept) when (kept.ErrorCode == AzureFailures.KeptBlob)
+        {
+            throw new CloudRequestException(FailureKind.ConditionFailed, $"HTTP {kept.Status}, {kept.ErrorCode}", kept);
+        }
+    }
 
     private async Task<T> RunAsync<T>(Func<Task<T>> request)
     {

@@ -54,8 +54,8 @@ internal interface ICloudRequests : IDisposable
     /// <summary>One page of the objects whose names begin so.</summary>
     Task<CloudPage> ListAsync(string prefix, string? continuation, CancellationToken cancellationToken);
 
-    /// <summary>Deletes; false: the provider says that there was nothing, as not all do.</summary>
-    Task<bool> DeleteAsync(string name, CancellationToken cancellationToken);
+    /// <summary>Deletes; what is not there is deleted already.</summary>
+    Task DeleteAsync(string name, CancellationToken cancellationToken);
 
     /// <summary>Makes sure that objects can be retained here.</summary>
     /// <exception cref="CloudRequestException">They cannot: it says why.</exception>

@@ -130,12 +130,8 @@ internal sealed class S3Requests(AmazonS3Client client, HttpClient http, Request
             page.IsTruncated == true ? page.NextContinuationToken : null);
     });
 
-    // S3 does not say whether there was something.
-    public Task<bool> DeleteAsync(string name, CancellationToken cancellationToken) => RunAsync(async () =>
-    {
-        await client.DeleteObjectAsync(new DeleteObjectRequest { BucketName = _bucket, Key = name }, cancellationToken);
-        return true;
-    });
+    public Task DeleteAsync(string name, CancellationToken cancellationToken) =>
+        RunAsync(async () => await client.DeleteObjectAsync(new DeleteObjectRequest { BucketName = _bucket, Key = name }, cancellationToken));
 
     public Task RequireRetentionAsync(CancellationToken cancellationToken) => RunAsync(() => _retention.RequireAsync(cancellationToken));
 

@@ -80,6 +80,7 @@ public sealed class StoreEndpoint
             throw new FaultException(FaultReason.Denied, "The key is not sealed to this repository's restore key.");
         }
         await _repository.PutKeyAsync(request.KeyObject.Memory, cancellationToken);
+        _keyholder.NoteStored(key, request.KeyObject.Span);
         return new PutKeyResponse();
     }
 

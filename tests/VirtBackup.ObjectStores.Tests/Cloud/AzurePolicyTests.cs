@@ -51,6 +51,7 @@ public sealed class AzurePolicyTests(ObjectServers servers) : IAsyncLifetime
         Assert.Equal(2, _policies.Set);
         var held = await Assert.ThrowsAsync<FaultException>(async () => await store.DeleteAsync(Key, None));
         Assert.Equal(FaultReason.RetentionLocked, held.Reason);
+        Assert.False(await store.PutAsync(Key, new byte[] { 2 }, None));
         Assert.Equal([1], await store.ReadAllAsync(Key, 1, None));
         var missing = await Assert.ThrowsAsync<FaultException>(async () => await retention.RetainAsync("packs/ab/2", until, None));
         Assert.Equal(FaultReason.NotFound, missing.Reason);

@@ -1,9 +1,9 @@
 using VirtBackup.Core;
 
-namespace VirtBackup.Repository.Tests.Fixtures;
+namespace VirtBackup.Testing.Stores;
 
 /// <summary>A store whose provider retains objects: until their time it refuses to delete them. Counts what it is asked.</summary>
-internal sealed class RetainingStore(IObjectStore inner, TimeProvider clock) : IObjectStore, IObjectRetention
+public sealed class RetainingStore(IObjectStore inner, TimeProvider clock) : IObjectStore, IObjectRetention
 {
     private readonly Lock _gate = new();
 
@@ -11,13 +11,16 @@ internal sealed class RetainingStore(IObjectStore inner, TimeProvider clock) : I
     public Dictionary<string, long> Until { get; } = [];
 
     /// <summary>Objects that were asked to be retained, repetitions included.</summary>
-    public List<string> Asked { get; } = [];
+    public IList<string> Asked { get; } = [];
 
     /// <summary>Deletions that were refused.</summary>
-    public List<string> Refused { get; } = [];
+    public IList<string> Refused { get; } = [];
 
     /// <summary>So many more are retained; then the provider is away.</summary>
     public int Left { get; set; } = int.MaxValue;
+
+    /// <summary>Whether the place was made for it.</summary>
+    public bool CanRetain { get; set; } = true;
 
     public IObjectRetention? Retention => this;
 
@@ -42,7 +45,8 @@ internal sealed class RetainingStore(IObjectStore inner, TimeProvider clock) : I
 
     public ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken) => inner.GetFreeBytesAsync(cancellationToken);
 
-    public ValueTask RequireAsync(CancellationToken cancellationToken) => ValueTask.CompletedTask;
+    public ValueTask RequireAsync(CancellationToken cancellationToken) =>
+        CanRetain ? ValueTask.CompletedTask : throw new FaultException(FaultReason.FailedPrecondition, "The place was not made for it.");
 
     public async ValueTask RetainAsync(string key, long untilMs, CancellationToken cancellationToken)
     {
