@@ -1,4 +1,6 @@
 using System.Runtime.CompilerServices;
+using VirtBackup.CloudStores.Copies;
+using VirtBackup.CloudStores.Leases;
 using VirtBackup.CloudStores.Requests;
 using VirtBackup.CloudStores.Spool;
 using VirtBackup.Core;
@@ -12,27 +14,42 @@ namespace VirtBackup.CloudStores;
 /// </summary>
 public sealed class CloudStore : IObjectStore, IDisposable
 {
-    /// <summary>Packs are closed at this length, so that they go by one request of at most 64 MiB with their last record and table of contents.</summary>
-    private const int PackBytes = 58 << 20;
+    /// <summary>Packs are closed at this length, which leaves room for the last record of usual length and the table of contents in one request.</summary>
+    private const int PackBytes = 127 << 19;
 
     private const int PartBytes = 32 << 20;
 
     // Bytes that arrive damaged so often in a row lie damaged.
     private const int DamagedReadsMax = 3;
 
+    // Only packs can be so long that they go in parts.
+    private const string PartsPrefix = "packs/";
+
+    // What was begun by an owner that was followed may still go on.
+    private static readonly TimeSpan s_partsAbandonedFor = TimeSpan.FromDays(1);
+
     private readonly ICloudRequests _requests;
     private readonly RequestRunner _runner;
     private readonly SpoolFolder? _spool;
     private readonly IEntropy _entropy;
+    private readonly TimeProvider _time;
     private readonly string _prefix;
+    private readonly CopyFolder? _copies;
+    private readonly NearStore? _near;
+    private Action? _requireOwnership;
 
     internal CloudStore(ICloudRequests requests, string prefix, SpoolFolder? spool, CloudStoreOptions options)
     {
         _requests = requests;
         _prefix = prefix.Length == 0 ? "" : prefix + "/";
         _spool = spool;
-        _entropy = options.Entropy;
+        (_entropy, _time) = (options.Entropy, options.Time);
         _runner = new RequestRunner(requests.Location, options.Patience, options.Time, options.Entropy);
+        if (spool is not null && options is { CopiesFolder: { } folder, CopiesBytesMax: > 0 } && CopyFolder.TryOpen(folder, options.CopiesBytesMax) is { } copies)
+        {
+            (_copies, _near) = (copies, new NearStore(this, copies));
+        }
+        Retention = options.IsRetaining ? new CloudRetention(requests, _prefix, _runner) : null;
     }
 
     public string Location => _requests.Location;
@@ -41,11 +58,15 @@ public sealed class CloudStore : IObjectStore, IDisposable
 
     public int PackBytesTarget => PackBytes;
 
+    public IObjectStore Near => (IObjectStore?)_near ?? this;
+
+    public IObjectRetention? Retention { get; }
+
     internal static CloudStore Open(ICloudRequests requests, string prefix, CloudStoreOptions options)
     {
         try
         {
-            return new CloudStore(requests, prefix, options.SpoolFolder is { } folder ? SpoolFolder.Open(folder, options.Entropy) : null, options);
+            return new CloudStore(requests, prefix, options.SpoolFolder is { } folder ? SpoolFolder.Open(folder, options.SpoolFreeBytesMin, options.Entropy) : null, options);
         }
         catch
         {
@@ -57,7 +78,7 @@ public sealed class CloudStore : IObjectStore, IDisposable
     public ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        return ValueTask.FromResult<IObjectWriter>(new SpooledWriter(RequireOwner(), PublishAsync));
+        return ValueTask.FromResult<IObjectWriter>(CreateWriter(PublishAsync));
     }
 
     public async ValueTask<int> ReadAsync(string key, long offset, Memory<byte> destination, CancellationToken cancellationToken)
@@ -137,12 +158,17 @@ public sealed class CloudStore : IObjectStore, IDisposable
         ObjectKey.Require(key);
         cancellationToken.ThrowIfCancellationRequested();
         RequireOwner();
-        // Providers do not say whether there was something.
-        if (await LookUpAsync(key, cancellationToken) is null)
-        {
-            return false;
-        }
-        await RunAsync($"delete {key}", 0, token => _requests.DeleteAsync(_prefix + key, token), cancellationToken);
+        _copies?.Drop(key);
+        await RunAsync(
+            $"delete {key}",
+            0,
+            token =>
+            {
+                RequireOwnership(key);
+                return _requests.DeleteAsync(_prefix + key, token);
+            },
+            cancellationToken);
+        // S3 does not say whether there was something, and what others say may be about a second try.
         return true;
     }
 
@@ -152,9 +178,42 @@ public sealed class CloudStore : IObjectStore, IDisposable
         return ValueTask.FromResult<long?>(null);
     }
 
-    public void Dispose() => _requests.Dispose();
+    public void Dispose()
+    {
+        _near?.Dispose();
+        _requests.Dispose();
+    }
 
-    private async ValueTask<bool> PublishAsync(string key, SpooledContent content, CancellationToken cancellationToken)
+    /// <summary>
+    /// Asked before every single request that changes something, repetitions included; fails when this process may not change the store any
+    /// more. Not before those of the lease itself.
+    /// </summary>
+    internal void GuardBy(Action requireOwnership) => _requireOwnership = requireOwnership;
+
+    internal IObjectWriter CreateWriter(Func<string, SpooledContent, CancellationToken, ValueTask<bool>> publish) => new SpooledWriter(RequireOwner(), publish);
+
+    /// <summary>The whole object, in the spool; the caller disposes it. Null: it is too long, or no hash proves it.</summary>
+    internal async ValueTask<SpooledContent?> FetchAsync(string key, CancellationToken cancellationToken)
+    {
+        using var reading = new WholeReading(_requests, RequireOwner(), _prefix + key, Limits.PackBytesMax);
+        return await _runner.RunAsync(
+            $"read {key}",
+            Limits.OnePutBytesMax,
+            async token =>
+            {
+                try
+                {
+                    return await reading.ContinueAsync(token);
+                }
+                catch (CloudRequestException missing) when (missing.Kind == FailureKind.NotFound)
+                {
+                    throw NotFound(key, missing);
+                }
+            },
+            cancellationToken);
+    }
+
+    internal async ValueTask<bool> PublishAsync(string key, SpooledContent content, CancellationToken cancellationToken)
     {
         var mark = new ObjectMark(Id16.Create(_entropy).ToString(), content.Finish());
         return content.Length <= _requests.SinglePutBytesMax
@@ -174,6 +233,7 @@ public sealed class CloudStore : IObjectStore, IDisposable
             bytes,
             async token =>
             {
+                RequireOwnership(key);
                 if (isUnsure && await _requests.FindAsync(_prefix + key, token) is { } earlier)
                 {
                     return earlier.Mark?.Nonce == mark.Nonce;
@@ -202,7 +262,15 @@ public sealed class CloudStore : IObjectStore, IDisposable
             return false;
         }
         var name = _prefix + key;
-        var id = await _runner.RunAsync($"store {key}", 0, token => _requests.BeginPartsAsync(name, mark, token), cancellationToken);
+        var id = await _runner.RunAsync(
+            $"store {key}",
+            0,
+            token =>
+            {
+                RequireOwnership(key);
+                return _requests.BeginPartsAsync(name, mark, token);
+            },
+            cancellationToken);
         var isDone = false;
         try
         {
@@ -211,7 +279,14 @@ public sealed class CloudStore : IObjectStore, IDisposable
             {
                 var (from, length, number) = (offset, Math.Min(PartBytes, content.Length - offset), parts.Count + 1);
                 parts.Add(await _runner.RunAsync(
-                    $"store part {number} of {key}", length, token => _requests.PutPartAsync(name, id, number, content, from, length, token), cancellationToken));
+                    $"store part {number} of {key}",
+                    length,
+                    token =>
+                    {
+                        RequireOwnership(key);
+                        return _requests.PutPartAsync(name, id, number, content, from, length, token);
+                    },
+                    cancellationToken));
             }
             isDone = await PutOnceAsync($"complete {key}", key, mark, content.Length, token => _requests.CompletePartsAsync(name, id, parts, mark, token), cancellationToken);
             return isDone;
@@ -237,13 +312,25 @@ public sealed class CloudStore : IObjectStore, IDisposable
         }
     }
 
-    /// <summary>Drops parts of objects that an earlier owner did not complete.</summary>
+    /// <summary>Drops parts of packs that an earlier owner began long ago and did not complete. What else has parts in the bucket is not this store's.</summary>
     internal async Task DropPartsAsync(CancellationToken cancellationToken)
     {
-        var left = await _runner.RunAsync("list unfinished objects", 0, token => _requests.ListPartsAsync(_prefix, token), cancellationToken);
-        foreach (var (name, id) in left)
+        var left = await _runner.RunAsync("list unfinished objects", 0, token => _requests.ListPartsAsync(_prefix + PartsPrefix, token), cancellationToken);
+        var before = _time.GetUtcNow() - s_partsAbandonedFor;
+        foreach (var (name, id, begun) in left)
         {
-            await RunAsync("drop parts", 0, token => _requests.AbortPartsAsync(name, id, token), cancellationToken);
+            if (begun < before && name.StartsWith(_prefix + PartsPrefix, StringComparison.Ordinal) && ObjectKey.IsValid(name.AsSpan(_prefix.Length)))
+            {
+                await RunAsync("drop parts", 0, token => _requests.AbortPartsAsync(name, id, token), cancellationToken);
+            }
+        }
+    }
+
+    private void RequireOwnership(string key)
+    {
+        if (!key.StartsWith(StoreLease.Prefix, StringComparison.Ordinal))
+        {
+            _requireOwnership?.Invoke();
         }
     }
 

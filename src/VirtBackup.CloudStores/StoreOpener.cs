@@ -15,27 +15,34 @@ public static class StoreOpener
     /// disposed. Who may have died is waited for until its lease has ended.
     /// </summary>
     /// <param name="location">Where it is.</param>
-    /// <param name="spoolFolder">Where objects on their way to a provider lie; one process's own. Not used by a folder.</param>
-    /// <param name="entropy">Names staged objects.</param>
-    /// <param name="onWait">Told, at most once, that another owner's lease is waited for.</param>
+    /// <param name="owner">What its owner gives it.</param>
     /// <param name="cancellationToken">Stops the opening.</param>
     /// <exception cref="FaultException">
     /// It cannot be opened or reached; the message says why and what to do. <see cref="FaultReason.RepositoryBusy"/>: another process owns it.
     /// </exception>
-    public static async ValueTask<OpenStore> OpenOwnedAsync(
-        StoreLocation location, string spoolFolder, IEntropy entropy, Action<string>? onWait, CancellationToken cancellationToken)
+    public static async ValueTask<OpenStore> OpenOwnedAsync(StoreLocation location, StoreOwner owner, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(location);
+        ArgumentNullException.ThrowIfNull(owner);
         if (location.IsFolder)
         {
-            return new OpenStore(LocalFolderStore.Open(location.Text, new LocalFolderOptions { Entropy = entropy }));
+            return new OpenStore(LocalFolderStore.Open(location.Text, new LocalFolderOptions { Entropy = owner.Entropy }));
         }
-        var store = OpenCloud(location, new CloudStoreOptions { SpoolFolder = spoolFolder, Entropy = entropy, Patience = PatienceFor(location) });
+        var options = new CloudStoreOptions
+        {
+            SpoolFolder = owner.SpoolFolder, SpoolFreeBytesMin = owner.SpoolFreeBytesMin, CopiesFolder = owner.CopiesFolder, CopiesBytesMax = location.CacheBytesMax,
+            IsRetaining = location.Lock != ProviderLock.None, Entropy = owner.Entropy, Patience = PatienceFor(location),
+        };
+        var store = OpenCloud(location, options);
         StoreLease? lease = null;
         try
         {
-            var terms = new LeaseTerms { Holder = LeaseHolder.IdOf(spoolFolder, entropy), HolderName = LeaseHolder.Name, Entropy = entropy, OnWait = onWait };
+            var terms = new LeaseTerms
+            {
+                Holder = LeaseHolder.IdOf(owner.SpoolFolder, owner.Entropy), HolderName = LeaseHolder.Name, Entropy = owner.Entropy, OnWait = owner.OnWait, Time = BootTime.Instance,
+            };
             lease = await StoreLease.TakeAsync(store, terms, cancellationToken);
+            store.GuardBy(lease.Require);
             await store.DropPartsAsync(cancellationToken);
             return new OpenStore(store, lease);
         }

@@ -34,13 +34,18 @@ internal static class ControllerProgram
         using var authority = home.ReadAuthority(SystemEntropy.Instance, TimeProvider.System);
         using var escrow = ReadEscrow(home);
         await using var opened = await StoreOpener.OpenOwnedAsync(
-            StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, SystemEntropy.Instance, static notice => Console.Error.WriteLine($"virtbackupd: {notice}"), CancellationToken.None);
+            StoreLocation.Parse(settings.RepositoryPath),
+            new StoreOwner
+            {
+                SpoolFolder = home.SpoolPath, CopiesFolder = home.CopiesPath, Entropy = SystemEntropy.Instance, OnWait = static notice => Console.Error.WriteLine($"virtbackupd: {notice}"),
+            },
+            CancellationToken.None);
         var store = opened.Store;
         await RequireRepositoryAsync(store, settings);
         await using var index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 4 << 10 });
         await using var catalog = SqliteDatabase.Open(home.CatalogPath, CatalogSchema.Migrations, new SqliteOptions { CacheKibibytes = 1 << 10, Readers = 2 });
         await using var repository = await BackupRepository.OpenAsync(
-            store, index, new RepositoryOptions { PackBytesTarget = store.PackBytesTarget, TimeFloorMs = (await new TrustedTimeRecords(catalog).FindAsync(CancellationToken.None))?.MarkMs ?? 0 }, TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
+            store, index, new RepositoryOptions { TimeFloorMs = (await new TrustedTimeRecords(catalog).FindAsync(CancellationToken.None))?.MarkMs ?? 0 }, TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
 
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = home.Folder });
         ConfigureHost(builder);

@@ -67,6 +67,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly PointDescriber _describer;
     private readonly VerifyService _verifications;
     private readonly TrustedClock _clock;
+    private readonly LockEnforcement _enforcement;
     private readonly PointCustody _custody;
     private readonly RunSignals _signals;
     private readonly RetentionRun _retentionRun;
@@ -92,15 +93,17 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Chain = new ChainPolicy(parts.Authority.Certificate, time, Revoked);
         _keyholder = new Keyholder(parts.Store, parts.Escrow);
         Jobs = new JobService(Catalog, Connections, new RestoreEstimates(Catalog.Estimates, time, loggers.CreateLogger<RestoreEstimates>()), time, loggers.CreateLogger<JobService>());
-        _sessions = new SessionRegistry(parts.Repository, _keyholder, Catalog, Jobs, entropy, time, loggers.CreateLogger<SessionRegistry>());
+        var traffic = new TrafficLog(parts.Repository, loggers.CreateLogger<TrafficLog>());
+        _sessions = new SessionRegistry(parts.Repository, _keyholder, Catalog, Jobs, traffic, entropy, time, loggers.CreateLogger<SessionRegistry>());
         _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder);
         _clock = new TrustedClock(Catalog.Time, parts.Boot, time, loggers.CreateLogger<TrustedClock>());
         var locks = new PointLocks(parts.Store);
-        _custody = new PointCustody(parts.Repository, locks, Catalog, _clock, entropy);
+        _enforcement = new LockEnforcement(parts.Repository, locks, _clock, time, loggers.CreateLogger<LockEnforcement>());
+        _custody = new PointCustody(parts.Repository, locks, _enforcement, Catalog, _clock, entropy);
         _signals = new RunSignals(Catalog, _custody, Jobs, time, loggers.CreateLogger<RunSignals>());
         var alerts = new TrackingAlerts(Catalog, Jobs, time, loggers.CreateLogger<TrackingAlerts>());
         Store = new StoreEndpoint(
-            parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, _signals, alerts, entropy, time, loggers.CreateLogger<CommitService>());
+            parts.Repository, parts.Store, Catalog, _keyholder, Jobs, _sessions, _describer, _signals, alerts, traffic, entropy, time, loggers.CreateLogger<CommitService>());
         var inventory = new InventoryIntake(Catalog.Agents, Catalog.Machines, Connections, _owners, loggers.CreateLogger<InventoryIntake>());
         Agents = new AgentEndpoint(parts.Identity, Catalog.Agents, Connections, Jobs, inventory, alerts, time, loggers.CreateLogger<AgentEndpoint>());
         var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
@@ -111,7 +114,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
-        _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
+        _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, traffic, _clock, time, loggers.CreateLogger<CollectionService>());
         _scrubs = new ScrubService(
             new ScrubParts
             {
@@ -128,7 +131,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Recovery = new RecoveryEndpoint(Catalog, references, Jobs, _recoveries, groupPoints, entropy, time);
         Admin = new AdminEndpoint(
             parts.Identity, parts.Repository, parts.Store, Catalog, references, starter, Jobs, tokens, Enrollment, Connections, _custody, outlook, damages,
-            new CollectionOutlook(parts.Repository, _collections), _signals, alerts, _clock, time);
+            new CollectionOutlook(parts.Repository, _collections), _enforcement, _signals, alerts, _clock, time);
         _migrationPlanner = new MigrationPlanner(Catalog, Jobs, errands, Connections, loggers.CreateLogger<MigrationPlanner>());
         _migrations = new MigrationRunner(new MigrationParts(Catalog, Jobs, errands, _migrationPlanner, _owners, time), loggers.CreateLogger<MigrationRunner>());
         Migrations = new MigrationEndpoint(Catalog, references, Jobs, Connections, _migrations, _migrationPlanner, entropy, time);
@@ -150,6 +153,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _migrationPlanner.Cancel(job);
             _groups.Cancel(job);
         };
+        Jobs.LastWords = traffic.End;
         Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
     }
@@ -223,6 +227,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
             _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
+            _enforcement.RunAsync(scope.Token),
         ];
         try
         {
@@ -250,6 +255,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _groups.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
+        _enforcement.Dispose();
         _clock.Dispose();
         Jobs.Dispose();
         _keyholder.Dispose();

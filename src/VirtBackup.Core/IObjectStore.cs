@@ -33,7 +33,7 @@ public interface IObjectStore
     /// <summary>Objects whose key starts with <paramref name="prefix"/> (a whole number of segments, ending in '/', or empty), in any order.</summary>
     IAsyncEnumerable<ObjectInfo> ListAsync(string prefix, CancellationToken cancellationToken);
 
-    /// <summary>Removes the object; true when it was there.</summary>
+    /// <summary>Removes the object. False: it was not there, where the store can tell without being asked twice.</summary>
     ValueTask<bool> DeleteAsync(string key, CancellationToken cancellationToken);
 
     /// <summary>Where the objects are, for people.</summary>
@@ -42,11 +42,39 @@ public interface IObjectStore
     /// <summary>Requests and bytes since the store was opened, or null when it is not reached over the network.</summary>
     StoreTraffic? Traffic => null;
 
+    /// <summary>
+    /// The same objects, for those that are read again and again: where reading costs requests, copies of what is stored and read
+    /// this way are kept on a local disk, checked by their hashes and never needed. What proves the store's own bytes does not
+    /// read this way.
+    /// </summary>
+    IObjectStore Near => this;
+
+    /// <summary>Keeps objects from whoever has the store's credentials; null: the store is not set up for it.</summary>
+    IObjectRetention? Retention => null;
+
     /// <summary>Length at which packs are closed, bytes: longer where each object costs a request.</summary>
     int PackBytesTarget => Limits.PackBytesTarget;
 
     /// <summary>Bytes that can still be written, or null when the store has no such limit.</summary>
     ValueTask<long?> GetFreeBytesAsync(CancellationToken cancellationToken);
+}
+
+/// <summary>
+/// Has the provider of a store refuse to delete or replace objects until some time, whoever asks. Times are Unix milliseconds.
+/// Safe for concurrent use.
+/// </summary>
+public interface IObjectRetention
+{
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the place was not made for it; the message says so.</exception>
+    ValueTask RequireAsync(CancellationToken cancellationToken);
+
+    /// <summary>Retains the object until then, or for longer if it is already.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>: there is no such object.</exception>
+    ValueTask RetainAsync(string key, long untilMs, CancellationToken cancellationToken);
+
+    /// <summary>Until when the provider retains the object; 0: it does not.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>: there is no such object.</exception>
+    ValueTask<long> FindAsync(string key, CancellationToken cancellationToken);
 }
 
 /// <summary>A staged object. Not safe for concurrent use. After any failure it can only be disposed: it is never retried.</summary>

@@ -18,6 +18,9 @@ public static class Limits
     /// <summary>No pack is longer: the target, one record, and the footer.</summary>
     public const int PackBytesMax = 128 << 20;
 
+    /// <summary>What a provider takes in one request. A pack with more than one record is not longer.</summary>
+    public const int OnePutBytesMax = 64 << 20;
+
     /// <summary>Packs leave so many bytes of a store free: to forget, lock and collect takes little space, but some.</summary>
     public const int StoreReserveBytes = 16 << 20;
 

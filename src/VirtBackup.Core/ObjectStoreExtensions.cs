@@ -1,8 +1,12 @@
+using System.Buffers;
+
 namespace VirtBackup.Core;
 
 /// <summary>Whole-object reads and writes for small objects.</summary>
 public static class ObjectStoreExtensions
 {
+    private const int FirstReadBytes = 64 << 10;
+
     /// <summary>Stores <paramref name="content"/> durably if the key is free; false when it exists already.</summary>
     public static async ValueTask<bool> PutAsync(this IObjectStore store, string key, ReadOnlyMemory<byte> content, CancellationToken cancellationToken)
     {
@@ -19,11 +23,25 @@ public static class ObjectStoreExtensions
     public static async ValueTask<byte[]> ReadAllAsync(this IObjectStore store, string key, int bytesMax, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(store);
+        // Most are small and take one request: its length is not asked for before.
+        var first = ArrayPool<byte>.Shared.Rent(FirstReadBytes);
+        try
+        {
+            var count = await store.ReadAsync(key, 0, first.AsMemory(0, FirstReadBytes), cancellationToken);
+            if (count < FirstReadBytes)
+            {
+                return count <= bytesMax ? first[..count] : throw TooLong(key, count, bytesMax);
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(first);
+        }
         var info = await store.FindAsync(key, cancellationToken)
             ?? throw new FaultException(FaultReason.NotFound, $"The object {key} is not in the repository.");
         if (info.Length > bytesMax)
         {
-            throw FaultException.Malformed($"The object {key} has {info.Length} bytes; at most {bytesMax} are allowed.");
+            throw TooLong(key, info.Length, bytesMax);
         }
         var bytes = new byte[info.Length];
         await store.ReadExactlyAsync(key, 0, bytes, cancellationToken);
@@ -46,4 +64,7 @@ public static class ObjectStoreExtensions
             destination = destination[count..];
         }
     }
+
+    private static FaultException TooLong(string key, long length, int bytesMax) =>
+        FaultException.Malformed($"The object {key} has {length} bytes; at most {bytesMax} are allowed.");
 }

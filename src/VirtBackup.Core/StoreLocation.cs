@@ -15,6 +15,19 @@ public enum StoreKind
     Azure,
 }
 
+/// <summary>How a provider enforces retention locks.</summary>
+public enum ProviderLock
+{
+    /// <summary>It does not: locks bind the controller alone.</summary>
+    None,
+
+    /// <summary>Who has a special right at the provider may end them early.</summary>
+    Governance,
+
+    /// <summary>Nobody may, not even the account's owner.</summary>
+    Compliance,
+}
+
 /// <summary>
 /// Where a repository's objects are: a folder's path, <c>s3://BUCKET[/PREFIX][?endpoint=…&amp;region=…]</c> or
 /// <c>azure://ACCOUNT/CONTAINER[/PREFIX][?endpoint=…]</c>. It never holds a secret.
@@ -22,9 +35,11 @@ public enum StoreKind
 public sealed record StoreLocation
 {
     private const int TimeoutSecondsMax = 3600;
+    private const int CacheGibMax = 1024;
+    private const int CacheGibDefault = 2;
 
-    private static readonly string[] S3Settings = ["endpoint", "region", "path-style", "ca", "profile", "timeout"];
-    private static readonly string[] AzureSettings = ["endpoint", "ca", "timeout"];
+    private static readonly string[] S3Settings = ["endpoint", "region", "path-style", "ca", "profile", "timeout", "cache", "lock"];
+    private static readonly string[] AzureSettings = ["endpoint", "ca", "timeout", "cache", "lock"];
 
     private StoreLocation(string text, StoreKind kind) => (Text, Kind) = (text, kind);
 
@@ -49,6 +64,17 @@ public sealed record StoreLocation
 
     /// <summary>How long a provider may take for an answer; null: as long as usual.</summary>
     public TimeSpan? Timeout => Settings.TryGetValue("timeout", out var seconds) ? TimeSpan.FromSeconds(int.Parse(seconds, CultureInfo.InvariantCulture)) : null;
+
+    /// <summary>Bytes of local copies of what is read again and again; 0: none are kept.</summary>
+    public long CacheBytesMax => (Settings.TryGetValue("cache", out var gib) ? long.Parse(gib, CultureInfo.InvariantCulture) : CacheGibDefault) << 30;
+
+    /// <summary>How the provider enforces retention locks.</summary>
+    public ProviderLock Lock => Settings.GetValueOrDefault("lock") switch
+    {
+        "governance" => ProviderLock.Governance,
+        "compliance" => ProviderLock.Compliance,
+        _ => ProviderLock.None,
+    };
 
     /// <param name="text">A path or an address.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>: it is neither.</exception>
@@ -106,6 +132,14 @@ public sealed record StoreLocation
         if (settings.TryGetValue("timeout", out var timeout) && !(int.TryParse(timeout, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds) && seconds is >= 1 and <= TimeoutSecondsMax))
         {
             throw Invalid(text, $"timeout is a number of seconds, 1 to {TimeoutSecondsMax}");
+        }
+        if (settings.TryGetValue("cache", out var cache) && !(int.TryParse(cache, NumberStyles.None, CultureInfo.InvariantCulture, out var gib) && gib <= CacheGibMax))
+        {
+            throw Invalid(text, $"cache is a number of GiB, 0 to {CacheGibMax}");
+        }
+        if (settings.TryGetValue("lock", out var held) && held is not ("governance" or "compliance"))
+        {
+            throw Invalid(text, "lock is governance or compliance");
         }
         return settings;
     }

@@ -8,7 +8,8 @@ namespace VirtBackup.Core;
 /// <param name="Deletions">Requests that delete.</param>
 /// <param name="BytesSent">Bytes of request bodies.</param>
 /// <param name="BytesReceived">Bytes of response bodies.</param>
-public readonly record struct StoreTraffic(long Writes, long Reads, long Lookups, long Lists, long Deletions, long BytesSent, long BytesReceived)
+/// <param name="Lease">Of all these, the requests that keep the owner's lease: they come with time, whatever is done.</param>
+public readonly record struct StoreTraffic(long Writes, long Reads, long Lookups, long Lists, long Deletions, long BytesSent, long BytesReceived, long Lease)
 {
     /// <summary>All requests.</summary>
     public long Requests => Writes + Reads + Lookups + Lists + Deletions;
@@ -16,5 +17,5 @@ public readonly record struct StoreTraffic(long Writes, long Reads, long Lookups
     /// <summary>What came since <paramref name="earlier"/>.</summary>
     public StoreTraffic Since(in StoreTraffic earlier) => new(
         Writes - earlier.Writes, Reads - earlier.Reads, Lookups - earlier.Lookups, Lists - earlier.Lists, Deletions - earlier.Deletions,
-        BytesSent - earlier.BytesSent, BytesReceived - earlier.BytesReceived);
+        BytesSent - earlier.BytesSent, BytesReceived - earlier.BytesReceived, Lease - earlier.Lease);
 }

@@ -5,7 +5,7 @@ namespace VirtBackup.Identity;
 
 /// <summary>
 /// A controller's folder (mode 0700): <c>controller.json</c>, <c>pki/</c>, <c>secrets/escrow</c>, <c>catalog.db</c>,
-/// <c>index.db</c>, <c>lock</c>, and <c>spool/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
+/// <c>index.db</c>, <c>lock</c>, and <c>spool/</c> and <c>copies/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
 /// </summary>
 public sealed class ControllerHome
 {
@@ -37,6 +37,9 @@ public sealed class ControllerHome
 
     /// <summary>Where objects on their way to a provider lie.</summary>
     public string SpoolPath => Path.Combine(Folder, "spool");
+
+    /// <summary>Where copies of objects at a provider lie that are read again and again. It may be removed while the controller is stopped.</summary>
+    public string CopiesPath => Path.Combine(Folder, "copies");
 
     public string LockPath => Path.Combine(Folder, "lock");
 

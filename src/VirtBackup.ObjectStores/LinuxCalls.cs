@@ -5,7 +5,7 @@ namespace VirtBackup.ObjectStores;
 
 /// <summary>
 /// Linux system calls that .NET does not offer: work relative to an open folder, names given without overwriting, and
-/// folders forced to stable storage. Flags as in the headers of x86-64 and arm64 (open(2), rename(2), flock(2)).
+/// folders forced to stable storage, and a clock that goes on while the host sleeps. Flags as in the headers of x86-64 and arm64 (open(2), rename(2), flock(2), clock_gettime(2)).
 /// </summary>
 internal static partial class LinuxCalls
 {
@@ -18,6 +18,7 @@ internal static partial class LinuxCalls
     public const int RenameNoReplace = 1;
     public const int LockExclusiveNow = 2 | 4;
     public const uint BeginWriting = 2;
+    public const int BootClock = 7;
 
     /// <summary>Start at the working folder (AT_FDCWD).</summary>
     public const int WorkingFolder = -100;
@@ -58,4 +59,15 @@ internal static partial class LinuxCalls
 
     [LibraryImport("libc", EntryPoint = "flock", SetLastError = true)]
     public static partial int Lock(SafeFileHandle file, int operation);
+
+    [LibraryImport("libc", EntryPoint = "clock_gettime")]
+    public static partial int ReadClock(int clock, out ClockTime time);
+
+    /// <summary>As the kernel writes it (struct timespec).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct ClockTime
+    {
+        public nint Seconds;
+        public nint Nanoseconds;
+    }
 }

@@ -50,6 +50,7 @@ public sealed class BackupRepository : IAsyncDisposable
         _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
         _points = new PointKeeper(store, index, owner, _committer, clock);
         _keys = new KeyKeeper(store, index, head.Uuid);
+        Retention = new PointRetention(store, index);
         Upkeep = new RepositoryUpkeep(new UpkeepParts
         {
             Store = store, Index = index, Clock = clock, Owner = owner, Head = head, Points = _points, Indexer = _indexer,
@@ -65,13 +66,16 @@ public sealed class BackupRepository : IAsyncDisposable
     public long Generation => _owner.Generation;
 
     /// <summary>Length at which packs are closed, bytes.</summary>
-    public int PackBytesTarget => _options.PackBytesTarget;
+    public int PackBytesTarget => _options.PackBytesTarget ?? _store.PackBytesTarget;
 
     /// <summary>What the store was asked over the network, or null when it is none of that kind.</summary>
     public StoreTraffic? Traffic => _store.Traffic;
 
     /// <summary>Scrubbing, quarantine and healing.</summary>
     public RepositoryUpkeep Upkeep { get; }
+
+    /// <summary>Retention by the store's provider of what locked points need.</summary>
+    public PointRetention Retention { get; }
 
     /// <summary>What opening found: whether the index was rebuilt, and what is damaged.</summary>
     public OpenReport OpenReport { get; private init; } = OpenReport.Nothing;
@@ -141,7 +145,7 @@ public sealed class BackupRepository : IAsyncDisposable
     {
         Check.That(!scope.IsEmpty);
         var claim = _claims.BeginSession(_clock.GetUtcNow().ToUnixTimeMilliseconds(), basePoint);
-        return new IngestSession(_store, _indexer, _deleting, claim, scope, idGeneration, Math.Min(_options.PackBytesTarget, packBytesMax));
+        return new IngestSession(_store, _indexer, _deleting, claim, scope, idGeneration, Math.Min(PackBytesTarget, packBytesMax));
     }
 
     /// <summary>Keeps a point, visible or forgotten, from being purged until the result is disposed: for its readers.</summary>
@@ -319,7 +323,7 @@ public sealed class BackupRepository : IAsyncDisposable
         var run = new CollectionRun
         {
             Store = _store, Index = _index, Owner = _owner, Points = _points, Committer = _committer, Claims = _claims, Options = options, Clock = _clock,
-            ChangingPoints = _changingPoints, Deleting = _deleting, PackBytesTarget = _options.PackBytesTarget,
+            ChangingPoints = _changingPoints, Deleting = _deleting, PackBytesTarget = PackBytesTarget,
         };
         return await Collector.RunAsync(run, cancellationToken);
     }

@@ -48,4 +48,23 @@ public static class RepositoryInitializer
             throw new FaultException(FaultReason.AlreadyExists, "Another process has just made a repository in this place.");
         }
     }
+
+    /// <summary>Takes back what <see cref="InitializeAsync"/> put, if no other repository was made there: that one's objects stay, whatever they are.</summary>
+    /// <param name="store">The place.</param>
+    /// <param name="head">Of the repository that is taken back.</param>
+    /// <param name="cancellationToken">Stops before the next object.</param>
+    public static async ValueTask RemoveAsync(IObjectStore store, RepositoryHead head, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(store);
+        ArgumentNullException.ThrowIfNull(head);
+        if (await store.FindAsync(ObjectKeys.Format, cancellationToken) is not null)
+        {
+            if (RepositoryHead.Parse(await store.ReadAllAsync(ObjectKeys.Format, RepositoryHead.BytesMax, cancellationToken)).Uuid != head.Uuid)
+            {
+                return;
+            }
+            await store.DeleteAsync(ObjectKeys.Format, cancellationToken);
+        }
+        await store.DeleteAsync(ObjectKeys.RestoreKey(KeyId.Compute(head.RestoreKey)), cancellationToken);
+    }
 }

@@ -1,12 +1,10 @@
-using VirtBackup.Core;
-
 namespace VirtBackup.Repository;
 
 /// <summary>How a repository is opened and used.</summary>
 public sealed record RepositoryOptions
 {
-    /// <summary>A pack is closed when it has this many bytes; smaller packs are for tests.</summary>
-    public int PackBytesTarget { get; init; } = Limits.PackBytesTarget;
+    /// <summary>A pack is closed when it has this many bytes. Null: as the store likes them; other ones are for tests.</summary>
+    public int? PackBytesTarget { get; init; }
 
     /// <summary>Map nodes that one reader keeps in memory, bytes: the leaves of 2 GiB of disk at usual chunk lengths.</summary>
     public int NodeCacheBytes { get; init; } = 512 << 10;

@@ -131,6 +131,28 @@ public sealed class UploadTests
         await loops.WhenAllAsync();
     }
 
+    [Fact]
+    public async Task ALaneThatFillsPacksAsksForNoFlushUntilItsEnd()
+    {
+        var entropy = new SeededEntropy(5);
+        using var signer = System.Security.Cryptography.ECDsa.Create(System.Security.Cryptography.ECCurve.NamedCurves.nistP256);
+        using var store = new FakeStore(entropy, signer);
+        store.Faults.DurableAtBytes = 1_000_000;
+        var session = await store.BeginSessionAsync(new BeginSessionRequest { PointId = "p" }, CancellationToken.None);
+        using var lane = new UploadLane(1, RecordKind.Map, 1_100_000, packBytes: 1_000_000);
+        lane.Attach(session.Lanes[1], resumed: false);
+        using var loops = new LoopGroup(CancellationToken.None);
+        loops.Start(token => lane.RunAsync(store, session.SessionId, new RunProgress(), token));
+        for (var i = 0; i < 100; i++)
+        {
+            await lane.AppendAsync(NodeRecord(i, 50_000), CancellationToken.None).AsTask().WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
+        }
+        Assert.Equal(0, store.Faults.FlushesAsked);
+        lane.Complete();
+        await loops.WhenAllAsync().WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        Assert.Equal(100, store.NodeRecords.Count);
+    }
+
     private static byte[] NodeRecord(int seed, int length)
     {
         var node = Rig.RandomBytes(seed, length);

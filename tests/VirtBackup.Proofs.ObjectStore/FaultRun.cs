@@ -15,7 +15,7 @@ internal static class FaultRun
     // Each of them in both directions, where it has two.
     private static readonly HttpFault[] s_faults =
     [
-        HttpFault.ServerError, HttpFault.SlowDown, HttpFault.NoAnswer, HttpFault.ResetRequest, HttpFault.FlipRequest, HttpFault.LoseAnswer, HttpFault.HoldAnswer,
+        HttpFault.ServerError, HttpFault.SlowDown, HttpFault.ForeignNotFound, HttpFault.NoAnswer, HttpFault.ResetRequest, HttpFault.FlipRequest, HttpFault.LoseAnswer, HttpFault.HoldAnswer,
         HttpFault.ResetAnswer, HttpFault.ShortAnswer, HttpFault.FlipAnswer, HttpFault.StaleAnswer,
     ];
 

@@ -7,7 +7,7 @@ namespace VirtBackup.Proofs.ObjectStore;
 /// <summary>A repository behind Ceph's S3 gateway is as good as one in a folder: as fast as folder and bare puts together, cheap in requests, and never wrong.</summary>
 internal sealed class ObjectStoreProof(string? image) : IProof
 {
-    private const long LongImageBytes = 2L << 30;
+    private const long LongImageBytes = 4L << 30;
     private readonly List<string> _figures = [];
     private int _faults;
     private int _survived;

@@ -43,11 +43,13 @@ internal sealed class Site(Installation installation) : IAsyncDisposable
     public static string PointOf(JsonElement backup) => backup.GetProperty("point_id").GetString()!;
 
     /// <summary>What the provider was asked since the controller's start.</summary>
-    public async Task<(long Requests, long BytesSent, long StoredBytes)> AskAsync()
+    public async Task<Asked> AskAsync()
     {
         var status = (await Installation.RunAsync("repository", "status")).EnsureSuccess().Json;
         var traffic = status.GetProperty("traffic");
-        return (traffic.GetProperty("requests").GetInt64(), traffic.GetProperty("bytes_sent").GetInt64(), status.GetProperty("stored_bytes").GetInt64());
+        return new Asked(
+            traffic.GetProperty("requests").GetInt64(), traffic.GetProperty("writes").GetInt64(), traffic.GetProperty("reads").GetInt64(), traffic.GetProperty("lease").GetInt64(),
+            status.GetProperty("packs").GetInt64(), status.GetProperty("stored_bytes").GetInt64());
     }
 
     /// <exception cref="RefutedException">A point that is listed does not restore, or to other bytes.</exception>
@@ -77,4 +79,16 @@ internal sealed class Site(Installation installation) : IAsyncDisposable
     }
 
     public ValueTask DisposeAsync() => Installation.DisposeAsync();
+}
+
+/// <param name="Requests">All of them.</param>
+/// <param name="Writes">Of these, the ones that store something.</param>
+/// <param name="Reads">Of these, the ones that read or look for an object.</param>
+/// <param name="Lease">Of these, the ones that keep the owner's lease: they come with time, whatever is done.</param>
+/// <param name="Packs">In the repository.</param>
+/// <param name="StoredBytes">What they hold.</param>
+internal readonly record struct Asked(long Requests, long Writes, long Reads, long Lease, long Packs, long StoredBytes)
+{
+    public Asked Since(in Asked earlier) => new(
+        Requests - earlier.Requests, Writes - earlier.Writes, Reads - earlier.Reads, Lease - earlier.Lease, Packs - earlier.Packs, StoredBytes - earlier.StoredBytes);
 }

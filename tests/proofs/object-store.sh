@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Backs up into Ceph's S3 gateway with the real programs. A full backup takes at most 1.1 times as long as one into a folder
 # and a loop of bare puts of the same bytes together, and at most 20 requests per GiB stored (the scrub, which reads by
-# itself, is off for these). A proxy spoils requests and answers by chance: 500, 503 SlowDown, no answer, a reset in the
+# itself, is off for these; what keeps the lease comes with time, 6 requests a minute, and is told apart). A proxy spoils requests and answers by chance: 500, 503 SlowDown, no answer, a reset in the
 # middle of a body, a short body, a flipped byte, a put that was done and whose answer is lost, a stale list. One of three
 # storage daemons is killed in the middle of a backup. Nothing is lost, doubled or acknowledged too early: what is listed
 # restores, verification is clean, and what fails says why in one sentence.

@@ -46,7 +46,7 @@ internal sealed class StoreSession : IDisposable
         _progress = progress;
         Current = current;
         _packBytes = Math.Clamp(current.PackBytes, Limits.PackBytesTarget, PackBytesMax);
-        Data = new UploadLane(0, RecordKind.Data, _packBytes + BesidePackBytes);
+        Data = new UploadLane(0, RecordKind.Data, _packBytes + BesidePackBytes, _packBytes);
         Map = new UploadLane(1, RecordKind.Map, MapRetainedMax);
     }
 

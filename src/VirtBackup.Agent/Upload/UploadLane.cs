@@ -11,7 +11,11 @@ namespace VirtBackup.Agent.Upload;
 /// connections and sessions: what was not acknowledged is sent again, and nothing else. Appending is safe for
 /// concurrent use; one stream runs at a time.
 /// </summary>
-internal sealed class UploadLane(uint number, RecordKind kind, long retainedBytesMax) : IDisposable
+/// <param name="number">The session's.</param>
+/// <param name="kind">Of the records.</param>
+/// <param name="retainedBytesMax">What is kept until it is durable.</param>
+/// <param name="packBytes">The controller stores so much by itself.</param>
+internal sealed class UploadLane(uint number, RecordKind kind, long retainedBytesMax, long packBytes = long.MaxValue) : IDisposable
 {
     private const int SlicesPerFlush = 4;
 
@@ -34,10 +38,11 @@ internal sealed class UploadLane(uint number, RecordKind kind, long retainedByte
     /// <summary>Appends a whole record. Waits while too much is not yet durable.</summary>
     public async ValueTask AppendAsync(ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
+        var undurable = _bytes.End - _bytes.Durable;
         var appending = _bytes.AppendAsync(record, cancellationToken);
-        if (!appending.IsCompleted)
+        // Nothing else may come that would ask for it, unless a pack is full: then a flush would only make the next one short.
+        if (!appending.IsCompleted && Math.Max(undurable, _bytes.End - _bytes.Durable) < packBytes)
         {
-            // Nothing else may come that would ask for it.
             RequestFlush();
         }
         await appending;

@@ -51,7 +51,7 @@ internal sealed class StoppedController : IAsyncDisposable
                     ExitCode.Refused, $"'{settings.RepositoryPath}' holds repository {head.Uuid}, not {settings.RepositoryId}.", "check which disk is mounted there, or the address");
             }
             index = SqliteDatabase.Open(home.IndexPath, RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 16 << 10 });
-            var repository = await BackupRepository.OpenAsync(store.Store, index, options with { PackBytesTarget = store.Store.PackBytesTarget }, context.Time, context.Entropy, cancellationToken);
+            var repository = await BackupRepository.OpenAsync(store.Store, index, options, context.Time, context.Entropy, cancellationToken);
             return new StoppedController(home, homeLock, store, index, repository);
         }
         catch
@@ -123,7 +123,9 @@ internal sealed class StoppedController : IAsyncDisposable
     {
         try
         {
-            return await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath), home.SpoolPath, context.Entropy, context.Terminal.ErrorWriter.WriteLine, cancellationToken);
+            return await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath),
+                new StoreOwner { SpoolFolder = home.SpoolPath, CopiesFolder = home.CopiesPath, Entropy = context.Entropy, OnWait = context.Terminal.ErrorWriter.WriteLine },
+                cancellationToken);
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.RepositoryBusy)
         {

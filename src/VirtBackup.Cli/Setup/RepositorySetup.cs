@@ -78,11 +78,11 @@ internal sealed class RepositorySetup(CliContext context)
         };
         var wrapped = Keyring.Wrap(escrow.RestoreKey, escrow.Root, context.Entropy).ToBytes();
         using var spool = new SetupSpool();
-        await using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, context.Entropy, context.Terminal.ErrorWriter.WriteLine, cancellationToken);
+        await using var opened = await StoreOpener.OpenOwnedAsync(location, spool.OwnerWith(context.Entropy, context.Terminal.ErrorWriter.WriteLine), cancellationToken);
         if (!location.IsFolder)
         {
             await RequireEmptyAsync(opened.Store, location, cancellationToken);
-            undo.RemoveObjects(location);
+            undo.RemoveRepository(location, head);
         }
         await RepositoryInitializer.InitializeAsync(opened.Store, head, wrapped, cancellationToken);
     }

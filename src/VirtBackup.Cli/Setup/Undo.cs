@@ -1,5 +1,7 @@
 using VirtBackup.CloudStores;
 using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Repository;
 
 namespace VirtBackup.Cli.Setup;
 
@@ -72,12 +74,12 @@ internal sealed class Undo : IDisposable
         }
     });
 
-    /// <summary>Everything in a place of a store that was empty before.</summary>
-    public void RemoveObjects(StoreLocation location) => _steps.Push(() =>
+    /// <summary>A new repository in a store, and nothing that anybody else has there meanwhile.</summary>
+    public void RemoveRepository(StoreLocation location, RepositoryHead head) => _steps.Push(() =>
     {
         try
         {
-            RemoveObjectsAsync(location).GetAwaiter().GetResult();
+            RemoveRepositoryAsync(location, head).GetAwaiter().GetResult();
         }
         catch (FaultException)
         {
@@ -96,19 +98,11 @@ internal sealed class Undo : IDisposable
         }
     }
 
-    private static async Task RemoveObjectsAsync(StoreLocation location)
+    private static async Task RemoveRepositoryAsync(StoreLocation location, RepositoryHead head)
     {
         using var spool = new SetupSpool();
-        await using var opened = await StoreOpener.OpenOwnedAsync(location, spool.Path, SystemEntropy.Instance, onWait: null, CancellationToken.None);
-        var keys = new List<string>();
-        await foreach (var found in opened.Store.ListAsync("", CancellationToken.None))
-        {
-            keys.Add(found.Key);
-        }
-        foreach (var key in keys)
-        {
-            await opened.Store.DeleteAsync(key, CancellationToken.None);
-        }
+        await using var opened = await StoreOpener.OpenOwnedAsync(location, spool.OwnerWith(SystemEntropy.Instance, onWait: null), CancellationToken.None);
+        await RepositoryInitializer.RemoveAsync(opened.Store, head, CancellationToken.None);
     }
 
     private void Remove(string path, Action<string> remove)

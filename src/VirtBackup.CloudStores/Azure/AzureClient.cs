@@ -19,14 +19,14 @@ internal static class AzureClient
 
     public static AzureRequests Open(StoreLocation location)
     {
-        var (http, meter) = CloudHttp.Create(location.Settings.GetValueOrDefault("ca"));
+        var (http, meter) = CloudHttp.Create(location);
         try
         {
             var options = new BlobClientOptions { Transport = new HttpClientTransport(http) };
             options.Retry.MaxRetries = 0;
             options.Retry.NetworkTimeout = Timeout.InfiniteTimeSpan;
             options.Diagnostics.IsTelemetryEnabled = false;
-            return new AzureRequests(ServiceOf(location, options).GetBlobContainerClient(location.Bucket), http, meter, $"the repository {location.Text}");
+            return new AzureRequests(ServiceOf(location, options).GetBlobContainerClient(location.Bucket), http, meter, location);
         }
         catch (Exception failure)
         {

@@ -12,7 +12,7 @@ using VirtBackup.Core;
 namespace VirtBackup.CloudStores.Azure;
 
 /// <summary>The requests of Azure Blob Storage. Bodies carry their MD5, so that one which changes on its way is refused.</summary>
-internal sealed class AzureRequests(BlobContainerClient container, HttpClient http, RequestMeter meter, string location) : ICloudRequests
+internal sealed class AzureRequests(BlobContainerClient container, HttpClient http, RequestMeter meter, StoreLocation place) : ICloudRequests
 {
     private const string NonceName = "virtbackup_put";
     private const string HashName = "virtbackup_sha256";
@@ -20,11 +20,11 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
     private static readonly BlobRequestConditions OnlyIfAbsent = new() { IfNoneMatch = ETag.All };
     private static readonly UploadTransferValidationOptions Checked = new() { ChecksumAlgorithm = StorageChecksumAlgorithm.MD5 };
 
-    public string Location => location;
+    public string Location { get; } = $"the repository {place.Text}";
 
     public StoreTraffic Traffic => meter.Traffic;
 
-    public long SinglePutBytesMax => 64 << 20;
+    public long SinglePutBytesMax => Limits.OnePutBytesMax;
 
     public Task PutAsync(string name, SpooledContent content, ObjectMark mark, CancellationToken cancellationToken) => RunAsync(async () =>
     {
@@ -35,7 +35,7 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
             // One request, whatever its length.
             TransferOptions = new StorageTransferOptions { InitialTransferSize = SinglePutBytesMax, MaximumTransferSize = SinglePutBytesMax, MaximumConcurrency = 1 },
         };
-        return await container.GetBlockBlobClient(name).UploadAsync(body, options, cancellationToken);
+        return await TakenIfKeptAsync(() => container.GetBlockBlobClient(name).UploadAsync(body, options, cancellationToken));
     });
 
     // Blocks belong to the blob's name and are dropped by the provider after a week: nothing is begun.
@@ -50,13 +50,12 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
     });
 
     public Task CompletePartsAsync(string name, string id, IReadOnlyList<string> parts, ObjectMark mark, CancellationToken cancellationToken) => RunAsync(async () =>
-        await container.GetBlockBlobClient(name).CommitBlockListAsync(
-            parts, new CommitBlockListOptions { Conditions = OnlyIfAbsent, Metadata = MetadataOf(mark) }, cancellationToken));
+        await TakenIfKeptAsync(() => container.GetBlockBlobClient(name).CommitBlockListAsync(
+            parts, new CommitBlockListOptions { Conditions = OnlyIfAbsent, Metadata = MetadataOf(mark) }, cancellationToken)));
 
     public Task AbortPartsAsync(string name, string id, CancellationToken cancellationToken) => Task.CompletedTask;
 
-    public Task<IReadOnlyList<(string Name, string Id)>> ListPartsAsync(string prefix, CancellationToken cancellationToken) =>
-        Task.FromResult<IReadOnlyList<(string, string)>>([]);
+    public Task<IReadOnlyList<UnfinishedObject>> ListPartsAsync(string prefix, CancellationToken cancellationToken) => Task.FromResult<IReadOnlyList<UnfinishedObject>>([]);
 
     public Task<CloudObject?> FindAsync(string name, CancellationToken cancellationToken) => RunAsync(async () =>
     {
@@ -65,13 +64,13 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
             var found = (await container.GetBlobClient(name).GetPropertiesAsync(cancellationToken: cancellationToken)).Value;
             return new CloudObject(found.ContentLength, MarkOf(found.Metadata));
         }
-        catch (RequestFailedException missing) when (missing.Status == 404 && missing.ErrorCode != BlobErrorCode.ContainerNotFound)
+        catch (RequestFailedException missing) when (missing.Status == 404 && missing.ErrorCode == AzureFailures.MissingBlob)
         {
             return (CloudObject?)null;
         }
     });
 
-    public Task<CloudBody> GetAsync(string name, long offset, int length, string? version, CancellationToken cancellationToken) => RunAsync(async () =>
+    public Task<CloudBody> GetAsync(string name, long offset, long length, string? version, CancellationToken cancellationToken) => RunAsync(async () =>
     {
         var options = new BlobDownloadOptions { Range = new HttpRange(offset, length) };
         if (version is not null)
@@ -93,12 +92,43 @@ internal sealed class AzureRequests(BlobContainerClient container, HttpClient ht
         return new CloudPage([], null);
     });
 
-    public Task DeleteAsync(string name, CancellationToken cancellationToken) =>
-        RunAsync(async () => await container.GetBlobClient(name).DeleteIfExistsAsync(DeleteSnapshotsOption.IncludeSnapshots, cancellationToken: cancellationToken));
+    public Task DeleteAsync(string name, CancellationToken cancellationToken) => RunAsync(async () =>
+    {
+        try
+        {
+            await container.GetBlobClient(name).DeleteAsync(DeleteSnapshotsOption.IncludeSnapshots, cancellationToken: cancellationToken);
+            return true;
+        }
+        catch (RequestFailedException missing) when (missing.Status == 404 && missing.ErrorCode == AzureFailures.MissingBlob)
+        {
+            return false;
+        }
+    });
+
+    public Task RequireRetentionAsync(CancellationToken cancellationToken) => RunAsync(() => AzureRetention.RequireAsync(container, cancellationToken));
+
+    public Task RetainAsync(string name, DateTimeOffset until, CancellationToken cancellationToken) =>
+        RunAsync(() => AzureRetention.RetainAsync(container.GetBlobClient(name), place.Lock, until, cancellationToken));
+
+    public Task<DateTimeOffset?> FindRetentionAsync(string name, CancellationToken cancellationToken) =>
+        RunAsync(() => AzureRetention.FindAsync(container.GetBlobClient(name), cancellationToken));
 
     public CloudRequestException Translate(Exception exception) => AzureFailures.Translate(exception, container.Name);
 
     public void Dispose() => http.Dispose();
+
+    /// <summary>A name whose blob a policy keeps is taken, whichever of both Azure says first.</summary>
+    private static async Task<T> TakenIfKeptAsync<T>(Func<Task<T>> put)
+    {
+        try
+        {
+            return await put();
+        }
+        catch (RequestFailedException kept) when (kept.ErrorCode == AzureFailures.KeptBlob)
+        {
+            throw new CloudRequestException(FailureKind.ConditionFailed, $"HTTP {kept.Status}, {kept.ErrorCode}", kept);
+        }
+    }
 
     private async Task<T> RunAsync<T>(Func<Task<T>> request)
     {

@@ -14,7 +14,7 @@ public sealed record LeaseTerms
     /// <summary>So long after its last renewal it ends, 1 ms to 1 h.</summary>
     public TimeSpan Length { get; init; } = TimeSpan.FromSeconds(90);
 
-    /// <summary>Measures it; wall clocks do not matter.</summary>
+    /// <summary>Measures it; wall clocks do not matter. Its timestamps must go on while the host sleeps: others may take the lease meanwhile.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
     public IEntropy Entropy { get; init; } = SystemEntropy.Instance;

@@ -12,6 +12,10 @@ public sealed class LeasedStore(IObjectStore store, StoreLease lease) : IObjectS
 
     public int PackBytesTarget => store.PackBytesTarget;
 
+    public IObjectStore Near { get => ReferenceEquals(store.Near, store) ? this : field ??= new LeasedStore(store.Near, lease); }
+
+    public IObjectRetention? Retention => store.Retention;
+
     public async ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken)
     {
         lease.Require();

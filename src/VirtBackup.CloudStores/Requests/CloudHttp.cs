@@ -1,7 +1,9 @@
 using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using VirtBackup.CloudStores.Leases;
 using VirtBackup.Core;
+using StoreLocation = VirtBackup.Core.StoreLocation;
 
 namespace VirtBackup.CloudStores.Requests;
 
@@ -10,9 +12,9 @@ internal static class CloudHttp
 {
     private const int ConnectionsMax = 64;
 
-    /// <param name="authorities">PEM file of the certificate authorities to trust in place of the system's; null: the system's.</param>
+    /// <param name="location">Its setting <c>ca</c> names a PEM file of the certificate authorities to trust in place of the system's.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>, <see cref="FaultReason.Malformed"/>: the file.</exception>
-    public static (HttpClient Client, RequestMeter Meter) Create(string? authorities)
+    public static (HttpClient Client, RequestMeter Meter) Create(StoreLocation location)
     {
         var handler = new SocketsHttpHandler
         {
@@ -22,11 +24,11 @@ internal static class CloudHttp
             PooledConnectionLifetime = TimeSpan.FromMinutes(10),
             UseCookies = false,
         };
-        if (authorities is not null)
+        if (location.Settings.GetValueOrDefault("ca") is { } authorities)
         {
             handler.SslOptions = new SslClientAuthenticationOptions { CertificateChainPolicy = PolicyOf(ReadAuthorities(authorities)) };
         }
-        var meter = new RequestMeter(handler);
+        var meter = new RequestMeter((location.Prefix.Length == 0 ? "" : location.Prefix + "/") + StoreLease.Prefix, handler);
         // Whoever asks sets the limit.
         return (new HttpClient(meter) { Timeout = Timeout.InfiniteTimeSpan }, meter);
     }

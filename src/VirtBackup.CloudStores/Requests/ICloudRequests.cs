@@ -34,10 +34,13 @@ internal interface ICloudRequests : IDisposable
     /// <summary>Drops the parts.</summary>
     Task AbortPartsAsync(string name, string id, CancellationToken cancellationToken);
 
-    /// <summary>Ids and names of objects whose parts were never completed.</summary>
-    Task<IReadOnlyList<(string Name, string Id)>> ListPartsAsync(string prefix, CancellationToken cancellationToken);
+    /// <summary>Objects whose parts were never completed.</summary>
+    Task<IReadOnlyList<UnfinishedObject>> ListPartsAsync(string prefix, CancellationToken cancellationToken);
 
-    /// <summary>The object's length and mark, or null.</summary>
+    /// <summary>
+    /// The object's length and mark. Null only if the provider itself says that there is no such object: what stands between may answer 404, too, and
+    /// what is taken for absent is deleted or made anew.
+    /// </summary>
     Task<CloudObject?> FindAsync(string name, CancellationToken cancellationToken);
 
     /// <summary>Asks for a range, of at least one byte; the caller reads and disposes the body.</summary>
@@ -46,13 +49,23 @@ internal interface ICloudRequests : IDisposable
     /// <param name="length">Bytes.</param>
     /// <param name="version">Of an earlier answer: another version fails with <see cref="FailureKind.ConditionFailed"/>. Null: any.</param>
     /// <param name="cancellationToken">Stops it.</param>
-    Task<CloudBody> GetAsync(string name, long offset, int length, string? version, CancellationToken cancellationToken);
+    Task<CloudBody> GetAsync(string name, long offset, long length, string? version, CancellationToken cancellationToken);
 
     /// <summary>One page of the objects whose names begin so.</summary>
     Task<CloudPage> ListAsync(string prefix, string? continuation, CancellationToken cancellationToken);
 
     /// <summary>Deletes; what is not there is deleted already.</summary>
     Task DeleteAsync(string name, CancellationToken cancellationToken);
+
+    /// <summary>Makes sure that objects can be retained here.</summary>
+    /// <exception cref="CloudRequestException">They cannot: it says why.</exception>
+    Task RequireRetentionAsync(CancellationToken cancellationToken);
+
+    /// <summary>Has the provider refuse to delete or replace the object until then; what is retained for longer stays so.</summary>
+    Task RetainAsync(string name, DateTimeOffset until, CancellationToken cancellationToken);
+
+    /// <summary>Until when the provider keeps the object; null: it does not.</summary>
+    Task<DateTimeOffset?> FindRetentionAsync(string name, CancellationToken cancellationToken);
 
     /// <summary>What a failure while a body is read means.</summary>
     CloudRequestException Translate(Exception exception);
@@ -62,6 +75,11 @@ internal interface ICloudRequests : IDisposable
 /// <param name="Nonce">Of one publication: an object that carries it is the one that was published, whatever became of the answer.</param>
 /// <param name="Sha256">Hexadecimal, of the whole object.</param>
 internal sealed record ObjectMark(string Nonce, string Sha256);
+
+/// <param name="Name">Whole.</param>
+/// <param name="Id">Of <see cref="ICloudRequests.BeginPartsAsync"/>.</param>
+/// <param name="Begun">By the provider's clock.</param>
+internal sealed record UnfinishedObject(string Name, string Id, DateTimeOffset Begun);
 
 /// <param name="Mark">Null: stored by another program.</param>
 internal sealed record CloudObject(long Length, ObjectMark? Mark);

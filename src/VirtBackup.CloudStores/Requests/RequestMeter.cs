@@ -6,7 +6,9 @@ namespace VirtBackup.CloudStores.Requests;
 /// Counts every request that leaves for the provider, whoever repeats it, with the lengths that its headers and the answer's
 /// tell. Safe for concurrent use.
 /// </summary>
-internal sealed class RequestMeter(HttpMessageHandler inner) : DelegatingHandler(inner)
+/// <param name="leaseNames">Objects whose names begin so keep the owner's lease, and are counted apart, too.</param>
+/// <param name="inner">Sends.</param>
+internal sealed class RequestMeter(string leaseNames, HttpMessageHandler inner) : DelegatingHandler(inner)
 {
     private long _writes;
     private long _reads;
@@ -15,14 +17,19 @@ internal sealed class RequestMeter(HttpMessageHandler inner) : DelegatingHandler
     private long _deletions;
     private long _sent;
     private long _received;
+    private long _lease;
 
     public StoreTraffic Traffic => new(
         Interlocked.Read(ref _writes), Interlocked.Read(ref _reads), Interlocked.Read(ref _lookups), Interlocked.Read(ref _lists),
-        Interlocked.Read(ref _deletions), Interlocked.Read(ref _sent), Interlocked.Read(ref _received));
+        Interlocked.Read(ref _deletions), Interlocked.Read(ref _sent), Interlocked.Read(ref _received), Interlocked.Read(ref _lease));
 
     protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         Interlocked.Increment(ref CounterOf(request));
+        if (IsOfLease(request))
+        {
+            Interlocked.Increment(ref _lease);
+        }
         Interlocked.Add(ref _sent, request.Content?.Headers.ContentLength ?? 0);
         var response = await base.SendAsync(request, cancellationToken);
         if (request.Method != HttpMethod.Head)
@@ -30,6 +37,13 @@ internal sealed class RequestMeter(HttpMessageHandler inner) : DelegatingHandler
             Interlocked.Add(ref _received, response.Content.Headers.ContentLength ?? 0);
         }
         return response;
+    }
+
+    /// <summary>Its name is the end of the path, or the prefix of a list.</summary>
+    private bool IsOfLease(HttpRequestMessage request)
+    {
+        var target = Uri.UnescapeDataString(request.RequestUri?.PathAndQuery ?? "");
+        return target.Contains("/" + leaseNames, StringComparison.Ordinal) || target.Contains("prefix=" + leaseNames, StringComparison.Ordinal);
     }
 
     private ref long CounterOf(HttpRequestMessage request)

@@ -15,7 +15,7 @@ internal static class S3Client
     public static S3Requests Open(StoreLocation location)
     {
         var settings = location.Settings;
-        var (http, meter) = CloudHttp.Create(settings.GetValueOrDefault("ca"));
+        var (http, meter) = CloudHttp.Create(location);
         var endpoint = settings.GetValueOrDefault("endpoint");
         var configuration = new AmazonS3Config
         {
@@ -45,7 +45,7 @@ internal static class S3Client
         }
         try
         {
-            return new S3Requests(new AmazonS3Client(configuration), http, meter, location.Bucket, $"the repository {location.Text}");
+            return new S3Requests(new AmazonS3Client(configuration), http, meter, location);
         }
         catch (Exception failure) when (failure is AmazonClientException or AmazonServiceException or ArgumentException)
         {

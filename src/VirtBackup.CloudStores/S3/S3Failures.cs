@@ -11,9 +11,10 @@ namespace VirtBackup.CloudStores.S3;
 /// <summary>What the SDK's exceptions mean.</summary>
 internal static class S3Failures
 {
-    /// <summary>A look-up carries no error code: it cannot tell a missing bucket from a missing object.</summary>
-    public static bool IsMissingObject(AmazonS3Exception failure) =>
-        failure.StatusCode == HttpStatusCode.NotFound && failure.ErrorCode is not ("NoSuchBucket" or "NoSuchUpload");
+    private const string MissingObject = "NoSuchKey";
+
+    /// <summary>Only the store's own word says that an object is missing: a proxy that is set up wrong answers 404, too.</summary>
+    public static bool IsMissingObject(AmazonS3Exception failure) => failure.StatusCode == HttpStatusCode.NotFound && failure.ErrorCode == MissingObject;
 
     public static CloudRequestException Translate(Exception failure, string bucket) => failure switch
     {
@@ -37,7 +38,8 @@ internal static class S3Failures
             (416, _) => new CloudRequestException(FailureKind.BehindEnd, detail, answer),
             (404, "NoSuchBucket") => CloudRequestException.Final(FaultReason.Unavailable, $"there is no bucket '{bucket}'", "Make it, or correct the address.", answer),
             (404, "NoSuchUpload") => CloudRequestException.Final(FaultReason.Unavailable, "its parts are gone", "Try again; look for a life-cycle rule that removes unfinished uploads too early.", answer),
-            (404, _) => new CloudRequestException(FailureKind.NotFound, detail, answer),
+            (404, MissingObject) => new CloudRequestException(FailureKind.NotFound, detail, answer),
+            (404, _) => new CloudRequestException(FailureKind.Passing, $"{detail}: something answers in the store's place, which does not say that the object is missing", answer),
             (503, _) or (429, _) or (_, "SlowDown" or "RequestLimitExceeded" or "Throttling") => new CloudRequestException(FailureKind.Throttled, detail, answer),
             (409, _) or (408, _) or (400, "RequestTimeout" or "XAmzContentSHA256Mismatch" or "BadDigest" or "IncompleteBody") => new CloudRequestException(FailureKind.Passing, detail, answer),
             (501, _) => CloudRequestException.Final(FaultReason.Unsupported, detail, "The store does not know this request: it cannot hold a repository.", answer),

@@ -18,8 +18,11 @@ internal sealed class SpoolFolder
 
     public string Path { get; }
 
+    /// <param name="path">Made if it is not there.</param>
+    /// <param name="freeBytesMin">What its device must have free.</param>
+    /// <param name="entropy">Names files.</param>
     /// <exception cref="FaultException"><see cref="FaultReason.DeviceFull"/>: too little space; <see cref="FaultReason.Denied"/>.</exception>
-    public static SpoolFolder Open(string path, IEntropy entropy)
+    public static SpoolFolder Open(string path, long freeBytesMin, IEntropy entropy)
     {
         var folder = new SpoolFolder(System.IO.Path.GetFullPath(path), entropy);
         try
@@ -41,10 +44,10 @@ internal sealed class SpoolFolder
         {
             throw folder.Fault("be opened", failure);
         }
-        return folder.FreeBytes is not { } free || free >= FreeBytesMin
+        return folder.FreeBytes is not { } free || free >= freeBytesMin
             ? folder
             : throw new FaultException(
-                FaultReason.DeviceFull, $"The spool folder '{folder.Path}' has {free} bytes of free space; {FreeBytesMin} are needed. Free space there, or give another folder.");
+                FaultReason.DeviceFull, $"The spool folder '{folder.Path}' has {free} bytes of free space; {freeBytesMin} are needed. Free space there, or give another folder.");
     }
 
     /// <summary>Free bytes of its device, or null where the system does not say.</summary>

@@ -7,6 +7,7 @@ internal sealed class SpooledContent(SpoolFolder folder) : IDisposable
 {
     private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly FileStream _file = folder.Create();
+    private bool _isMoved;
 
     public long Length { get; private set; }
 
@@ -24,16 +25,28 @@ internal sealed class SpooledContent(SpoolFolder folder) : IDisposable
         Length += bytes.Length;
     }
 
-    /// <summary>SHA-256 of everything, hexadecimal. Nothing may be written any more.</summary>
+    /// <summary>SHA-256 of everything so far, hexadecimal.</summary>
     public string Finish() => Convert.ToHexStringLower(_hash.GetHashAndReset());
 
     /// <summary>A seekable stream of a range; it closes nothing but itself.</summary>
     public Stream OpenRange(long offset, long length) => new SpooledRange(_file.SafeFileHandle, offset, length);
 
+    /// <summary>Leaves the spool: it can only be disposed from now on.</summary>
+    public void MoveTo(string path)
+    {
+        _file.Dispose();
+        File.Move(_file.Name, path, overwrite: true);
+        _isMoved = true;
+    }
+
     public void Dispose()
     {
         _hash.Dispose();
         _file.Dispose();
+        if (_isMoved)
+        {
+            return;
+        }
         try
         {
             File.Delete(_file.Name);

@@ -17,7 +17,7 @@ namespace VirtBackup.Controller.Admin;
 /// <summary>What operators' tools can ask for. Safe for concurrent use.</summary>
 public sealed class AdminEndpoint(
     ControllerIdentity identity, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, References references, JobStarter starter,
-    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, CollectionOutlook collection, RunSignals signals, TrackingAlerts alerts,
+    JobService jobs, TokenService tokens, EnrollmentService enrollment, AgentConnections connections, PointCustody custody, RetentionOutlook outlook, DamageOutlook damages, CollectionOutlook collection, LockEnforcement enforcement, RunSignals signals, TrackingAlerts alerts,
     ITrustedClock clock, TimeProvider time)
 {
     private const int RecentJobs = 20;
@@ -52,6 +52,7 @@ public sealed class AdminEndpoint(
             Proof = await damages.DescribeAsync(cancellationToken),
             Collection = await collection.DescribeAsync(cancellationToken),
             StoreTraffic = AdminMessages.ToMessage(store.Traffic),
+            ProviderLocks = AdminMessages.ToMessage(await enforcement.FindAsync(cancellationToken)),
             VirtualMachinesFlagged = (uint)(await catalog.Runs.ListAbnormalAsync(null, cancellationToken)).DistinctBy(static run => run.VmId).Count(),
             VirtualMachinesSuspect = (uint)await catalog.Audits.CountAlertsAsync(cancellationToken),
         };

@@ -1,4 +1,5 @@
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Retention;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Grpc;
@@ -50,6 +51,15 @@ internal static class AdminMessages
         return machine;
     }
 
+    public static ProviderLocks? ToMessage(LockOutlook? locks) => locks is null ? null : new ProviderLocks
+    {
+        PointsLocked = (ulong)locks.PointsLocked,
+        PointsEnforced = (ulong)locks.PointsEnforced,
+        ObjectsRetained = (ulong)locks.ObjectsRetained,
+        ObjectsWaiting = (ulong)locks.ObjectsWaiting,
+        Problem = locks.Problem ?? "",
+    };
+
     public static Protocol.Admin.V1.StoreTraffic? ToMessage(Core.StoreTraffic? traffic) => traffic is not { } counted ? null : new Protocol.Admin.V1.StoreTraffic
     {
         Writes = (ulong)counted.Writes,
@@ -59,6 +69,7 @@ internal static class AdminMessages
         Deletions = (ulong)counted.Deletions,
         BytesSent = (ulong)counted.BytesSent,
         BytesReceived = (ulong)counted.BytesReceived,
+        Lease = (ulong)counted.Lease,
     };
 
     public static RecoveryPoint ToMessage(PointRow row)

@@ -2,6 +2,7 @@ using Google.Protobuf;
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
 using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Store;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
@@ -23,15 +24,16 @@ public sealed partial class CollectionService : IDisposable
     private readonly BackupRepository _repository;
     private readonly PointRecords _points;
     private readonly JobService _jobs;
+    private readonly TrafficLog _traffic;
     private readonly ITrustedClock _clock;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly OwnJobs _queue;
     private volatile string? _problem;
 
-    public CollectionService(BackupRepository repository, PointRecords points, JobService jobs, ITrustedClock clock, TimeProvider time, ILogger<CollectionService> logger)
+    public CollectionService(BackupRepository repository, PointRecords points, JobService jobs, TrafficLog traffic, ITrustedClock clock, TimeProvider time, ILogger<CollectionService> logger)
     {
-        (_repository, _points, _jobs, _clock, _time, _logger) = (repository, points, jobs, clock, time, logger);
+        (_repository, _points, _jobs, _traffic, _clock, _time, _logger) = (repository, points, jobs, traffic, clock, time, logger);
         _queue = new OwnJobs(RunAsync, "collection", jobs, logger);
     }
 
@@ -55,7 +57,7 @@ public sealed partial class CollectionService : IDisposable
         {
             try
             {
-                var report = await CollectAsync(new CollectionOptions { Time = _clock }, cancellationToken);
+                var report = await CollectAsync(null, new CollectionOptions { Time = _clock }, cancellationToken);
                 if (report.PointsPurged + report.RecordsRemoved + report.PacksDeleted + report.Problems.Count > 0)
                 {
                     LogDone(report.PointsPurged, report.RecordsRemoved, report.PacksDeleted, report.BytesFreed, report.Problems.Count);
@@ -94,7 +96,7 @@ public sealed partial class CollectionService : IDisposable
                 Time = _clock, IsDryRun = request.DryRun, Progress = stages,
                 BytesPerSecond = request.ReadBytesPerSecondMax == 0 ? null : (long)Math.Min(request.ReadBytesPerSecondMax, long.MaxValue),
             };
-            return ToResult(await CollectAsync(options, cancellationToken), audit);
+            return ToResult(await CollectAsync(job.JobId, options, cancellationToken), audit);
         }
         finally
         {
@@ -103,8 +105,9 @@ public sealed partial class CollectionService : IDisposable
         }
     }
 
-    private async ValueTask<CollectionReport> CollectAsync(CollectionOptions options, CancellationToken cancellationToken)
+    private async ValueTask<CollectionReport> CollectAsync(Id16? job, CollectionOptions options, CancellationToken cancellationToken)
     {
+        var before = job is { } id ? _traffic.Begin(id) : _traffic.Now;
         CollectionReport report;
         try
         {
@@ -116,6 +119,7 @@ public sealed partial class CollectionService : IDisposable
             _problem = fault.Message;
             throw;
         }
+        _traffic.Tell("what no recovery point needs was collected", before);
         foreach (var point in options.IsDryRun ? [] : report.PurgedPoints)
         {
             await _points.DeleteAsync(point, CancellationToken.None);

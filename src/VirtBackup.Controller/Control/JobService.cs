@@ -35,6 +35,9 @@ public sealed partial class JobService(
     /// <summary>Told when an attempt is over, so that what it holds can be given up. Set once, before the first call.</summary>
     public Func<Id16, ValueTask>? AttemptEnded { get; set; }
 
+    /// <summary>A last line for the log of a job that is over, or null. Set once, before the first call.</summary>
+    public Func<Id16, string?>? LastWords { get; set; }
+
     /// <summary>Recovery points that runs of several machines are going to read. Set once, before the first call.</summary>
     public Func<IEnumerable<Id16>>? PointsOfRuns { get; set; }
 
@@ -326,6 +329,10 @@ public sealed partial class JobService(
 
     private async ValueTask<JobRow> ChangeAsync(JobRow before, JobRow after, JobLogLine[] lines, CancellationToken cancellationToken)
     {
+        if (after.IsFinal && !before.IsFinal && LastWords?.Invoke(after.JobId) is { } words)
+        {
+            lines = [.. lines, new JobLogLine(time.NowMs(), words)];
+        }
         var fact = after.State != before.State || after.Attempt != before.Attempt || after.CancelRequested != before.CancelRequested || after.Start != before.Start || lines.Length > 0;
         // Asked for by people; a migration under way keeps its own account.
         if (after is { Kind: JobKind.RetireMachine, State: JobPhase.Succeeded, RequestId: null })

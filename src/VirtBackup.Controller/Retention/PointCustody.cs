@@ -10,7 +10,7 @@ namespace VirtBackup.Controller.Retention;
 /// or lock that somebody was promised is never overtaken. Safe for concurrent use.
 /// </summary>
 public sealed class PointCustody(
-    BackupRepository repository, PointLocks locks, CatalogDatabase catalog, ITrustedClock clock, IEntropy entropy) : IDisposable
+    BackupRepository repository, PointLocks locks, LockEnforcement enforcement, CatalogDatabase catalog, ITrustedClock clock, IEntropy entropy) : IDisposable
 {
     public const int ReasonCharsMax = 256;
 
@@ -106,7 +106,7 @@ public sealed class PointCustody(
     /// <param name="untilMs">Unix milliseconds.</param>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.InvalidArgument"/>: over already, or more than <see cref="LockMax"/> ahead;
-    /// <see cref="FaultReason.FailedPrecondition"/>: locked for longer already, or forgotten.
+    /// <see cref="FaultReason.FailedPrecondition"/>: locked for longer already, or forgotten, or the store's provider is to enforce locks and cannot.
     /// </exception>
     public async ValueTask LockAsync(PointRow point, long untilMs, CancellationToken cancellationToken)
     {
@@ -120,7 +120,10 @@ public sealed class PointCustody(
                 throw new FaultException(
                     FaultReason.InvalidArgument, $"A lock ends after now ({DateTimeOffset.FromUnixTimeMilliseconds(now.NowMs):yyyy-MM-dd HH:mm} UTC) and at most {LockMax.TotalDays:0} days later.");
             }
+            // Before anything is promised.
+            await enforcement.RequireAsync(cancellationToken);
             await locks.LengthenAsync(point.PointId, untilMs, cancellationToken);
+            enforcement.Nudge();
         }
     }
 

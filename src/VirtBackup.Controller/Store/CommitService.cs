@@ -13,7 +13,7 @@ namespace VirtBackup.Controller.Store;
 /// <summary>Commits recovery points: proves who signed, what hangs below, that it can be opened, and then lists it. Safe for concurrent use.</summary>
 public sealed partial class CommitService(
     SessionRegistry sessions, BackupRepository repository, Keyholder keyholder, PointDescriber describer, CatalogDatabase catalog, RunSignals signals, TrackingAlerts alerts,
-    ILogger<CommitService> logger)
+    TrafficLog traffic, ILogger<CommitService> logger)
 {
     public async ValueTask<CommitRecoveryPointResponse> CommitAsync(Caller caller, CommitRecoveryPointRequest request, CancellationToken cancellationToken)
     {
@@ -58,11 +58,7 @@ public sealed partial class CommitService(
         await signals.NoteCommittedAsync(run, session.JobId, CancellationToken.None);
         await alerts.NoteCommittedAsync(manifest.Head, audit, CancellationToken.None);
         LogCommitted(manifest.Head.Point, manifest.Head.Sequence, manifest.Head.Vm, caller.Name, result.StoredBytes);
-        if (repository.Traffic is { } now && session.TrafficBefore is { } before)
-        {
-            var traffic = now.Since(before);
-            LogTraffic(manifest.Head.Point, traffic.Requests, traffic.Writes, traffic.Reads, traffic.Lookups, traffic.Lists, traffic.BytesSent, traffic.BytesReceived);
-        }
+        traffic.Tell($"recovery point {manifest.Head.Point} was made", session.TrafficBefore);
         return new CommitRecoveryPointResponse { ManifestHash = ByteString.CopyFrom(result.ManifestHash.ToArray()), StoredBytes = (ulong)result.StoredBytes };
     }
 
@@ -101,9 +97,6 @@ public sealed partial class CommitService(
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Recovery point {Point} (number {Sequence}) of virtual machine {Vm} was committed by agent {Agent}: {StoredBytes} bytes stored.")]
     private partial void LogCommitted(Id16 point, long sequence, Id16 vm, string agent, long storedBytes);
-
-    [LoggerMessage(Level = LogLevel.Information, Message = "While recovery point {Point} was made, the store was asked {Requests} times ({Writes} writes, {Reads} reads, {Lookups} look-ups, {Lists} lists): {Sent} bytes sent, {Received} received.")]
-    private partial void LogTraffic(Id16 point, long requests, long writes, long reads, long lookups, long lists, long sent, long received);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Recovery point {Point} was committed, but the catalog could not take it.")]
     private partial void LogNotListed(Exception failure, Id16 point);

@@ -24,6 +24,9 @@ internal sealed class OpenPoint(RecoveryPointReader nodes, IDisposable hold, Tim
 
     public RecoveryPointReader Nodes => nodes;
 
+    /// <summary>What the store was asked before it was opened.</summary>
+    public StoreTraffic? TrafficBefore { get; init; }
+
     public TimeSpan Idle => time.GetElapsedTime(Interlocked.Read(ref _usedAt));
 
     public async IAsyncEnumerable<PooledSlice> ReadNodesAsync(IReadOnlyList<Id32> ids, [EnumeratorCancellation] CancellationToken cancellationToken)

@@ -15,7 +15,7 @@ namespace VirtBackup.Controller.Store;
 
 /// <summary>Hands committed recovery points back to the agents whose jobs need them. Safe for concurrent use.</summary>
 internal sealed class ReadingService(
-    BackupRepository repository, IObjectStore store, Keyholder keyholder, CatalogDatabase catalog, JobService jobs, IEntropy entropy, TimeProvider time)
+    BackupRepository repository, IObjectStore store, Keyholder keyholder, CatalogDatabase catalog, JobService jobs, TrafficLog traffic, IEntropy entropy, TimeProvider time)
 {
     /// <summary>An agent drops the keys of a grant after this time and asks again.</summary>
     public static readonly TimeSpan GrantLifetime = TimeSpan.FromHours(24);
@@ -144,6 +144,7 @@ internal sealed class ReadingService(
         if (_open.TryRemove(key, out var closed))
         {
             closed.Dispose();
+            traffic.Tell($"recovery point {key.Point} was read", closed.TrafficBefore);
         }
     }
 
@@ -153,10 +154,11 @@ internal sealed class ReadingService(
         {
             return known;
         }
+        var before = traffic.Begin(job.JobId);
         var hold = repository.HoldPoint(point);
         try
         {
-            var opened = new OpenPoint(await repository.OpenPointAsync(point, cancellationToken), hold, time);
+            var opened = new OpenPoint(await repository.OpenPointAsync(point, cancellationToken), hold, time) { TrafficBefore = before };
             var first = _open.GetOrAdd((job.JobId, point), opened);
             if (first != opened)
             {

@@ -102,7 +102,8 @@ internal sealed class SessionLane(uint number, IngestLane lane, long creditBytes
     {
         using (await EnterAsync(cancellationToken))
         {
-            if (lane.AppendedOffset == seenOffset && lane.DurableOffset < seenOffset)
+            // Whoever waits for a pack on its way sends nothing meanwhile, and is not idle.
+            if (lane.AppendedOffset == seenOffset && lane.DurableOffset < seenOffset && !lane.IsStoring)
             {
                 await lane.FlushAsync(cancellationToken);
             }

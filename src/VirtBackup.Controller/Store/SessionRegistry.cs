@@ -18,7 +18,8 @@ namespace VirtBackup.Controller.Store;
 /// restart an agent opens a new one, and its probes find what was durable.
 /// </summary>
 public sealed partial class SessionRegistry(
-    BackupRepository repository, Keyholder keyholder, CatalogDatabase catalog, JobService jobs, IEntropy entropy, TimeProvider time, ILogger<SessionRegistry> logger)
+    BackupRepository repository, Keyholder keyholder, CatalogDatabase catalog, JobService jobs, TrafficLog traffic, IEntropy entropy, TimeProvider time,
+    ILogger<SessionRegistry> logger)
     : IAsyncDisposable
 {
     /// <summary>A session ends this long after the last call.</summary>
@@ -201,7 +202,7 @@ public sealed partial class SessionRegistry(
         var packBytes = PackBytesFor(request);
         var session = new WriteSession(
             id, job.JobId, caller.Name, request.RequestId, expectation, repository.BeginIngest(scope, generation, basePoint?.Point, packBytes),
-            ToWelcome(id, expectation, scope, generation, packBytes), time) { TrafficBefore = repository.Traffic };
+            ToWelcome(id, expectation, scope, generation, packBytes), time) { TrafficBefore = traffic.Begin(job.JobId) };
         _sessions[id] = session;
         LogOpened(id, caller.Name, job.JobId, job.Attempt);
         return session.Welcome();

@@ -31,16 +31,16 @@ public sealed class StoreEndpoint
 
     public StoreEndpoint(
         BackupRepository repository, IObjectStore store, CatalogDatabase catalog, Keyholder keyholder, JobService jobs, SessionRegistry sessions,
-        PointDescriber describer, RunSignals signals, TrackingAlerts alerts, IEntropy entropy, TimeProvider time, ILogger<CommitService> logger)
+        PointDescriber describer, RunSignals signals, TrackingAlerts alerts, TrafficLog traffic, IEntropy entropy, TimeProvider time, ILogger<CommitService> logger)
     {
         _repository = repository;
         _catalog = catalog;
         _keyholder = keyholder;
         _jobs = jobs;
         _sessions = sessions;
-        _commits = new CommitService(sessions, repository, keyholder, describer, catalog, signals, alerts, logger);
-        _uploads = new UploadService(sessions, time);
-        _reading = new ReadingService(repository, store, keyholder, catalog, jobs, entropy, time);
+        _commits = new CommitService(sessions, repository, keyholder, describer, catalog, signals, alerts, traffic, logger);
+        _uploads = new UploadService(sessions, repository.Traffic is null ? UploadService.IdleFlush : UploadService.IdleFlushAtProvider, time);
+        _reading = new ReadingService(repository, store, keyholder, catalog, jobs, traffic, entropy, time);
     }
 
     public async ValueTask<FindRecoveryPointsResponse> FindRecoveryPointsAsync(Caller caller, FindRecoveryPointsRequest request, CancellationToken cancellationToken)
@@ -80,6 +80,7 @@ public sealed class StoreEndpoint
             throw new FaultException(FaultReason.Denied, "The key is not sealed to this repository's restore key.");
         }
         await _repository.PutKeyAsync(request.KeyObject.Memory, cancellationToken);
+        _keyholder.NoteStored(key, request.KeyObject.Span);
         return new PutKeyResponse();
     }
 

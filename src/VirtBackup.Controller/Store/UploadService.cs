@@ -8,10 +8,16 @@ namespace VirtBackup.Controller.Store;
 /// Serves upload streams. Three loops: one reads and appends, one writes acknowledgements as packs become durable, one
 /// stores what lies idle. No loop both reads and writes. Safe for concurrent use.
 /// </summary>
-internal sealed class UploadService(SessionRegistry sessions, TimeProvider time)
+/// <param name="sessions">Of the agents.</param>
+/// <param name="idleFlush">What is not durable is stored after this time without anything new.</param>
+/// <param name="time">Measures it.</param>
+internal sealed class UploadService(SessionRegistry sessions, TimeSpan idleFlush, TimeProvider time)
 {
-    /// <summary>What is not durable is stored after this time without anything new.</summary>
+    /// <summary>For a store of one's own.</summary>
     public static readonly TimeSpan IdleFlush = TimeSpan.FromSeconds(1);
+
+    /// <summary>Where each pack costs a request: a slow disk's map must not lie in a pack for each node.</summary>
+    public static readonly TimeSpan IdleFlushAtProvider = TimeSpan.FromSeconds(30);
 
     public async Task UploadAsync(Caller caller, IServerDuplex<UploadRecordsRequest, UploadRecordsResponse> stream, CancellationToken cancellationToken)
     {
@@ -117,7 +123,7 @@ internal sealed class UploadService(SessionRegistry sessions, TimeProvider time)
         var seen = -1L;
         while (true)
         {
-            await Task.Delay(IdleFlush, time, cancellationToken);
+            await Task.Delay(idleFlush, time, cancellationToken);
             seen = await lane.FlushIfIdleAsync(seen, cancellationToken);
         }
     }

@@ -5,6 +5,7 @@ using VirtBackup.Format.Packs;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Ingest;
+using VirtBackup.Repository.Points;
 
 namespace VirtBackup.Repository.Collection;
 
@@ -28,7 +29,8 @@ internal sealed class RepackStage(CollectionRun run)
             run.Report = run.Report with { RowsRead = run.Report.RowsRead + numbers.Count };
             foreach (var number in numbers)
             {
-                if (await run.Index.ReadAsync(connection => PackTable.Find(connection, number), cancellationToken) is { State: PackState.Live } pack)
+                if (await run.Index.ReadAsync(connection => PackTable.Find(connection, number), cancellationToken) is { State: PackState.Live } pack
+                    && !await PointRetention.IsRetainedAsync(run.Store, run.Index, ObjectKeys.Pack(pack.Hash), run.NowMs, cancellationToken))
                 {
                     await RepackAsync(pack, cancellationToken);
                 }
@@ -109,11 +111,16 @@ internal sealed class RepackStage(CollectionRun run)
 
     private async ValueTask CopyAsync(PackRow pack, PackEntry entry, CancellationToken cancellationToken)
     {
-        if (!_targets.TryGetValue(pack.Kind, out var target))
-        {
-            _targets.Add(pack.Kind, target = new Target(await StagedPack.CreateAsync(run.Store, pack.Kind, cancellationToken)));
-        }
         var header = entry.Header;
+        if (_targets.TryGetValue(pack.Kind, out var target) && target.Pack.IsFullFor(header) && !target.Pack.Contains(header))
+        {
+            await CloseAsync(pack.Kind, target, cancellationToken);
+            target = null;
+        }
+        if (target is null)
+        {
+            _targets[pack.Kind] = target = new Target(await StagedPack.CreateAsync(run.Store, pack.Kind, cancellationToken));
+        }
         target.CreatedMs = Math.Max(target.CreatedMs, pack.CreatedMs);
         if (target.Pack.Contains(header))
         {
@@ -128,10 +135,15 @@ internal sealed class RepackStage(CollectionRun run)
         }
         if (target.Pack.RecordBytes >= run.PackBytesTarget || target.Moves.Count >= Limits.PackRecordsMax)
         {
-            _targets.Remove(pack.Kind);
-            await using var full = target.Pack;
-            await PublishAsync(target, cancellationToken);
+            await CloseAsync(pack.Kind, target, cancellationToken);
         }
+    }
+
+    private async ValueTask CloseAsync(RecordKind kind, Target target, CancellationToken cancellationToken)
+    {
+        _targets.Remove(kind);
+        await using var full = target.Pack;
+        await PublishAsync(target, cancellationToken);
     }
 
     private async ValueTask PublishAsync(Target target, CancellationToken cancellationToken)
@@ -144,7 +156,10 @@ internal sealed class RepackStage(CollectionRun run)
         await run.ChangeAsync(
             connection =>
             {
-                ObjectTable.MoveInto(connection, stored, target.Moves, run.Owner.Generation, target.CreatedMs);
+                // A lock may have come since the pack was read.
+                var staying = target.Moves.Select(static move => move.Source).Distinct()
+                    .Where(number => PackTable.FindHash(connection, number) is { } hash && RetentionTable.IsWanted(connection, ObjectKeys.Pack(hash), run.NowMs)).ToHashSet();
+                ObjectTable.MoveInto(connection, stored, target.Moves, run.Owner.Generation, target.CreatedMs, staying);
                 return true;
             },
             cancellationToken);

@@ -2,6 +2,7 @@ using VirtBackup.Core;
 using VirtBackup.Format;
 using VirtBackup.Format.Packs;
 using VirtBackup.Repository.Index;
+using VirtBackup.Repository.Points;
 
 namespace VirtBackup.Repository.Collection;
 
@@ -80,6 +81,11 @@ internal static class TrashStage
                 isNeeded = (await run.Index.ReadAsync(connection => PackRecords.Scan(connection, pack.Number), cancellationToken)).Count > 0;
             }
         }
+        // Trash that the provider retains goes later.
+        if (await PointRetention.IsRetainedAsync(run.Store, run.Index, key, run.NowMs, cancellationToken))
+        {
+            return false;
+        }
         if (run.IsDryRun)
         {
             return true;
@@ -113,11 +119,19 @@ internal static class TrashStage
         }
         // Whoever has taken the repository over meanwhile may rely on the pack.
         await run.Owner.RequireAsync(cancellationToken);
-        await run.Store.DeleteAsync(key, cancellationToken);
+        try
+        {
+            await run.Store.DeleteAsync(key, cancellationToken);
+        }
+        catch (FaultException held) when (held.Reason == FaultReason.RetentionLocked)
+        {
+            return false;
+        }
         await run.Index.WriteAsync(
             connection =>
             {
                 PackTable.Remove(connection, pack.Number);
+                RetentionTable.Remove(connection, key);
                 return true;
             },
             CancellationToken.None);

@@ -35,11 +35,10 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         {
             return new CommitResult(manifest.Hash, session.StoredBytes);
         }
-        await owner.RequireAsync(cancellationToken);
         await RequireBaseAsync(head, cancellationToken);
         await CheckAsync(manifest, inspector, cancellationToken);
         await SettleOtherAsync(manifest, cancellationToken);
-        // The walk may have taken long.
+        // Now, and not before: the walk may have taken long.
         await owner.RequireAsync(cancellationToken);
         await index.WriteAsync(
             connection => PointTable.PutPending(connection, manifest, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);

@@ -78,7 +78,9 @@ internal static class ObjectTable
     /// <param name="moves">What was copied into it, and what it holds of others that need not be kept twice.</param>
     /// <param name="generation">Of the owner.</param>
     /// <param name="createdMs">The youngest source's.</param>
-    public static void MoveInto(ISqlConnection connection, StoredPack pack, IReadOnlyList<RecordMove> moves, long generation, long createdMs)
+    /// <param name="staying">Numbers of packs whose records stay where they are all the same; null: of none.</param>
+    public static void MoveInto(
+        ISqlConnection connection, StoredPack pack, IReadOnlyList<RecordMove> moves, long generation, long createdMs, IReadOnlySet<long>? staying = null)
     {
         var (number, isLive) = Enter(connection, pack, generation, createdMs);
         using var insert = PrepareInsert(connection);
@@ -93,6 +95,11 @@ internal static class ObjectTable
             var header = move.Entry.Header;
             var scope = AddScope(connection, header.Scope);
             var isThere = find.Bind(1, header.Id).Bind(3, scope).Bind(4, move.Source).Step();
+            if (isThere && staying?.Contains(move.Source) == true)
+            {
+                find.Reset();
+                isThere = false;
+            }
             if (isThere)
             {
                 var identity = new ObjectIdentity(find.GetInt64(0), find.GetInt64(1), find.GetInt64(2), find.GetInt64(3));

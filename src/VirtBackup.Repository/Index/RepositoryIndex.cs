@@ -20,7 +20,8 @@ public static class RepositoryIndex
     /// it. <c>checked_ms</c>: when the whole pack was last read and found sound, or handled; 0: never. <c>unreadable_ms</c>: since when
     /// it cannot be read; 0: it can, as far as is known. <c>state</c> of a
     /// point: see <see cref="PointState"/>. <c>forgotten_ms</c>: 0 for a point that is visible. A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
-    /// a stream and its chunks are those of <c>scope</c>.
+    /// a stream and its chunks are those of <c>scope</c>. <c>retained</c>: objects that the store's provider is to keep until <c>wanted_ms</c>, and has promised
+    /// to until <c>until_ms</c>.
     /// </summary>
     public static SchemaMigrations Schema { get; } = new("repository index", ApplicationId,
     [
@@ -198,6 +199,14 @@ public static class RepositoryIndex
             records INTEGER NOT NULL,
             found_ms INTEGER NOT NULL,
             healed_ms INTEGER NOT NULL);
+        """,
+        // Version 5: what the store's provider retains.
+        """
+        CREATE TABLE retained(
+            name TEXT NOT NULL PRIMARY KEY,
+            wanted_ms INTEGER NOT NULL,
+            until_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE INDEX object_to_retain ON retained(name) WHERE wanted_ms > until_ms;
         """,
     ]);
 }

@@ -42,6 +42,9 @@ public sealed class IngestLane : IAsyncDisposable
     /// <summary>All bytes below it are on stable storage and indexed; always a record boundary.</summary>
     public long DurableOffset => _progress.Offset;
 
+    /// <summary>Whether a pack is on its way to the store.</summary>
+    public bool IsStoring => !_publishing.IsCompleted;
+
     /// <summary>Takes the lane's next bytes, at <see cref="AppendedOffset"/>. May wait for a pack to be published.</summary>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.Malformed"/>: not a record of this lane; <see cref="FaultReason.Denied"/>: of another scope;
@@ -140,6 +143,13 @@ public sealed class IngestLane : IAsyncDisposable
     {
         if (step.Begun is { } header)
         {
+            if (_pack is { } open && open.IsFullFor(header) && !open.Contains(header))
+            {
+                // Whoever wants to flush inside this record waits for this record's pack.
+                var closeAtBoundary = _closeAtBoundary;
+                await CloseAsync(cancellationToken);
+                _closeAtBoundary = closeAtBoundary;
+            }
             _pack ??= await _session.CreatePackAsync(Kind, cancellationToken);
             _framer.IsDuplicate = _pack.Contains(header);
         }

@@ -48,7 +48,12 @@ internal sealed class StagedPack : IAsyncDisposable
     public int Count => _entries.Count;
 
     public static async ValueTask<StagedPack> CreateAsync(IObjectStore store, RecordKind kind, CancellationToken cancellationToken) =>
-        new(store, await store.CreateAsync(cancellationToken), kind);
+        // Maps are read again soon: by the commit, by restores and by collections.
+        new(store, await (kind == RecordKind.Map ? store.Near : store).CreateAsync(cancellationToken), kind);
+
+    /// <summary>Whether the record would make the pack longer than one request can store.</summary>
+    public bool IsFullFor(in RecordHeader header) =>
+        Count > 0 && RecordBytes + header.RecordLength + PackFooter.SuffixLengthOf(Count + 1) > Limits.OnePutBytesMax;
 
     public bool Contains(in RecordHeader header) => _names.Contains((header.Id, header.Scope));
 

@@ -13,6 +13,8 @@ internal sealed class NodeBatch(IObjectStore store, IDatabase index)
     /// <summary>A gap of up to this many bytes, some dozens of nodes, is cheaper to read than to skip.</summary>
     private const int GapBytesMax = 256 << 10;
 
+    private readonly IObjectStore _near = store.Near;
+
     /// <summary>Hands out what it can read, in no order; whoever misses a node has to ask for it alone, and hears what is wrong.</summary>
     /// <param name="ids">Distinct.</param>
     /// <param name="bytesMax">The first ones that have so many bytes together, and at least one.</param>
@@ -44,7 +46,7 @@ internal sealed class NodeBatch(IObjectStore store, IDatabase index)
         var buffer = ArrayPool<byte>.Shared.Rent(length);
         try
         {
-            await store.ReadExactlyAsync(places[first].Key, start, buffer.AsMemory(0, length), cancellationToken);
+            await _near.ReadExactlyAsync(places[first].Key, start, buffer.AsMemory(0, length), cancellationToken);
             foreach (var place in places.GetRange(first, count))
             {
                 var record = buffer.AsSpan((int)(place.Location.Position - start), place.Location.RecordLength);

@@ -10,6 +10,8 @@ namespace VirtBackup.Repository.Reading;
 /// <summary>Reads map nodes by id. Every node is checked against its id; another copy is tried when one is damaged.</summary>
 internal sealed class NodeReader(IObjectStore store, IDatabase index)
 {
+    private readonly IObjectStore _near = store.Near;
+
     /// <summary>The node's bytes.</summary>
     /// <exception cref="FaultException">
     /// <see cref="FaultReason.NotFound"/>: not stored; <see cref="FaultReason.Corrupt"/>: no copy of it is whole.
@@ -44,7 +46,7 @@ internal sealed class NodeReader(IObjectStore store, IDatabase index)
     private async ValueTask<byte[]> ReadAtAsync(Id32 id, string key, ObjectLocation location, CancellationToken cancellationToken)
     {
         var record = new byte[location.RecordLength];
-        await store.ReadExactlyAsync(key, location.Position, record, cancellationToken);
+        await _near.ReadExactlyAsync(key, location.Position, record, cancellationToken);
         return Parse(id, key, location, record);
     }
 

@@ -36,6 +36,7 @@ internal sealed class IndexRebuild(IObjectStore store, IDatabase index, Recovery
         UPDATE owner SET rebuilding = 1;
         DELETE FROM object; DELETE FROM pack; DELETE FROM scope; DELETE FROM complete_node; DELETE FROM epoch_set;
         DELETE FROM point; DELETE FROM pending_commit; DELETE FROM vm_key; DELETE FROM collection; DELETE FROM audit; DELETE FROM damage;
+        DELETE FROM retained;
         UPDATE numbering SET next = 1;
         """);
 }

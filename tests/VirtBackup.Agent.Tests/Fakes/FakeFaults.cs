@@ -13,6 +13,9 @@ internal sealed class FakeFaults
     /// <summary>A lane is made durable at this many bytes, otherwise on a flush only.</summary>
     public long DurableAtBytes { get; set; } = 64 << 20;
 
+    /// <summary>How often uploads asked for what is not durable yet.</summary>
+    public int FlushesAsked { get; set; }
+
     /// <summary>What a breaking stream had taken becomes durable, but nobody hears of it.</summary>
     public bool LoseAcks { get; set; }
 

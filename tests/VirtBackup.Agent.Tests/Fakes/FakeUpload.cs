@@ -171,6 +171,10 @@ internal sealed class FakeUpload(FakeStore store, long breakAfter) : IDuplex<Upl
             }
             throw FakeFaults.Unavailable();
         }
+        if (message.Flush)
+        {
+            store.Faults.FlushesAsked++;
+        }
         if (message.Flush || _lane.WantsFlush)
         {
             _lane.MakeDurable();

@@ -24,10 +24,11 @@ internal sealed class World : IAsyncDisposable
     private SqliteDatabase _index;
     private SqliteDatabase _catalog;
 
-    private World(Func<SimulatedOperation, FaultReason?>? inject)
+    private World(Func<SimulatedOperation, FaultReason?>? inject, bool retains)
     {
         Store = new SimulatedStore(new SimulatedStoreOptions { Inject = inject });
         Time = new FakeTimeProvider(new DateTimeOffset(2031, 5, 4, 3, 2, 1, TimeSpan.Zero));
+        Retaining = retains ? new RetainingStore(Store, Time) : null;
         Authority = CertificateAuthority.Create(SystemEntropy.Instance, Time);
         _index = SqliteDatabase.OpenInMemory(_name + " index", RepositoryIndex.Schema);
         _catalog = SqliteDatabase.OpenInMemory(_name + " catalog", CatalogSchema.Migrations);
@@ -41,14 +42,18 @@ internal sealed class World : IAsyncDisposable
 
     public SimulatedStore Store { get; }
 
+    /// <summary>The same objects, kept by a provider; null: the controller's store has none.</summary>
+    public RetainingStore? Retaining { get; }
+
     public BackupRepository Repository { get; private set; } = null!;
 
     public ControllerRole Role { get; private set; } = null!;
 
     /// <param name="inject">See <see cref="SimulatedStoreOptions.Inject"/>.</param>
-    public static async Task<World> CreateAsync(Func<SimulatedOperation, FaultReason?>? inject = null)
+    /// <param name="retains">Whether the store's provider retains objects.</param>
+    public static async Task<World> CreateAsync(Func<SimulatedOperation, FaultReason?>? inject = null, bool retains = false)
     {
-        var world = new World(inject);
+        var world = new World(inject, retains);
         var restoreKey = world._escrow.RestoreKey;
         var head = new RepositoryHead { Uuid = Id16.Create(SystemEntropy.Instance), Created = world.Time.GetUtcNow(), RestoreKey = restoreKey.Public.SubjectPublicKeyInfo.ToArray() };
         await RepositoryInitializer.InitializeAsync(world.Store, head, Keyring.Wrap(restoreKey, world._escrow.Root, SystemEntropy.Instance).ToBytes(), Token);
@@ -101,13 +106,14 @@ internal sealed class World : IAsyncDisposable
 
     private async Task StartAsync()
     {
-        Repository = await BackupRepository.OpenAsync(Store, _index, new RepositoryOptions(), Time, SystemEntropy.Instance, Token);
+        IObjectStore store = Retaining is { } retaining ? retaining : Store;
+        Repository = await BackupRepository.OpenAsync(store, _index, new RepositoryOptions(), Time, SystemEntropy.Instance, Token);
         Role = new ControllerRole(new ControllerParts
         {
             Identity = new ControllerIdentity(Repository.Head.Uuid, "1.2.3", $"{IPAddress.Loopback}:7443", "memory"),
             Authority = Authority,
             Escrow = _escrow,
-            Store = Store,
+            Store = store,
             Repository = Repository,
             CatalogDatabase = _catalog,
             Entropy = SystemEntropy.Instance,

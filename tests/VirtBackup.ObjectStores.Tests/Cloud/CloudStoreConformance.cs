@@ -16,6 +16,8 @@ public abstract class CloudStoreConformance(ObjectServers servers, bool s3) : St
 
     protected override IObjectStore Store => _store!;
 
+    protected override bool TellsAbsence => false;
+
     public async ValueTask InitializeAsync()
     {
         var server = await servers.GetAsync(s3);

@@ -15,6 +15,8 @@ internal sealed class HookedStore(IObjectStore inner) : IObjectStore
 
     public Func<string, Task>? AfterDelete { get; set; }
 
+    public IObjectRetention? Retention => inner.Retention;
+
     public ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken) => inner.CreateAsync(cancellationToken);
 
     public async ValueTask<int> ReadAsync(string key, long offset, Memory<byte> destination, CancellationToken cancellationToken)

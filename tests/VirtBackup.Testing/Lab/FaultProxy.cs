@@ -33,6 +33,12 @@ public sealed class FaultProxy : IAsyncDisposable
     /// <summary>Which fault a request meets, by its method and target.</summary>
     public Func<string, string, HttpFault> Choose { get; set; } = static (_, _) => HttpFault.None;
 
+    /// <summary>An answer of the proxy's own, a head without body, to a request's head; null: it is passed on.</summary>
+    public Func<string, string?> Answer { get; set; } = static _ => null;
+
+    /// <summary>The head of an answer that is passed on, from the heads of request and answer.</summary>
+    public Func<string, string, string> Rewrite { get; set; } = static (_, answer) => answer;
+
     /// <summary>Requests that met a fault.</summary>
     public int Faults => Volatile.Read(ref _faults);
 
@@ -114,6 +120,11 @@ public sealed class FaultProxy : IAsyncDisposable
         {
             return false;
         }
+        if (Answer(request.Head) is { } own)
+        {
+            await new HttpMessageBytes(own, []).WriteAsync(near, 0, _stopping.Token);
+            return true;
+        }
         switch (fault)
         {
             case HttpFault.ResetRequest:
@@ -126,6 +137,10 @@ public sealed class FaultProxy : IAsyncDisposable
                 return true;
             case HttpFault.ServerError:
                 return await RefuseAsync(near, request, "500 Internal Server Error", "InternalError");
+            case HttpFault.ForeignNotFound:
+                await new HttpMessageBytes("HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 23\r\n\r\n", "<html>not here</html>\r\n"u8.ToArray())
+                    .WriteAsync(near, IsLookUp(request) ? 0 : 23, _stopping.Token);
+                return true;
             case HttpFault.SlowDown:
                 return await RefuseAsync(near, request, "503 Slow Down", "SlowDown");
         }
@@ -141,7 +156,7 @@ public sealed class FaultProxy : IAsyncDisposable
             var first = _first.GetOrAdd(request.FirstLine, answer);
             answer = fault == HttpFault.StaleAnswer ? first : answer;
         }
-        return await AnswerAsync(client, near, answer, fault);
+        return await AnswerAsync(client, near, answer with { Head = Rewrite(request.Head, answer.Head) }, fault);
     }
 
     private async Task<HttpMessageBytes?> ReadAnswerAsync(NetworkStream far, HttpMessageBytes request)

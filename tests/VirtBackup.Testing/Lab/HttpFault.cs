@@ -11,6 +11,9 @@ public enum HttpFault
     /// <summary>503 SlowDown, and nothing is passed on.</summary>
     SlowDown,
 
+    /// <summary>404 as a proxy answers that is set up wrong, and nothing is passed on: not a word about an object.</summary>
+    ForeignNotFound,
+
     /// <summary>Nothing is passed on and nothing is answered.</summary>
     NoAnswer,
 

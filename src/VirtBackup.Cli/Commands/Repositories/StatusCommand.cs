@@ -38,7 +38,7 @@ internal sealed class StatusCommand : ProgramCommand
             ("Stored", TextLayout.Cell(Units.Bytes(repository.StoredBytes))),
             ("Free", repository.FreeBytes is { } free ? TextLayout.Cell(Units.Bytes(free)) : null),
             ("Requests", repository.Traffic is { } traffic ? TextLayout.Cell(traffic.Describe()) : null),
-            ("Generation", TextLayout.Cell(Units.Count(repository.Generation))), .. DamageTables.FactsOf(repository.Proof), .. FactsOf(repository.Collection)]));
+            ("Generation", TextLayout.Cell(Units.Count(repository.Generation))), .. DamageTables.FactsOf(repository.Proof), .. FactsOf(repository.Collection), .. FactsOf(repository.ProviderLocks)]));
         return ExitCode.Succeeded;
     }
 
@@ -48,6 +48,13 @@ internal sealed class StatusCommand : ProgramCommand
         ("Not collected", collection.Problem is { } problem ? TextLayout.Cell(problem, TextLayout.Bad) : null),
         ("Audit", collection.AuditProblem is { } wrong ? TextLayout.Cell(wrong, TextLayout.Bad)
             : TextLayout.Cell(collection.AuditTime is { } audited ? $"all references were counted right at {Units.Time(audited)}" : "not yet run")),
+    ];
+
+    private static (string, Text?)[] FactsOf(ProviderLocksView? locks) => locks is null ? [] :
+    [
+        ("Provider locks", TextLayout.Cell(
+            $"{Units.Count(locks.PointsEnforced)} of {Units.Count(locks.PointsLocked)} locked recovery points, {Units.Count(locks.ObjectsRetained)} objects{(locks.ObjectsWaiting > 0 ? $", {Units.Count(locks.ObjectsWaiting)} to go" : "")}")),
+        ("Not enforced", locks.Problem is { } problem ? TextLayout.Cell(problem, TextLayout.Bad) : null),
     ];
 
     private async Task<RepositoryView> AskAsync(ParseResult parse, CancellationToken cancellationToken)

@@ -1,0 +1,70 @@
+using VirtBackup.Database;
+
+namespace VirtBackup.Repository.Index;
+
+/// <summary>An object that the store's provider is to retain. Times are Unix milliseconds.</summary>
+/// <param name="Name">Its key.</param>
+/// <param name="WantedMs">Until when.</param>
+internal readonly record struct RetainedRow(string Name, long WantedMs);
+
+/// <summary>
+/// What the store's provider is to retain, and what it has promised. A row comes before the provider is asked, so that what
+/// moves records knows. Each method runs inside a transaction of the caller.
+/// </summary>
+internal static class RetentionTable
+{
+    /// <summary>The object is to be retained until then; never for less than before.</summary>
+    public static void Want(ISqlConnection connection, IEnumerable<string> names, long untilMs)
+    {
+        using var statement = connection.Prepare(
+            """
+            INSERT INTO retained(name, wanted_ms, until_ms) VALUES (?1, ?2, 0)
+            ON CONFLICT(name) DO UPDATE SET wanted_ms = max(wanted_ms, excluded.wanted_ms)
+            """);
+        foreach (var name in names)
+        {
+            statement.Bind(1, name).Bind(2, untilMs).Execute();
+        }
+    }
+
+    /// <summary>Objects that the provider has not promised to retain for so long yet.</summary>
+    public static List<RetainedRow> ListOpen(ISqlConnection connection, int countMax)
+    {
+        using var statement = connection.Prepare("SELECT name, wanted_ms FROM retained WHERE wanted_ms > until_ms LIMIT ?1");
+        statement.Bind(1, countMax);
+        var rows = new List<RetainedRow>();
+        while (statement.Step())
+        {
+            rows.Add(new RetainedRow(statement.GetString(0)!, statement.GetInt64(1)));
+        }
+        return rows;
+    }
+
+    public static void SetPromised(ISqlConnection connection, RetainedRow row)
+    {
+        using var statement = connection.Prepare("UPDATE retained SET until_ms = max(until_ms, ?2) WHERE name = ?1");
+        statement.Bind(1, row.Name).Bind(2, row.WantedMs).Execute();
+    }
+
+    /// <summary>Whether the object is to be retained beyond that time.</summary>
+    public static bool IsWanted(ISqlConnection connection, string name, long nowMs)
+    {
+        using var statement = connection.Prepare("SELECT 1 FROM retained WHERE name = ?1 AND wanted_ms > ?2");
+        return statement.Bind(1, name).Bind(2, nowMs).Step();
+    }
+
+    /// <summary>The object is gone.</summary>
+    public static void Remove(ISqlConnection connection, string name)
+    {
+        using var statement = connection.Prepare("DELETE FROM retained WHERE name = ?1");
+        statement.Bind(1, name).Execute();
+    }
+
+    /// <summary>Objects that are retained beyond that time, and those that are still to be.</summary>
+    public static (long Retained, long Open) Count(ISqlConnection connection, long nowMs)
+    {
+        using var statement = connection.Prepare(
+            "SELECT count(*) FILTER (WHERE until_ms > ?1), count(*) FILTER (WHERE wanted_ms > until_ms) FROM retained");
+        return statement.Bind(1, nowMs).Step() ? (statement.GetInt64(0), statement.GetInt64(1)) : (0, 0);
+    }
+}
