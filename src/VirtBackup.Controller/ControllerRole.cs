@@ -90,10 +90,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Connections = new AgentConnections();
         Revoked = new MemoryRevocationList();
         Chain = new ChainPolicy(parts.Authority.Certificate, time, Revoked);
-        _keyholder = new Keyholder(parts.Store, parts.Escrow);
+        _keyholder = new Keyholder(parts.Store, parts.Escrow, parts.Repository.Head.Uuid);
         Jobs = new JobService(Catalog, Connections, new RestoreEstimates(Catalog.Estimates, time, loggers.CreateLogger<RestoreEstimates>()), time, loggers.CreateLogger<JobService>());
         _sessions = new SessionRegistry(parts.Repository, _keyholder, Catalog, Jobs, entropy, time, loggers.CreateLogger<SessionRegistry>());
-        _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder);
+        _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder, Catalog);
         _clock = new TrustedClock(Catalog.Time, parts.Boot, time, loggers.CreateLogger<TrustedClock>());
         var locks = new PointLocks(parts.Store);
         _custody = new PointCustody(parts.Repository, locks, Catalog, _clock, entropy);
