@@ -106,6 +106,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
         Enrollment = new EnrollmentService(
             parts.Authority, tokens, Catalog.Agents, Connections, Revoked, parts.Store, time, loggers.CreateLogger<EnrollmentService>());
+        Peers = new PeerEnrollment(parts.Identity, parts.Authority, tokens, Catalog.Peers, Revoked, time, loggers.CreateLogger<PeerEnrollment>());
         _verifications = new VerifyService(parts.Repository, parts.Store, _keyholder, Catalog, Jobs, time, loggers.CreateLogger<VerifyService>());
         var references = new References(Catalog);
         var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
@@ -171,6 +172,9 @@ public sealed partial class ControllerRole : IAsyncDisposable
     public StoreEndpoint Store { get; }
 
     public EnrollmentService Enrollment { get; }
+
+    /// <summary>Admits other controllers.</summary>
+    public PeerEnrollment Peers { get; }
 
     public AdminEndpoint Admin { get; }
 
