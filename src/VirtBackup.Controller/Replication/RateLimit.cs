@@ -20,7 +20,7 @@ internal sealed class RateLimit(ReplicationRule rule, TimeProvider time) : IPace
     private static readonly TimeSpan SlackMax = TimeSpan.FromMilliseconds(250);
 
     private readonly Lock _lock = new();
-    private long _start = time.GetTimestamp();
+    private readonly long _start = time.GetTimestamp();
     private TimeSpan _due;
     private long _received;
 

@@ -27,10 +27,11 @@ public sealed partial class ReplicationEndpoint
     private readonly ILogger _logger;
 
     public ReplicationEndpoint(
-        BackupRepository repository, CatalogDatabase catalog, ControllerIdentity identity, PeerAccess access, PeerLinks links, TimeProvider time, ILogger<ReplicationEndpoint> logger)
+        PeerAccess access, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, ControllerIdentity identity, PeerLinks links, TimeProvider time,
+        ILogger<ReplicationEndpoint> logger)
     {
         (_catalog, _links, _time, _logger) = (catalog, links, time, logger);
-        _parts = new SourceParts(repository, identity, access, new PointListings(repository, catalog, access, time), NoteHelloAsync);
+        _parts = new SourceParts(repository, store, identity, access, new PointListings(repository, catalog, access, time), NoteHelloAsync);
     }
 
     /// <summary>Answers a peer that called to ask.</summary>

@@ -12,6 +12,9 @@ public sealed record ReplicationParts
 {
     public required BackupRepository Repository { get; init; }
 
+    /// <summary>The repository's objects.</summary>
+    public required IObjectStore Store { get; init; }
+
     public required CatalogDatabase Catalog { get; init; }
 
     public required PointDescriber Describer { get; init; }

@@ -145,7 +145,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     private async Task WorkAsync(List<Conversation> streams, ConcurrentQueue<List<ElsewhereRow>> queue, CancellationTokenSource scope)
     {
         await Task.Yield();
-        var source = new PeerReplicaSource(peer.Name, streams, parts.Time);
+        var source = new PeerReplicaSource(peer.Name, streams, parts.Store, parts.Time);
         _working[source] = 0;
         try
         {
@@ -208,6 +208,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
         {
             await parts.Catalog.RuleSets.AttachAsync(wish.VmId, rule.RuleSet, cancellationToken);
         }
+        await parts.Catalog.Machines.NoteElsewhereAsync(wish.VmId, name, peer.Name, cancellationToken);
         if (await parts.Describer.DescribeAsync(wish.PointId, cancellationToken) is { } row)
         {
             await parts.Catalog.Points.SaveAsync(

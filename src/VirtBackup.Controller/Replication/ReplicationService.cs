@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using Google.Protobuf;
 using Microsoft.Extensions.Logging;
-using VirtBackup.Catalog;
 using VirtBackup.Catalog.Replication;
 using VirtBackup.Controller.Control;
 using VirtBackup.Core;

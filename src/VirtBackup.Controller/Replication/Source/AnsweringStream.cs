@@ -1,6 +1,8 @@
 using System.Threading.Channels;
 using Google.Protobuf;
 using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Keys;
 using VirtBackup.Protocol.Grpc;
 using VirtBackup.Protocol.Replication.V1;
 using VirtBackup.Protocol.Transport;
@@ -142,9 +144,19 @@ internal sealed class AnsweringStream(string peer, IServerDuplex<Ask, Answer> st
         {
             await SendAsync(new PointPart { Manifest = Wrap(read.Manifest.Slice(at, Math.Min(Limits.SliceBytesMax, read.Manifest.Length - at))) }, cancellationToken);
         }
+        var recipients = new HashSet<Id16>();
         foreach (var key in read.KeyObjects)
         {
+            recipients.Add(KeyObject.Parse(key.Span).Recipient);
             await SendAsync(new PointPart { KeyObject = Wrap(key) }, cancellationToken);
+        }
+        foreach (var recipient in recipients)
+        {
+            var name = ObjectKeys.RestoreKey(recipient);
+            if (await parts.Store.FindAsync(name, cancellationToken) is not null)
+            {
+                await SendAsync(new PointPart { KeyringObject = Wrap(await parts.Store.ReadAllAsync(name, WrappedKey.BytesMax, cancellationToken)) }, cancellationToken);
+            }
         }
         await SendAsync(new PointPart { AgentPublicKey = Wrap(read.AgentPublicKey) }, cancellationToken);
     }

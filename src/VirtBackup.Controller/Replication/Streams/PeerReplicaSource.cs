@@ -1,6 +1,8 @@
 using System.Runtime.CompilerServices;
 using Google.Protobuf;
 using VirtBackup.Core;
+using VirtBackup.Format;
+using VirtBackup.Format.Keys;
 using VirtBackup.Protocol.Replication.V1;
 using VirtBackup.Repository.Replication;
 
@@ -8,13 +10,15 @@ namespace VirtBackup.Controller.Replication.Streams;
 
 /// <summary>A peer's repository over some streams: each ask takes the one with the fewest before it. Safe for concurrent use.</summary>
 /// <param name="streams">Stay the caller's; at least one.</param>
-internal sealed class PeerReplicaSource(string peer, IReadOnlyList<Conversation> streams, TimeProvider time) : IReplicaSource
+/// <param name="store">Of this repository: keeps what opens points with their origin's recovery kit.</param>
+internal sealed class PeerReplicaSource(string peer, IReadOnlyList<Conversation> streams, IObjectStore store, TimeProvider time) : IReplicaSource
 {
     /// <summary>A source that does not answer is not waited for: it lets go of a point when the stream ends.</summary>
     private static readonly TimeSpan ReleasePatience = TimeSpan.FromSeconds(5);
 
     private const int KeyObjectsMax = 65_536;
     private const int KeyBytesMax = 1 << 10;
+    private const int KeyringsMax = 8;
 
     private readonly Lock _lock = new();
     private readonly List<Conversation> _streams = [.. streams];
@@ -35,6 +39,7 @@ internal sealed class PeerReplicaSource(string peer, IReadOnlyList<Conversation>
     {
         using var manifest = new MemoryStream();
         var keys = new List<ReadOnlyMemory<byte>>();
+        var keyrings = new List<ReadOnlyMemory<byte>>();
         var agentKey = ReadOnlyMemory<byte>.Empty;
         var stream = Take(point);
         await foreach (var part in stream.AskAsync(new Ask { ReadPoint = new ReadPointAsk { PointId = point.ToString() } }, cancellationToken))
@@ -50,10 +55,14 @@ internal sealed class PeerReplicaSource(string peer, IReadOnlyList<Conversation>
                 case PointPart.PartOneofCase.AgentPublicKey when part.Point.AgentPublicKey.Length <= KeyBytesMax:
                     agentKey = part.Point.AgentPublicKey.Memory;
                     break;
+                case PointPart.PartOneofCase.KeyringObject when keyrings.Count < KeyringsMax && part.Point.KeyringObject.Length <= WrappedKey.BytesMax:
+                    keyrings.Add(part.Point.KeyringObject.Memory);
+                    break;
                 default:
                     throw stream.Confused();
             }
         }
+        await KeepAsync(keyrings, cancellationToken);
         return new ReplicaPoint(manifest.ToArray(), keys, agentKey);
     }
 
@@ -105,6 +114,19 @@ internal sealed class PeerReplicaSource(string peer, IReadOnlyList<Conversation>
             at = range.End;
         }
         return ReadAsync(point, new Ask { ReadRecords = ask }, cancellationToken);
+    }
+
+    /// <summary>Before the point: without them nobody could ever open it here. One that is here already stays.</summary>
+    private async ValueTask KeepAsync(List<ReadOnlyMemory<byte>> keyrings, CancellationToken cancellationToken)
+    {
+        foreach (var bytes in keyrings)
+        {
+            var name = ObjectKeys.RestoreKey(WrappedKey.Parse(bytes.Span).Id);
+            if (await store.FindAsync(name, cancellationToken) is null)
+            {
+                _ = await store.PutAsync(name, bytes, cancellationToken);
+            }
+        }
     }
 
     private async IAsyncEnumerable<ReadOnlyMemory<byte>> ReadAsync(Id16 point, Ask ask, [EnumeratorCancellation] CancellationToken cancellationToken)
