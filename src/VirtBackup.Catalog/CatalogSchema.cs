@@ -1,3 +1,4 @@
+using VirtBackup.Catalog.Replication;
 using VirtBackup.Database;
 
 namespace VirtBackup.Catalog;
@@ -375,5 +376,7 @@ public static class CatalogSchema
         ALTER TABLE point ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;
         """;
 
-    public static SchemaMigrations Migrations { get; } = new("catalog", 0x56424341, [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables, StateColumns]);
+    public static SchemaMigrations Migrations { get; } = new(
+        "catalog", 0x56424341,
+        [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables, StateColumns, ReplicationSchema.Tables]);
 }

@@ -19,6 +19,10 @@ public sealed class References(CatalogDatabase catalog)
     public async ValueTask<MachineRow> FindPresentMachineAsync(string reference, CancellationToken cancellationToken)
     {
         var machine = await FindMachineAsync(reference, cancellationToken);
+        if (machine.Peer.Length > 0)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The virtual machine '{machine.Name}' is not here: its recovery points came from the peer '{machine.Peer}'.");
+        }
         return machine.Present ? machine
             : throw new FaultException(FaultReason.FailedPrecondition, $"No agent reports the virtual machine '{machine.Name}' any more: check its host's agent.");
     }
@@ -75,6 +79,18 @@ public sealed class References(CatalogDatabase catalog)
             1 => (await catalog.Points.FindAsync(rows[0].PointId, cancellationToken))!,
             _ => throw Ambiguous("recovery point", reference, rows.Select(static row => row.PointId)),
         };
+    }
+
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the point was made at another site, whose keys are not here.</exception>
+    public static void RequireUnsealed(PointRow point)
+    {
+        ArgumentNullException.ThrowIfNull(point);
+        if (point.Sealed)
+        {
+            throw new FaultException(
+                FaultReason.FailedPrecondition,
+                $"The recovery point {point.PointId} of '{point.VmName}' is sealed: it was made in repository {point.Origin}, whose keys are not here. Unlock it with the recovery kit of that site (virtbackup peer unlock).");
+        }
     }
 
     /// <inheritdoc cref="FindMachineAsync"/>
