@@ -38,6 +38,27 @@ internal static class PrivateFiles
         });
     }
 
+    /// <summary>Makes what was created or renamed in the folder durable.</summary>
+    public static void FlushFolder(string folder) => Guard(folder, () => FolderSync.Flush(folder));
+
+    /// <summary>Renames a folder within its parent, durably; nothing may be at the new name.</summary>
+    public static void MoveFolder(string folder, string target) =>
+        Guard(folder, () =>
+        {
+            Directory.Move(folder, target);
+            FolderSync.Flush(Path.GetDirectoryName(target)!);
+        });
+
+    /// <summary>Removes the folder and all in it, if it is there.</summary>
+    public static void DeleteFolder(string folder) =>
+        Guard(folder, () =>
+        {
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        });
+
     /// <summary>Writes the file with mode 0600, replacing it in one step.</summary>
     public static void Write(string path, ReadOnlySpan<byte> content)
     {

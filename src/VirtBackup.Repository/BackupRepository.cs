@@ -1,7 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
-using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Auditing;
 using VirtBackup.Repository.Collection;
@@ -11,6 +10,7 @@ using VirtBackup.Repository.Ingest;
 using VirtBackup.Repository.Points;
 using VirtBackup.Repository.Reading;
 using VirtBackup.Repository.Rebuilding;
+using VirtBackup.Repository.Replication;
 using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Repository.Verification;
 
@@ -23,6 +23,9 @@ namespace VirtBackup.Repository;
 /// </summary>
 public sealed class BackupRepository : IAsyncDisposable
 {
+    /// <summary>Packs of a pull are closed at this length: what is not durable when it is cut off travels again.</summary>
+    private const int ReplicaPackBytesMax = 8 << 20;
+
     private readonly IObjectStore _store;
     private readonly IDatabase _index;
     private readonly RepositoryOptions _options;
@@ -37,6 +40,7 @@ public sealed class BackupRepository : IAsyncDisposable
     private readonly SharedGate _marking = new();
     private readonly LiveClaims _claims = new();
     private readonly FlooredClock _clock;
+    private readonly ReplicaIntake _intake;
 
     private BackupRepository(IObjectStore store, IDatabase index, RepositoryOptions options, FlooredClock clock, Ownership owner, RepositoryHead head)
     {
@@ -50,6 +54,12 @@ public sealed class BackupRepository : IAsyncDisposable
         _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
         _points = new PointKeeper(store, index, owner, _committer, clock);
         _keys = new KeyKeeper(store, index, head.Uuid);
+        Serving = new ReplicaServing(store, index, _keys, _committer.Adoptions, owner.Generation, options.NodeCacheBytes);
+        _intake = new ReplicaIntake(new ReplicaIntakeParts
+        {
+            Store = store, Index = index, Committer = _committer, Keys = _keys, ChangingPoints = _changingPoints, Deleting = _deleting, Marking = _marking,
+            Begin = scope => Begin(scope, null, null, ReplicaPackBytesMax),
+        });
         Upkeep = new RepositoryUpkeep(new UpkeepParts
         {
             Store = store, Index = index, Clock = clock, Owner = owner, Head = head, Points = _points, Indexer = _indexer,
@@ -72,6 +82,9 @@ public sealed class BackupRepository : IAsyncDisposable
 
     /// <summary>Scrubbing, quarantine and healing.</summary>
     public RepositoryUpkeep Upkeep { get; }
+
+    /// <summary>What other repositories may take from this one.</summary>
+    public ReplicaServing Serving { get; }
 
     /// <summary>What opening found: whether the index was rebuilt, and what is damaged.</summary>
     public OpenReport OpenReport { get; private init; } = OpenReport.Nothing;
@@ -137,7 +150,10 @@ public sealed class BackupRepository : IAsyncDisposable
     /// <param name="idGeneration">The id key's.</param>
     /// <param name="basePoint">A point whose nodes may be shared: it is not purged while the session is open.</param>
     /// <param name="packBytesMax">Packs are closed at this length already, because their sender keeps no more.</param>
-    public IngestSession BeginIngest(Id16 scope, ushort idGeneration, Id16? basePoint = null, int packBytesMax = int.MaxValue)
+    public IngestSession BeginIngest(Id16 scope, ushort idGeneration, Id16? basePoint = null, int packBytesMax = int.MaxValue) =>
+        Begin(scope, idGeneration, basePoint, packBytesMax);
+
+    private IngestSession Begin(Id16 scope, ushort? idGeneration, Id16? basePoint, int packBytesMax)
     {
         Check.That(!scope.IsEmpty);
         var claim = _claims.BeginSession(_clock.GetUtcNow().ToUnixTimeMilliseconds(), basePoint);
@@ -199,7 +215,11 @@ public sealed class BackupRepository : IAsyncDisposable
     /// <see cref="FaultReason.Malformed"/>; <see cref="FaultReason.Denied"/>: for another repository;
     /// <see cref="FaultReason.AlreadyExists"/>: another object has that name.
     /// </exception>
-    public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, CancellationToken cancellationToken) => _keys.PutAsync(keyObject, cancellationToken);
+    public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, CancellationToken cancellationToken) => PutKeyAsync(keyObject, Id16.Empty, cancellationToken);
+
+    /// <summary>Stores a sealed VM key of a machine that continues in the name of another repository.</summary>
+    /// <inheritdoc cref="PutKeyAsync(ReadOnlyMemory{byte}, CancellationToken)"/>
+    public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, Id16 origin, CancellationToken cancellationToken) => _keys.PutAsync(keyObject, origin, cancellationToken);
 
     /// <summary>Keeps an agent's public signing key (SubjectPublicKeyInfo), so that its manifests can be verified for ever.</summary>
     /// <returns>The key's id, as manifests name it.</returns>
@@ -239,6 +259,23 @@ public sealed class BackupRepository : IAsyncDisposable
         return await _committer.CommitAsync(session, manifest, expected, inspector, cancellationToken);
     }
 
+    /// <summary>
+    /// Brings a recovery point here that another repository has, whatever repository it was made in: asks for what is not here
+    /// and commits it. When it returns, the point is here and whole. After a failure, run it again: only what is still missing is asked for.
+    /// </summary>
+    /// <param name="source">Where it is.</param>
+    /// <param name="wish">Which one.</param>
+    /// <param name="options">How, and who proves its signature.</param>
+    /// <param name="cancellationToken">Up to the commit; what became durable is kept for the next run.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.FailedPrecondition"/>: it was forgotten here; <see cref="FaultReason.AlreadyExists"/>: it is here
+    /// with another manifest; <see cref="FaultReason.Malformed"/>: the source sent something else than it was asked for;
+    /// <see cref="FaultReason.Incomplete"/>: something was found damaged here meanwhile: run it again; what the verifier, the
+    /// source or the store says.
+    /// </exception>
+    public ValueTask<ReplicaReport> PullAsync(IReplicaSource source, ReplicaWish wish, ReplicaOptions options, CancellationToken cancellationToken) =>
+        _intake.PullAsync(source, wish, options, cancellationToken);
+
     /// <summary>The point, or null when it is not committed.</summary>
     public ValueTask<RecoveryPointInfo?> FindPointAsync(Id16 point, CancellationToken cancellationToken) =>
         _index.ReadAsync(connection => PointTable.Find(connection, point), cancellationToken);
@@ -257,11 +294,7 @@ public sealed class BackupRepository : IAsyncDisposable
     {
         var info = await FindPointAsync(point, cancellationToken)
             ?? throw new FaultException(FaultReason.NotFound, $"There is no recovery point {point} in the repository.");
-        var bytes = await _store.ReadAllAsync(ObjectKeys.Manifest(info.Vm, point), Limits.ManifestBytesMax, cancellationToken);
-        var manifest = Manifest.Parse(bytes);
-        return manifest.Hash == info.ManifestHash
-            ? new RecoveryPointReader(_store, _index, manifest, _options.NodeCacheBytes)
-            : throw FaultException.Corrupt($"The manifest of recovery point {point} is not the one that was committed. Verify the repository.");
+        return new RecoveryPointReader(_store, _index, await RecoveryPointReader.ReadManifestAsync(_store, info, cancellationToken), _options.NodeCacheBytes);
     }
 
     /// <summary>Key objects of one epoch, one for each recipient.</summary>
