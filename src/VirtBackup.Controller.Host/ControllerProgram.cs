@@ -57,6 +57,7 @@ internal static class ControllerProgram
             Entropy = SystemEntropy.Instance,
             Time = TimeProvider.System,
             Scrub = settings.Scrub,
+            CopyPlaces = new HomeCopyPlaces(home),
             Loggers = loggers,
         });
         await role.StartAsync(CancellationToken.None);

@@ -3,6 +3,7 @@ using VirtBackup.Catalog;
 using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Copies;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Groups;
 using VirtBackup.Controller.Migrations;
@@ -60,6 +61,9 @@ public sealed record ControllerParts
     /// <summary>Where the keys of other repositories are kept; null: nowhere, and none are taken.</summary>
     public IOriginKeyFiles? OriginKeys { get; init; }
 
+    /// <summary>The way to second places of the repository; null: there are none.</summary>
+    public ICopyPlaces? CopyPlaces { get; init; }
+
     public required ILoggerFactory Loggers { get; init; }
 }
 
@@ -80,6 +84,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RetentionRun _retentionRun;
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
+    private readonly CopyService _copies;
     private readonly ScrubService _scrubs;
     private readonly RecoveryService _recoveries;
     private readonly MigrationPlanner _migrationPlanner;
@@ -124,10 +129,19 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
         _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
+        var copies = new CopyParts
+        {
+            Identity = parts.Identity, Repository = parts.Repository, Store = parts.Store, Locks = locks, Keyholder = _keyholder, Catalog = Catalog, Places = parts.CopyPlaces,
+            Clock = _clock, Jobs = Jobs, Scrub = parts.Scrub, Entropy = entropy, Time = time,
+        };
+        _copies = new CopyService(copies, loggers.CreateLogger<CopyService>());
+        var copyOutlook = new CopyOutlook(copies, _copies);
+        CopyStores = new CopyStoreEndpoint(Catalog, _copies, copyOutlook, time);
+        CopyPolicies = new CopyPolicyEndpoint(Catalog, references, _copies, copyOutlook, time);
         _scrubs = new ScrubService(
             new ScrubParts
             {
-                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = parts.RecordSources,
+                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = [.. parts.RecordSources, _copies.Records],
                 Time = time, Ledger = new DamageLedger(parts.Repository, Catalog, time, loggers.CreateLogger<DamageLedger>()),
             },
             loggers.CreateLogger<ScrubService>());
@@ -174,6 +188,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _migrationPlanner.Cancel(job);
             _groups.Cancel(job);
             _replications.Cancel(job);
+            _copies.Cancel(job);
         };
         Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
@@ -215,6 +230,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
 
     /// <summary>What operators ask of replication.</summary>
     public RuleEndpoint Rules { get; }
+
+    /// <summary>What operators ask of copy stores.</summary>
+    public CopyStoreEndpoint CopyStores { get; }
+
+    /// <summary>What operators ask of policies for copies.</summary>
+    public CopyPolicyEndpoint CopyPolicies { get; }
 
     /// <summary>What other controllers ask.</summary>
     public ReplicationEndpoint Replication { get; }
@@ -261,7 +282,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
             _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
-            _replications.RunJobsAsync(scope.Token), _replicationSchedule.RunAsync(scope.Token), Replication.RunAsync(scope.Token),
+            _replications.RunJobsAsync(scope.Token), _replicationSchedule.RunAsync(scope.Token), Replication.RunAsync(scope.Token), _copies.RunAsync(scope.Token),
         ];
         try
         {
@@ -288,6 +309,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _owners.Dispose();
         _groups.Dispose();
         _replications.Dispose();
+        _copies.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

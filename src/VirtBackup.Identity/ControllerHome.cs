@@ -5,7 +5,7 @@ namespace VirtBackup.Identity;
 
 /// <summary>
 /// A controller's folder (mode 0700): <c>controller.json</c>, <c>pki/</c>, <c>secrets/escrow</c>, <c>peers/</c>, <c>catalog.db</c>,
-/// <c>index.db</c>, <c>lock</c>, and <c>spool/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
+/// <c>index.db</c>, <c>lock</c>, <c>copies/</c>, and <c>spool/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
 /// </summary>
 public sealed class ControllerHome
 {
@@ -38,6 +38,9 @@ public sealed class ControllerHome
 
     public string IndexPath => Path.Combine(Folder, "index.db");
 
+    /// <summary>With a folder for each second place of the repository: its index, and what is on its way to a provider.</summary>
+    private string CopiesPath => Path.Combine(Folder, "copies");
+
     /// <summary>Where objects on their way to a provider lie.</summary>
     public string SpoolPath => Path.Combine(Folder, "spool");
 
@@ -54,6 +57,17 @@ public sealed class ControllerHome
         PrivateFiles.EnsureFolder(Path.Combine(Folder, "pki"));
         PrivateFiles.EnsureFolder(Path.Combine(Folder, "secrets"));
     }
+
+    /// <summary>The folder of a second place of the repository, made if it is missing.</summary>
+    public string EnsureCopyFolder(string name)
+    {
+        var folder = Path.Combine(CopiesPath, name);
+        PrivateFiles.EnsureFolder(CopiesPath);
+        PrivateFiles.EnsureFolder(folder);
+        return folder;
+    }
+
+    public void DeleteCopyFolder(string name) => PrivateFiles.DeleteFolder(Path.Combine(CopiesPath, name));
 
     /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>: no controller was set up here; or the settings are malformed.</exception>
     public ControllerSettings ReadSettings() =>

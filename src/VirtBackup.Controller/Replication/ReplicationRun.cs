@@ -257,7 +257,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     }
 
     /// <summary>Another point may do all the same.</summary>
-    private static bool IsOfThePoint(FaultReason reason) =>
+    internal static bool IsOfThePoint(FaultReason reason) =>
         reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Denied or FaultReason.Incomplete or FaultReason.AlreadyExists or FaultReason.Unsupported
             or FaultReason.InvalidArgument or FaultReason.FailedPrecondition;
 
