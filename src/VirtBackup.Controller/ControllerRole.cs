@@ -165,6 +165,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var replication = new ReplicationParts
         {
             Repository = parts.Repository, Store = parts.Store, Catalog = Catalog, Describer = _describer, Locks = locks, Clock = _clock, Jobs = Jobs, Links = links, Entropy = entropy, Time = time,
+            StoreKind = KnownPlaces.KindOf(parts.Identity.RepositoryLocation),
         };
         _replications = new ReplicationService(replication, loggers.CreateLogger<ReplicationService>());
         _replicationSchedule = new ReplicationSchedule(replication, _replications, loggers.CreateLogger<ReplicationSchedule>());

@@ -24,6 +24,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     private readonly Lock _lock = new();
     private readonly ReplicationResult _result = new() { Peer = peer.Name };
     private readonly RateLimit _rate = new(rule, parts.Time);
+    private Conversation? _first;
     private long _bytesTotal;
     private long _bytesDone;
 
@@ -43,6 +44,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     public async ValueTask<ReplicationResult> RunAsync(CancellationToken cancellationToken)
     {
         var streams = new List<Conversation> { await parts.Links.OpenAsync(peer, _rate, cancellationToken) };
+        _first = streams[0];
         try
         {
             var row = await parts.Catalog.Replication.FindRuleAsync(peer.Name, cancellationToken) ?? new ReplicationRuleRow(peer.Name, [], 0);
@@ -57,6 +59,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
                 }
                 await PullAsync(streams, machines, cancellationToken);
             }
+            await new PeerReceipts(parts).TellAllAsync(streams[0], peer.Name, cancellationToken);
             if (_result.PointsRefused == 0 && Only.Count == 0)
             {
                 await parts.Catalog.Replication.SetCompleteAsync(peer.Name, parts.Time.NowMs(), cancellationToken);
@@ -184,6 +187,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
             progress.End();
             await KeepAsync(wish, name, report, cancellationToken);
             await CountAsync(wish, name, report);
+            await new PeerReceipts(parts).TellAsync(_first!, wish.PointId, cancellationToken);
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
         {

@@ -20,13 +20,13 @@ internal sealed class World : IAsyncDisposable
     private static int _count;
 
     private readonly string _name = $"controller {Interlocked.Increment(ref _count)}";
-    private readonly EscrowKeys _escrow = EscrowKeys.Create(SystemEntropy.Instance);
+    private readonly EscrowKeys _escrow;
     private SqliteDatabase _index;
     private SqliteDatabase _catalog;
 
-    private World(Func<SimulatedOperation, FaultReason?>? inject)
+    private World(SimulatedStore store, EscrowKeys escrow)
     {
-        Store = new SimulatedStore(new SimulatedStoreOptions { Inject = inject });
+        (Store, _escrow) = (store, escrow);
         Time = new FakeTimeProvider(new DateTimeOffset(2031, 5, 4, 3, 2, 1, TimeSpan.Zero));
         Authority = CertificateAuthority.Create(SystemEntropy.Instance, Time);
         _index = SqliteDatabase.OpenInMemory(_name + " index", RepositoryIndex.Schema);
@@ -40,6 +40,9 @@ internal sealed class World : IAsyncDisposable
     public CertificateAuthority Authority { get; }
 
     public SimulatedStore Store { get; }
+
+    /// <summary>Where second places are.</summary>
+    public MemoryPlaces Places { get; } = new();
 
     public BackupRepository Repository { get; private set; } = null!;
 
@@ -64,10 +67,19 @@ internal sealed class World : IAsyncDisposable
     /// <param name="inject">See <see cref="SimulatedStoreOptions.Inject"/>.</param>
     public static async Task<World> CreateAsync(Func<SimulatedOperation, FaultReason?>? inject = null)
     {
-        var world = new World(inject);
+        var world = new World(new SimulatedStore(new SimulatedStoreOptions { Inject = inject }), EscrowKeys.Create(SystemEntropy.Instance));
         var restoreKey = world._escrow.RestoreKey;
         var head = new RepositoryHead { Uuid = Id16.Create(SystemEntropy.Instance), Created = world.Time.GetUtcNow(), RestoreKey = restoreKey.Public.SubjectPublicKeyInfo.ToArray() };
         await RepositoryInitializer.InitializeAsync(world.Store, head, Keyring.Wrap(restoreKey, world._escrow.Root, SystemEntropy.Instance).ToBytes(), Token);
+        await world.StartAsync();
+        return world;
+    }
+
+    /// <summary>A controller that is set up over a copy of this one's repository, with the same keys: nothing else is left of this one.</summary>
+    public async Task<World> SetUpOverAsync(SimulatedStore copy)
+    {
+        var world = new World(copy, EscrowKeys.Parse(_escrow.Serialize()));
+        world.Time.SetUtcNow(Time.GetUtcNow());
         await world.StartAsync();
         return world;
     }
@@ -128,6 +140,7 @@ internal sealed class World : IAsyncDisposable
             CatalogDatabase = _catalog,
             Entropy = SystemEntropy.Instance,
             Time = Time,
+            CopyPlaces = Places,
             Peers = Peers,
             OriginKeys = OriginKeys,
             Loggers = NullLoggerFactory.Instance,
