@@ -62,6 +62,8 @@ internal static class ControllerProgram
             Time = TimeProvider.System,
             Scrub = settings.Scrub,
             CopyPlaces = new HomeCopyPlaces(home),
+            Peers = dialer,
+            OriginKeys = new OriginKeyFiles(home),
             Loggers = loggers,
         });
         await role.StartAsync(CancellationToken.None);

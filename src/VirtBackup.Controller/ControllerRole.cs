@@ -94,6 +94,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly ReplicationService _replications;
     private readonly ReplicationSchedule _replicationSchedule;
     private readonly OriginUnlocking _unlocking;
+    private readonly PeerRecordSource _records;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -129,10 +130,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
         _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
+        var links = new PeerLinks(parts.Identity, Catalog, parts.Peers, time);
+        _records = new PeerRecordSource(Catalog, links);
         var copies = new CopyParts
         {
             Identity = parts.Identity, Repository = parts.Repository, Store = parts.Store, Locks = locks, Keyholder = _keyholder, Catalog = Catalog, Places = parts.CopyPlaces,
-            Clock = _clock, Jobs = Jobs, Scrub = parts.Scrub, Entropy = entropy, Time = time,
+            Clock = _clock, Jobs = Jobs, Scrub = parts.Scrub, Elsewhere = [.. parts.RecordSources, _records], Entropy = entropy, Time = time,
         };
         _copies = new CopyService(copies, loggers.CreateLogger<CopyService>());
         var copyOutlook = new CopyOutlook(copies, _copies);
@@ -141,7 +144,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _scrubs = new ScrubService(
             new ScrubParts
             {
-                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = [.. parts.RecordSources, _copies.Records],
+                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = [_copies.Records, .. parts.RecordSources, _records],
                 Time = time, Ledger = new DamageLedger(parts.Repository, Catalog, time, loggers.CreateLogger<DamageLedger>()),
             },
             loggers.CreateLogger<ScrubService>());
@@ -161,7 +164,6 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
         Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
-        var links = new PeerLinks(parts.Identity, Catalog, parts.Peers, time);
         var replication = new ReplicationParts
         {
             Repository = parts.Repository, Store = parts.Store, Catalog = Catalog, Describer = _describer, Locks = locks, Clock = _clock, Jobs = Jobs, Links = links, Entropy = entropy, Time = time,
@@ -311,6 +313,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _groups.Dispose();
         _replications.Dispose();
         _copies.Dispose();
+        await _records.DisposeAsync();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

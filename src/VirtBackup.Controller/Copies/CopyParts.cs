@@ -4,6 +4,7 @@ using VirtBackup.Core;
 using VirtBackup.Identity;
 using VirtBackup.Repository;
 using VirtBackup.Repository.Points;
+using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Sealing;
 
 namespace VirtBackup.Controller.Copies;
@@ -32,6 +33,9 @@ public sealed record CopyParts
     public required JobService Jobs { get; init; }
 
     public required ScrubSettings Scrub { get; init; }
+
+    /// <summary>Where sound copies of damaged records are looked for beside the repository and its copy stores.</summary>
+    public IReadOnlyList<IRecordSource> Elsewhere { get; init; } = [];
 
     public required IEntropy Entropy { get; init; }
 

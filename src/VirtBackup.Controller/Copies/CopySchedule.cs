@@ -92,7 +92,7 @@ internal sealed partial class CopySchedule(CopyParts parts, CopyService service,
     private async Task KeepAsync(CopyEntry entry, OpenCopy copy, CancellationToken cancellationToken)
     {
         using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        IRecordSource[] sources = [new RepositoryRecords(parts.Repository), new CopiedRecords(() => service.Open, except: entry.Row.Name)];
+        IRecordSource[] sources = [new RepositoryRecords(parts.Repository), new CopiedRecords(() => service.Open, except: entry.Row.Name), .. parts.Elsewhere];
         var upkeep = new CopyUpkeep(parts, copy, sources, logger);
         Task[] loops = [FillAsync(entry, copy, scope.Token), upkeep.CollectAsync(scope.Token), upkeep.ScrubAsync(scope.Token)];
         try

@@ -33,6 +33,9 @@ public sealed class PeerLinks(ControllerIdentity identity, CatalogDatabase catal
     /// <summary>Why the peer could not be reached last; empty: it could, or nobody tried.</summary>
     public string FindProblem(string peer) => _problems.GetValueOrDefault(peer) ?? "";
 
+    /// <summary>Whether asking it is worth a try: this side can call it, or it offers a stream now.</summary>
+    internal bool CanReach(PeerRow peer) => (peer.Controller.Length > 0 && dialer is not null) || OffersOf(peer.Name).Reader.Count > 0;
+
     /// <summary>Counts a stream with the peer until the result is disposed.</summary>
     internal IDisposable Enter(string peer)
     {
