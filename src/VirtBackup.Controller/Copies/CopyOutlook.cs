@@ -43,7 +43,7 @@ public sealed class CopyOutlook(CopyParts parts, CopyService service)
         var withPoints = await parts.Catalog.Points.ListMachinesAsync(cancellationToken);
         foreach (var policy in policies)
         {
-            foreach (var vm in (policy.Policy.AllVms ? withPoints : policy.Machines).Where(vm => only is null || vm == only))
+            foreach (var vm in (policy.Policy.AllVms ? withPoints : policy.Machines.AsEnumerable()).Where(vm => only is null || vm == only))
             {
                 if (!machines.TryGetValue(vm, out var copies))
                 {

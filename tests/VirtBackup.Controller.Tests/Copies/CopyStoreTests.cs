@@ -128,7 +128,7 @@ public sealed class CopyStoreTests
         await using var copies = await CopyWorld.CreateAsync();
         var point = await copies.BackUpAsync();
         var until = copies.World.Time.GetUtcNow() + TimeSpan.FromDays(30);
-        var request = new LockPointRequest { Point = point, UntilTime = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(until) };
+        var request = new LockPointRequest { Point = point, Until = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTimeOffset(until) };
         await copies.World.Role.Retention.LockPointAsync(request, World.Token);
         await copies.AddAsync("second");
         await copies.SetAsync(Everything);

@@ -69,6 +69,7 @@ internal sealed class CopyWorld : IAsyncDisposable
 
     public async Task<CopyResult> RunAsync(string store)
     {
+        await UntilAsync(async () => (await GetAsync(store)).Open);
         var job = (await World.Role.CopyStores.StartCopyAsync(new StartCopyRequest { Store = store }, World.Token)).Job;
         await UntilAsync(async () => (job = await World.GetJobAsync(job.JobId)).State is not (JobState.Queued or JobState.Running));
         Assert.True(job.State == JobState.Succeeded, job.FailureMessage);

@@ -78,7 +78,7 @@ public sealed class OtherSiteTests
         while (!(await b.Role.PeerAdmin.GetPeerAsync(new GetPeerRequest { Name = "a" }, World.Token)).Peer.Connected)
         {
             a.World.Time.Advance(TimeSpan.FromSeconds(5));
-            await Task.Delay(20, TimeProvider.System, World.Token);
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, World.Token);
         }
         Assert.Equal(1UL, (await b.PullAsync("a")).PointsReceived);
         Assert.Single(await b.ListAsync());
