@@ -176,6 +176,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             new PeerAccess(Catalog, parts.Repository), parts.Repository, parts.Store, Catalog, parts.Identity, links, time, loggers.CreateLogger<ReplicationEndpoint>());
         PeerAdmin = new PeerEndpoint(Catalog, references, Peers, links, _unlocking, _keyholder, time);
         Rules = new RuleEndpoint(Catalog, _replications, time);
+        _custody.Changed = _copies.Wake;
         Jobs.Cuts = _groups;
         Connections.Closed = _groups.NoteDisconnected;
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);

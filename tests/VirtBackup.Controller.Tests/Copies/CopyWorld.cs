@@ -52,7 +52,12 @@ internal sealed class CopyWorld : IAsyncDisposable
         return disk;
     }
 
-    public async Task<string> BackUpAsync(byte[]? disk = null) => (await StoreTests.BackUpAsync(Agent, disk ?? NewDisk())).PointId;
+    /// <summary>A recovery point that is newer than all before.</summary>
+    public async Task<string> BackUpAsync(byte[]? disk = null)
+    {
+        World.Time.Advance(TimeSpan.FromSeconds(1));
+        return (await StoreTests.BackUpAsync(Agent, disk ?? NewDisk())).PointId;
+    }
 
     /// <summary>Time passes until it is so: the controller works beside it.</summary>
     public async Task UntilAsync(Func<Task<bool>> condition, TimeSpan? step = null)
