@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Spectre.Console;
 using VirtBackup.Cli.Connection;
 using VirtBackup.Cli.Output;
 using VirtBackup.Protocol.Admin.V1;
