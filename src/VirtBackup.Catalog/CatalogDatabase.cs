@@ -1,3 +1,4 @@
+using VirtBackup.Catalog.Copies;
 using VirtBackup.Catalog.Migrations;
 using VirtBackup.Catalog.Replication;
 using VirtBackup.Database;
@@ -31,6 +32,8 @@ public sealed class CatalogDatabase
         GroupRuns = new GroupRunRecords(database);
         Peers = new PeerRecords(database);
         Replication = new ReplicationRecords(database);
+        Copies = new CopyRecords(database);
+        Receipts = new ReceiptRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -72,4 +75,8 @@ public sealed class CatalogDatabase
     public PeerRecords Peers { get; }
 
     public ReplicationRecords Replication { get; }
+
+    public CopyRecords Copies { get; }
+
+    public ReceiptRecords Receipts { get; }
 }

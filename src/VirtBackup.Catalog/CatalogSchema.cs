@@ -378,5 +378,5 @@ public static class CatalogSchema
 
     public static SchemaMigrations Migrations { get; } = new(
         "catalog", 0x56424341,
-        [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables, StateColumns, ReplicationSchema.Tables]);
+        [Version1, Version2, Version3, Version4, Version5, Version6, Version7, MigrationTable, GroupTables, DependencyTables, StateColumns, ReplicationSchema.Tables, Copies.CopySchema.Tables]);
 }

@@ -42,6 +42,9 @@ public enum JobKind
 
     /// <summary>Pulls recovery points from another controller. Runs in the controller.</summary>
     Replication = 90,
+
+    /// <summary>Copies recovery points to a second place of the repository. Runs in the controller.</summary>
+    Copy = 91,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

@@ -58,6 +58,11 @@ internal static class CommandTree
             new Commands.Replications.RunCommand(context), new Commands.Replications.StatusCommand(context),
             Noun("rule", "What is pulled from a peer, when and how fast, and how long it is kept here",
                 new Commands.Replications.SetRuleCommand(context), new Commands.Replications.ListRulesCommand(context), new Commands.Replications.RemoveRuleCommand(context))));
+        root.Add(Noun("store", "Second places of the repository, each a whole one",
+            new Commands.Stores.AddCommand(context), new Commands.Stores.ListCommand(context), new Commands.Stores.ShowCommand(context), new Commands.Stores.RunCommand(context),
+            new Commands.Stores.RemoveCommand(context)));
+        root.Add(Noun("copies", "Policies that say where recovery points must be, and whether they are there",
+            new Commands.Copies.SetCommand(context), new Commands.Copies.ListCommand(context), new Commands.Copies.StatusCommand(context), new Commands.Copies.RemoveCommand(context)));
         root.Add(Noun("repository", "The store of all recovery points",
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context),
             new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.ScrubCommand(context),

@@ -38,7 +38,7 @@ internal static class ControllerProgram
             StoreLocation.Parse(settings.RepositoryPath),
             new StoreOwner
             {
-                SpoolFolder = home.SpoolPath, CopiesFolder = home.CopiesPath, Entropy = SystemEntropy.Instance, OnWait = static notice => Console.Error.WriteLine($"virtbackupd: {notice}"),
+                SpoolFolder = home.SpoolPath, CopiesFolder = home.CachePath, Entropy = SystemEntropy.Instance, OnWait = static notice => Console.Error.WriteLine($"virtbackupd: {notice}"),
             },
             CancellationToken.None);
         var store = opened.Store;
@@ -66,6 +66,7 @@ internal static class ControllerProgram
             Entropy = SystemEntropy.Instance,
             Time = TimeProvider.System,
             Scrub = settings.Scrub,
+            CopyPlaces = new HomeCopyPlaces(home),
             Peers = dialer,
             OriginKeys = new OriginKeyFiles(home),
             Loggers = loggers,

@@ -3,6 +3,7 @@ using VirtBackup.Catalog;
 using VirtBackup.Controller.Admin;
 using VirtBackup.Controller.Collection;
 using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Copies;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Groups;
 using VirtBackup.Controller.Migrations;
@@ -60,6 +61,9 @@ public sealed record ControllerParts
     /// <summary>Where the keys of other repositories are kept; null: nowhere, and none are taken.</summary>
     public IOriginKeyFiles? OriginKeys { get; init; }
 
+    /// <summary>The way to second places of the repository; null: there are none.</summary>
+    public ICopyPlaces? CopyPlaces { get; init; }
+
     public required ILoggerFactory Loggers { get; init; }
 }
 
@@ -81,6 +85,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly RetentionRun _retentionRun;
     private readonly RetentionService _retention;
     private readonly CollectionService _collections;
+    private readonly CopyService _copies;
     private readonly ScrubService _scrubs;
     private readonly RecoveryService _recoveries;
     private readonly MigrationPlanner _migrationPlanner;
@@ -130,10 +135,19 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, traffic, _clock, time, loggers.CreateLogger<CollectionService>());
         var links = new PeerLinks(parts.Identity, Catalog, parts.Peers, time);
         _records = new PeerRecordSource(Catalog, links);
+        var copies = new CopyParts
+        {
+            Identity = parts.Identity, Repository = parts.Repository, Store = parts.Store, Locks = locks, Keyholder = _keyholder, Catalog = Catalog, Places = parts.CopyPlaces,
+            Clock = _clock, Jobs = Jobs, Scrub = parts.Scrub, Elsewhere = [.. parts.RecordSources, _records], Entropy = entropy, Time = time,
+        };
+        _copies = new CopyService(copies, loggers.CreateLogger<CopyService>());
+        var copyOutlook = new CopyOutlook(copies, _copies);
+        CopyStores = new CopyStoreEndpoint(Catalog, _copies, copyOutlook, time);
+        CopyPolicies = new CopyPolicyEndpoint(Catalog, references, _copies, copyOutlook, time);
         _scrubs = new ScrubService(
             new ScrubParts
             {
-                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = [.. parts.RecordSources, _records],
+                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = [_copies.Records, .. parts.RecordSources, _records],
                 Time = time, Ledger = new DamageLedger(parts.Repository, Catalog, time, loggers.CreateLogger<DamageLedger>()),
             },
             loggers.CreateLogger<ScrubService>());
@@ -156,6 +170,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var replication = new ReplicationParts
         {
             Repository = parts.Repository, Store = parts.Store, Catalog = Catalog, Describer = _describer, Locks = locks, Clock = _clock, Jobs = Jobs, Links = links, Entropy = entropy, Time = time,
+            StoreKind = KnownPlaces.KindOf(parts.Identity.RepositoryLocation),
         };
         _replications = new ReplicationService(replication, loggers.CreateLogger<ReplicationService>());
         _replicationSchedule = new ReplicationSchedule(replication, _replications, loggers.CreateLogger<ReplicationSchedule>());
@@ -164,6 +179,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             new PeerAccess(Catalog, parts.Repository), parts.Repository, parts.Store, Catalog, parts.Identity, links, time, loggers.CreateLogger<ReplicationEndpoint>());
         PeerAdmin = new PeerEndpoint(Catalog, references, Peers, links, _unlocking, _keyholder, time);
         Rules = new RuleEndpoint(Catalog, _replications, time);
+        _custody.Changed = _copies.Wake;
         Jobs.Cuts = _groups;
         Connections.Closed = _groups.NoteDisconnected;
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
@@ -179,6 +195,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _migrationPlanner.Cancel(job);
             _groups.Cancel(job);
             _replications.Cancel(job);
+            _copies.Cancel(job);
         };
         Jobs.LastWords = traffic.End;
         Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
@@ -222,6 +239,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
 
     /// <summary>What operators ask of replication.</summary>
     public RuleEndpoint Rules { get; }
+
+    /// <summary>What operators ask of copy stores.</summary>
+    public CopyStoreEndpoint CopyStores { get; }
+
+    /// <summary>What operators ask of policies for copies.</summary>
+    public CopyPolicyEndpoint CopyPolicies { get; }
 
     /// <summary>What other controllers ask.</summary>
     public ReplicationEndpoint Replication { get; }
@@ -269,7 +292,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
             _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
             _enforcement.RunAsync(scope.Token),
-            _replications.RunJobsAsync(scope.Token), _replicationSchedule.RunAsync(scope.Token), Replication.RunAsync(scope.Token),
+            _replications.RunJobsAsync(scope.Token), _replicationSchedule.RunAsync(scope.Token), Replication.RunAsync(scope.Token), _copies.RunAsync(scope.Token),
         ];
         try
         {
@@ -296,6 +319,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _owners.Dispose();
         _groups.Dispose();
         _replications.Dispose();
+        _copies.Dispose();
         await _records.DisposeAsync();
         _retentionRun.Dispose();
         _custody.Dispose();

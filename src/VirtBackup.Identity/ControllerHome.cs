@@ -5,7 +5,7 @@ namespace VirtBackup.Identity;
 
 /// <summary>
 /// A controller's folder (mode 0700): <c>controller.json</c>, <c>pki/</c>, <c>secrets/escrow</c>, <c>secrets/escrow.REPOSITORY</c>, <c>peers/</c>, <c>catalog.db</c>,
-/// <c>index.db</c>, <c>lock</c>, and <c>spool/</c> and <c>copies/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
+/// <c>index.db</c>, <c>lock</c>, <c>copies/</c>, and <c>spool/</c> and <c>cache/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
 /// </summary>
 public sealed class ControllerHome
 {
@@ -41,11 +41,14 @@ public sealed class ControllerHome
 
     public string IndexPath => Path.Combine(Folder, "index.db");
 
+    /// <summary>With a folder for each second place of the repository: its index, and what is on its way to a provider.</summary>
+    private string CopiesPath => Path.Combine(Folder, "copies");
+
     /// <summary>Where objects on their way to a provider lie.</summary>
     public string SpoolPath => Path.Combine(Folder, "spool");
 
     /// <summary>Where copies of objects at a provider lie that are read again and again. It may be removed while the controller is stopped.</summary>
-    public string CopiesPath => Path.Combine(Folder, "copies");
+    public string CachePath => Path.Combine(Folder, "cache");
 
     public string LockPath => Path.Combine(Folder, "lock");
 
@@ -60,6 +63,17 @@ public sealed class ControllerHome
         PrivateFiles.EnsureFolder(Path.Combine(Folder, "pki"));
         PrivateFiles.EnsureFolder(Path.Combine(Folder, "secrets"));
     }
+
+    /// <summary>The folder of a second place of the repository, made if it is missing.</summary>
+    public string EnsureCopyFolder(string name)
+    {
+        var folder = Path.Combine(CopiesPath, name);
+        PrivateFiles.EnsureFolder(CopiesPath);
+        PrivateFiles.EnsureFolder(folder);
+        return folder;
+    }
+
+    public void DeleteCopyFolder(string name) => PrivateFiles.DeleteFolder(Path.Combine(CopiesPath, name));
 
     /// <exception cref="FaultException"><see cref="FaultReason.NotFound"/>: no controller was set up here; or the settings are malformed.</exception>
     public ControllerSettings ReadSettings() =>

@@ -23,7 +23,7 @@ namespace VirtBackup.Repository;
 /// </summary>
 public sealed class BackupRepository : IAsyncDisposable
 {
-    /// <summary>Packs of a pull are closed at this length: what is not durable when it is cut off travels again.</summary>
+    /// <summary>Packs of a pull over a network are closed at this length: what is not durable when it is cut off travels again.</summary>
     private const int ReplicaPackBytesMax = 8 << 20;
 
     private readonly IObjectStore _store;
@@ -51,7 +51,7 @@ public sealed class BackupRepository : IAsyncDisposable
         _owner = owner;
         Head = head;
         _indexer = new PackIndexer(index, clock, owner.Generation);
-        _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
+        _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock) { IsOfCopy = options.IsCopy };
         _points = new PointKeeper(store, index, owner, _committer, clock);
         _keys = new KeyKeeper(store, index, head.Uuid);
         Retention = new PointRetention(store, index);
@@ -59,7 +59,7 @@ public sealed class BackupRepository : IAsyncDisposable
         _intake = new ReplicaIntake(new ReplicaIntakeParts
         {
             Store = store, Index = index, Committer = _committer, Keys = _keys, ChangingPoints = _changingPoints, Deleting = _deleting, Marking = _marking,
-            Begin = scope => Begin(scope, null, null, ReplicaPackBytesMax),
+            Begin = scope => Begin(scope, null, null, options.IsCopy ? int.MaxValue : ReplicaPackBytesMax),
         });
         Upkeep = new RepositoryUpkeep(new UpkeepParts
         {

@@ -12,6 +12,12 @@ public sealed record RepositoryOptions
     /// <summary>A time that is known to have come, Unix milliseconds: no stamp is earlier, whatever the wall clock says.</summary>
     public long TimeFloorMs { get; init; }
 
+    /// <summary>
+    /// It is a copy of a repository that is elsewhere: its points are pulled from there, also those that name it as their origin, and
+    /// none are made here.
+    /// </summary>
+    public bool IsCopy { get; init; }
+
     /// <summary>Makes the index anew from the store even if it looks current.</summary>
     public bool RebuildIndex { get; init; }
 

@@ -22,5 +22,9 @@ internal static class ReferenceArguments
 
     public static Argument<string> Peer() => new("peer") { Description = "Name that the other controller has here" };
 
+    public static Argument<string> CopyStore() => new("store") { Description = "Name of the copy store" };
+
+    public static Argument<string> CopyPolicy() => new("policy") { Description = "Name of the policy" };
+
     public static Argument<string> Job() => new("job") { Description = "Id of the job, or an unambiguous start of it" };
 }

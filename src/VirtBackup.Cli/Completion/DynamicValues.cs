@@ -9,7 +9,7 @@ using VirtBackup.Protocol.Admin.V1;
 namespace VirtBackup.Cli.Completion;
 
 /// <summary>
-/// Completes names that only the controller knows: machines, recovery points, agents, jobs, rule sets, groups, peers. Asked while somebody types:
+/// Completes names that only the controller knows: machines, recovery points, agents, jobs, rule sets, groups, peers, copy stores. Asked while somebody types:
 /// it answers within a second or not at all, and is silent about failures.
 /// </summary>
 internal sealed class DynamicValues(CliContext context)
@@ -48,6 +48,9 @@ internal sealed class DynamicValues(CliContext context)
             "job" => ListJobsAsync,
             "rule-set" or "--rule-set" => ListRuleSetsAsync,
             "peer" => ListPeersAsync,
+            "store" => ListCopyStoresAsync,
+            "policy" => ListCopyPoliciesAsync,
+            "--at" or "--locked-at" => ListCopyPlacesAsync,
             "group" => ListGroupsAsync,
             "group-point" or "--group-point" => ListGroupPointsAsync,
             _ => null,
@@ -95,6 +98,15 @@ internal sealed class DynamicValues(CliContext context)
 
     private static async Task<IEnumerable<string>> ListPeersAsync(ControllerConnection controller, CallBounds bounds) =>
         (await controller.Replication.ListPeersAsync(new ListPeersRequest(), null, bounds.Deadline, bounds.Cancel)).Peers.Select(static peer => peer.Name);
+
+    private static async Task<IEnumerable<string>> ListCopyStoresAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Copies.ListCopyStoresAsync(new ListCopyStoresRequest(), null, bounds.Deadline, bounds.Cancel)).Stores.Select(static store => store.Name);
+
+    private static async Task<IEnumerable<string>> ListCopyPoliciesAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Copies.ListCopyPoliciesAsync(new ListCopyPoliciesRequest(), null, bounds.Deadline, bounds.Cancel)).Policies.Select(static policy => policy.Name);
+
+    private static async Task<IEnumerable<string>> ListCopyPlacesAsync(ControllerConnection controller, CallBounds bounds) =>
+        [.. await ListCopyStoresAsync(controller, bounds), .. await ListPeersAsync(controller, bounds)];
 
     private static async Task<IEnumerable<string>> ListGroupsAsync(ControllerConnection controller, CallBounds bounds) =>
         (await controller.Groups.ListGroupsAsync(new ListGroupsRequest(), null, bounds.Deadline, bounds.Cancel)).Groups.Select(static group => group.Name);

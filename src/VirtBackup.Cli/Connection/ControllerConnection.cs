@@ -55,6 +55,7 @@ internal sealed class ControllerConnection : IDisposable
         Groups = new GroupService.GroupServiceClient(_channel);
         Recovery = new RecoveryService.RecoveryServiceClient(_channel);
         Replication = new ReplicationAdminService.ReplicationAdminServiceClient(_channel);
+        Copies = new CopyService.CopyServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -73,6 +74,8 @@ internal sealed class ControllerConnection : IDisposable
     public GroupService.GroupServiceClient Groups { get; }
 
     public ReplicationAdminService.ReplicationAdminServiceClient Replication { get; }
+
+    public CopyService.CopyServiceClient Copies { get; }
 
     private string Peer => $"The controller at {Address}";
 

@@ -11,5 +11,7 @@ internal static class NextSteps
     public const string ListRuleSets = "virtbackup retention list";
     public const string ListPeers = "virtbackup peer list";
     public const string ListReplicationRules = "virtbackup replication rule list";
+    public const string ListCopyStores = "virtbackup store list";
+    public const string ListCopyPolicies = "virtbackup copies list";
     public const string ShowDependencies = "virtbackup dependency show";
 }

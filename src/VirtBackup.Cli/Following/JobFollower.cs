@@ -152,8 +152,8 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
 
     private static bool IsFinal(Job job) => job.State is JobState.Succeeded or JobState.Failed or JobState.Cancelled;
 
-    private static string SubjectOf(JobView job) => job.Result?.Replication is { } replication
-        ? TextLayout.Clean($"Replication from {replication.Peer}") : $"{Capitalised(job.Kind)} of {job.Vm ?? "the repository"}";
+    private static string SubjectOf(JobView job) => job.Result?.Replication is { } replication ? TextLayout.Clean($"Replication from {replication.Peer}")
+        : job.Result?.Copy is { } copy ? TextLayout.Clean($"Copying to {copy.Store}") : $"{Capitalised(job.Kind)} of {job.Vm ?? "the repository"}";
 
     private static string Capitalised(string kind) => kind.Length == 0 ? "Job" : char.ToUpperInvariant(kind[0]) + kind[1..].Replace('-', ' ');
 }

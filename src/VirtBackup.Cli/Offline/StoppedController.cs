@@ -124,7 +124,7 @@ internal sealed class StoppedController : IAsyncDisposable
         try
         {
             return await StoreOpener.OpenOwnedAsync(StoreLocation.Parse(settings.RepositoryPath),
-                new StoreOwner { SpoolFolder = home.SpoolPath, CopiesFolder = home.CopiesPath, Entropy = context.Entropy, OnWait = context.Terminal.ErrorWriter.WriteLine },
+                new StoreOwner { SpoolFolder = home.SpoolPath, CopiesFolder = home.CachePath, Entropy = context.Entropy, OnWait = context.Terminal.ErrorWriter.WriteLine },
                 cancellationToken);
         }
         catch (FaultException fault) when (fault.Reason == FaultReason.RepositoryBusy)

@@ -49,6 +49,9 @@ internal static class ResultTables
             case { Replication: { } replication }:
                 ReplicationTables.WriteResult(console, replication);
                 break;
+            case { Copy: { } copy }:
+                CopyTables.WriteResult(console, copy);
+                break;
             case { GroupBackup: { } point }:
                 GroupTables.WriteResult(console, point);
                 break;

@@ -75,7 +75,7 @@ internal sealed record VerifyResultView(ulong Objects, ulong Bytes, ulong Record
 internal sealed record ResultView(
     PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify, RetentionResultView? Retention = null,
     CollectionView? Collection = null, ScrubView? Scrub = null, MigrationResultView? Migration = null, MigrationPlanView? MigrationPlan = null, GroupPointView? GroupBackup = null, RecoveryView? Recovery = null,
-    ReplicationResultView? Replication = null)
+    ReplicationResultView? Replication = null, CopyResultView? Copy = null)
 {
     public static ResultView? Of(JobResult? result) => result?.ResultCase switch
     {
@@ -92,6 +92,7 @@ internal sealed record ResultView(
         JobResult.ResultOneofCase.MigrationPlan => new(null, null, null, null, null) { MigrationPlan = MigrationPlanView.Of(result.MigrationPlan) },
         JobResult.ResultOneofCase.GroupBackup => new(null, null, null, null, null) { GroupBackup = GroupPointView.Of(result.GroupBackup) },
         JobResult.ResultOneofCase.Replication => new(null, null, null, null, null) { Replication = ReplicationResultView.Of(result.Replication) },
+        JobResult.ResultOneofCase.Copy => new(null, null, null, null, null) { Copy = CopyResultView.Of(result.Copy) },
         _ => null,
     };
 }

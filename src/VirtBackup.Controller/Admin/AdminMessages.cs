@@ -138,6 +138,7 @@ internal static class AdminMessages
         JobKind.MigrationPlan => new JobResult { MigrationPlan = MigrationPlan.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
         JobKind.Recovery => new JobResult { Recovery = RecoveryResult.Parser.ParseFrom(row.Result) },
+        JobKind.Copy => new JobResult { Copy = CopyResult.Parser.ParseFrom(row.Result) },
         JobKind.Replication => new JobResult { Replication = ReplicationResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
         _ => new JobResult { Verify = VerifyResult.Parser.ParseFrom(row.Result) },
@@ -189,6 +190,7 @@ internal static class AdminMessages
         JobKind.MigrationPlan => "migration-plan",
         JobKind.GroupBackup => "group-backup",
         JobKind.Replication => "replication",
+        JobKind.Copy => "copy",
         _ => "verify",
     };
 }

@@ -23,6 +23,7 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
     private const string Migration = "/virtbackup.admin.v1.MigrationService/";
     private const string ReplicationAdmin = "/virtbackup.admin.v1.ReplicationAdminService/";
     private const string Replication = "/virtbackup.replication.v1.ReplicationService/";
+    private const string Copies = "/virtbackup.admin.v1.CopyService/";
     private const string Groups = "/virtbackup.admin.v1.GroupService/";
 
     /// <summary>Calls by service or full name, and the one role that may make them; null: anybody.</summary>
@@ -39,6 +40,7 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
         [Migration] = PeerRole.Operator,
         [Groups] = PeerRole.Operator,
         [ReplicationAdmin] = PeerRole.Operator,
+        [Copies] = PeerRole.Operator,
         [Replication + "Join"] = null,
         [Replication] = PeerRole.Peer,
     }.ToFrozenDictionary(StringComparer.Ordinal);

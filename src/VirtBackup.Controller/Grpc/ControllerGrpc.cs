@@ -32,6 +32,8 @@ public static class ControllerGrpc
         services.AddSingleton(role.PeerAdmin);
         services.AddSingleton(role.Rules);
         services.AddSingleton(role.Replication);
+        services.AddSingleton(role.CopyStores);
+        services.AddSingleton(role.CopyPolicies);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
@@ -42,6 +44,7 @@ public static class ControllerGrpc
         services.AddSingleton<GroupGrpcService>();
         services.AddSingleton<ReplicationAdminGrpcService>();
         services.AddSingleton<ReplicationGrpcService>();
+        services.AddSingleton<CopyGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
@@ -69,5 +72,6 @@ public static class ControllerGrpc
         routes.MapGrpcService<GroupGrpcService>();
         routes.MapGrpcService<ReplicationAdminGrpcService>();
         routes.MapGrpcService<ReplicationGrpcService>();
+        routes.MapGrpcService<CopyGrpcService>();
     }
 }

@@ -32,7 +32,7 @@ public sealed partial class ReplicationEndpoint
         ILogger<ReplicationEndpoint> logger)
     {
         (_catalog, _links, _time, _logger) = (catalog, links, time, logger);
-        _parts = new SourceParts(repository, store, identity, access, new PointListings(repository, catalog, access, time), NoteHelloAsync);
+        _parts = new SourceParts(repository, store, identity, access, new PointListings(repository, catalog, access, time), catalog.Receipts, NoteHelloAsync);
     }
 
     /// <summary>Answers a peer that called to ask.</summary>

@@ -27,6 +27,9 @@ public sealed record ReplicationParts
 
     public required PeerLinks Links { get; init; }
 
+    /// <summary>The kind of storage that the repository is in: folder, s3, azure.</summary>
+    public string StoreKind { get; init; } = "";
+
     public required IEntropy Entropy { get; init; }
 
     public required TimeProvider Time { get; init; }

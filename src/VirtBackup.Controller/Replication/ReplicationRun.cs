@@ -24,6 +24,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     private readonly Lock _lock = new();
     private readonly ReplicationResult _result = new() { Peer = peer.Name };
     private readonly RateLimit _rate = new(rule, parts.Time);
+    private Conversation? _first;
     private long _bytesTotal;
     private long _bytesDone;
 
@@ -43,6 +44,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     public async ValueTask<ReplicationResult> RunAsync(CancellationToken cancellationToken)
     {
         var streams = new List<Conversation> { await parts.Links.OpenAsync(peer, _rate, cancellationToken) };
+        _first = streams[0];
         try
         {
             var row = await parts.Catalog.Replication.FindRuleAsync(peer.Name, cancellationToken) ?? new ReplicationRuleRow(peer.Name, [], 0);
@@ -55,6 +57,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
                 streams.AddRange(more.OfType<Conversation>());
                 await PullAsync(streams, machines, cancellationToken);
             }
+            await new PeerReceipts(parts).TellAllAsync(streams[0], peer.Name, cancellationToken);
             if (_result.PointsRefused == 0 && Only.Count == 0)
             {
                 await parts.Catalog.Replication.SetCompleteAsync(peer.Name, parts.Time.NowMs(), cancellationToken);
@@ -204,6 +207,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
             progress.End();
             await KeepAsync(wish, name, report, cancellationToken);
             await CountAsync(wish, name, report);
+            await new PeerReceipts(parts).TellAsync(_first!, wish.PointId, cancellationToken);
         }
         catch (FaultException fault) when (IsOfThePoint(fault.Reason))
         {
@@ -285,7 +289,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     }
 
     /// <summary>Another point may do all the same.</summary>
-    private static bool IsOfThePoint(FaultReason reason) =>
+    internal static bool IsOfThePoint(FaultReason reason) =>
         reason is FaultReason.NotFound or FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Denied or FaultReason.Incomplete or FaultReason.AlreadyExists or FaultReason.Unsupported
             or FaultReason.InvalidArgument or FaultReason.FailedPrecondition;
 

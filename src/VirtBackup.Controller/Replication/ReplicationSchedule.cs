@@ -102,9 +102,15 @@ public sealed partial class ReplicationSchedule(ReplicationParts parts, Replicat
         await using var conversation = await parts.Links.OpenAsync(peer, NoPace.Instance, cancellationToken);
         var listing = new PeerListing(parts);
         var triedAt = (long?)null;
+        var toldAt = (long?)null;
         while (await parts.Catalog.Replication.FindRuleAsync(first.Peer, cancellationToken) is { } row && row.ChangedMs == first.ChangedMs)
         {
             var isNew = await listing.RefreshAsync(conversation, rule, row, PollWait, cancellationToken);
+            if (toldAt is null || parts.Time.GetElapsedTime(toldAt.Value) >= PeerReceipts.Interval)
+            {
+                await new PeerReceipts(parts).TellAllAsync(conversation, peer.Name, cancellationToken);
+                toldAt = parts.Time.GetTimestamp();
+            }
             var isTime = triedAt is null || parts.Time.GetElapsedTime(triedAt.Value) >= RetryInterval;
             if ((isNew || isTime) && (await parts.Catalog.Replication.ListElsewhereAsync(first.Peer, cancellationToken)).Count > 0)
             {

@@ -19,6 +19,9 @@ public sealed class PointCustody(
 
     private readonly Gate _changing = new();
 
+    /// <summary>Told when a point was locked, forgotten or brought back. Must return at once. Set once, before the first call.</summary>
+    public Action? Changed { get; set; }
+
     /// <summary>Places a hold.</summary>
     /// <param name="placedBy">An operator's name, or the part of the system.</param>
     /// <exception cref="FaultException">
@@ -124,6 +127,7 @@ public sealed class PointCustody(
             await enforcement.RequireAsync(cancellationToken);
             await locks.LengthenAsync(point.PointId, untilMs, cancellationToken);
             enforcement.Nudge();
+            Changed?.Invoke();
         }
     }
 
@@ -149,6 +153,7 @@ public sealed class PointCustody(
             }
             await repository.ForgetAsync(point.PointId, cancellationToken);
             await catalog.Points.SetForgottenAsync(point.PointId, true, CancellationToken.None);
+            Changed?.Invoke();
         }
     }
 
@@ -160,6 +165,7 @@ public sealed class PointCustody(
         {
             await repository.RecallAsync(point.VmId, point.PointId, cancellationToken);
             await catalog.Points.SetForgottenAsync(point.PointId, false, CancellationToken.None);
+            Changed?.Invoke();
             await catalog.Replication.NoteWantedAsync(point.PointId, CancellationToken.None);
         }
     }

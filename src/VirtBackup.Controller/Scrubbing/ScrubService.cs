@@ -26,6 +26,9 @@ public sealed partial class ScrubService : IDisposable
     /// <summary>Never slower, so that a small repository is not read for weeks, bytes in one second.</summary>
     public const long BytesPerSecondMin = 4 << 20;
 
+    /// <summary>Half a day: a pack is due when half the days are over.</summary>
+    internal const long HalfDayMs = 43_200_000;
+
     /// <summary>Bytes after which others get their turn.</summary>
     private const long SliceBytes = 256 << 20;
 
@@ -101,7 +104,7 @@ public sealed partial class ScrubService : IDisposable
     }
 
     /// <summary>Packs with a proof older than that are due: half the days.</summary>
-    private long DueBefore(long nowMs) => nowMs - (_parts.Settings.Days * 43_200_000L);
+    private long DueBefore(long nowMs) => nowMs - (_parts.Settings.Days * HalfDayMs);
 
     private async ValueTask WorkAsync(CancellationToken cancellationToken)
     {

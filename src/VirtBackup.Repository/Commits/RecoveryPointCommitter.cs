@@ -20,6 +20,9 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
     /// <summary>The points that were brought into the index so far.</summary>
     public AdoptionLog Adoptions { get; } = new();
 
+    /// <summary>No point is made in this repository: also those that name it as their origin are replicas.</summary>
+    public bool IsOfCopy { get; init; }
+
     public async ValueTask<CommitResult> CommitAsync(
         IngestSession session, ReadOnlyMemory<byte> bytes, CommitExpectation expected, ILeafInspector inspector, CancellationToken cancellationToken)
     {
@@ -276,7 +279,7 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
     private async ValueTask<bool> TryRemoveTombstoneAsync(ManifestHead head, CancellationToken cancellationToken)
     {
         var key = ObjectKeys.Manifest(head.Vm, head.Point);
-        if (head.Repository == repository || !AbortTombstone.IsTombstone(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken)))
+        if ((head.Repository == repository && !IsOfCopy) || !AbortTombstone.IsTombstone(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken)))
         {
             return false;
         }

@@ -241,6 +241,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         "migration" => new JobResult { Migration = FakeMigrations.Result },
         "migration-plan" => new JobResult { MigrationPlan = FakeMigrations.Plan(!IsMigrationBlocked) },
         "retention" => new JobResult { Retention = FakeRetention.Result },
+        "copy" => new JobResult { Copy = FakeCopies.Result(IsDamaged) },
         "replication" => new JobResult { Replication = FakeReplication.Result(IsDamaged) },
         "group-backup" => new JobResult { GroupBackup = FakeGroups.Stored },
         "scrub" => new JobResult

@@ -33,6 +33,8 @@ internal sealed class FakeController : IAsyncDisposable
 
     public FakeReplication Replication => _application.Services.GetRequiredService<FakeReplication>();
 
+    public FakeCopies Copies => _application.Services.GetRequiredService<FakeCopies>();
+
     public FakeEnrollment Enrollment => _application.Services.GetRequiredService<FakeEnrollment>();
 
     public static async Task<FakeController> StartAsync()
@@ -60,6 +62,7 @@ internal sealed class FakeController : IAsyncDisposable
         builder.Services.AddSingleton<FakeRecovery>();
         builder.Services.AddSingleton<FakeMigrations>();
         builder.Services.AddSingleton<FakeReplication>();
+        builder.Services.AddSingleton<FakeCopies>();
         builder.Services.AddSingleton(new FakeEnrollment(authority));
         var application = builder.Build();
         application.MapGrpcService<FakeAdmin>();
@@ -68,6 +71,7 @@ internal sealed class FakeController : IAsyncDisposable
         application.MapGrpcService<FakeRecovery>();
         application.MapGrpcService<FakeMigrations>();
         application.MapGrpcService<FakeReplication>();
+        application.MapGrpcService<FakeCopies>();
         application.MapGrpcService<FakeEnrollment>();
         await application.StartAsync(TestContext.Current.CancellationToken);
         return new FakeController(application, authority, certificate);

@@ -20,13 +20,13 @@ internal sealed class World : IAsyncDisposable
     private static int _count;
 
     private readonly string _name = $"controller {Interlocked.Increment(ref _count)}";
-    private readonly EscrowKeys _escrow = EscrowKeys.Create(SystemEntropy.Instance);
+    private readonly EscrowKeys _escrow;
     private SqliteDatabase _index;
     private SqliteDatabase _catalog;
 
-    private World(Func<SimulatedOperation, FaultReason?>? inject, bool retains)
+    private World(SimulatedStore store, EscrowKeys escrow, bool retains = false)
     {
-        Store = new SimulatedStore(new SimulatedStoreOptions { Inject = inject });
+        (Store, _escrow) = (store, escrow);
         Time = new FakeTimeProvider(new DateTimeOffset(2031, 5, 4, 3, 2, 1, TimeSpan.Zero));
         Retaining = retains ? new RetainingStore(Store, Time) : null;
         Authority = CertificateAuthority.Create(SystemEntropy.Instance, Time);
@@ -44,6 +44,9 @@ internal sealed class World : IAsyncDisposable
 
     /// <summary>The same objects, kept by a provider; null: the controller's store has none.</summary>
     public RetainingStore? Retaining { get; }
+
+    /// <summary>Where second places are.</summary>
+    public MemoryPlaces Places { get; } = new();
 
     public BackupRepository Repository { get; private set; } = null!;
 
@@ -69,10 +72,19 @@ internal sealed class World : IAsyncDisposable
     /// <param name="retains">Whether the store's provider retains objects.</param>
     public static async Task<World> CreateAsync(Func<SimulatedOperation, FaultReason?>? inject = null, bool retains = false)
     {
-        var world = new World(inject, retains);
+        var world = new World(new SimulatedStore(new SimulatedStoreOptions { Inject = inject }), EscrowKeys.Create(SystemEntropy.Instance), retains);
         var restoreKey = world._escrow.RestoreKey;
         var head = new RepositoryHead { Uuid = Id16.Create(SystemEntropy.Instance), Created = world.Time.GetUtcNow(), RestoreKey = restoreKey.Public.SubjectPublicKeyInfo.ToArray() };
         await RepositoryInitializer.InitializeAsync(world.Store, head, Keyring.Wrap(restoreKey, world._escrow.Root, SystemEntropy.Instance).ToBytes(), Token);
+        await world.StartAsync();
+        return world;
+    }
+
+    /// <summary>A controller that is set up over a copy of this one's repository, with the same keys: nothing else is left of this one.</summary>
+    public async Task<World> SetUpOverAsync(SimulatedStore copy)
+    {
+        var world = new World(copy, EscrowKeys.Parse(_escrow.Serialize()));
+        world.Time.SetUtcNow(Time.GetUtcNow());
         await world.StartAsync();
         return world;
     }
@@ -134,6 +146,7 @@ internal sealed class World : IAsyncDisposable
             CatalogDatabase = _catalog,
             Entropy = SystemEntropy.Instance,
             Time = Time,
+            CopyPlaces = Places,
             Peers = Peers,
             OriginKeys = OriginKeys,
             Loggers = NullLoggerFactory.Instance,

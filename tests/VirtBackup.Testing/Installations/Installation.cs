@@ -34,7 +34,7 @@ public sealed class Installation : IAsyncDisposable
 
     public string Folder { get; }
 
-    public string Repository { get; }
+    public string Repository { get; private set; }
 
     /// <summary>The controller's folder.</summary>
     public string Home { get; private set; }
@@ -114,10 +114,12 @@ public sealed class Installation : IAsyncDisposable
         (await RunAsync(["agent", "token", .. options])).Json.GetProperty("join_token").GetString()!;
 
     /// <summary>Sets a controller up anew from repository and kit, as on another machine: nothing else of the old one is used.</summary>
-    public async Task RebuildControllerAsync()
+    /// <param name="copy">Another place of the repository, which is the repository's from then on; null: the same.</param>
+    public async Task RebuildControllerAsync(string? copy = null)
     {
         if (Controller.IsRunning) throw new InvalidOperationException("The old controller is still running.");
         await Controller.DisposeAsync();
+        Repository = copy ?? Repository;
         Home = Path.Combine(Folder, "controller-2");
         Credentials = Path.Combine(Folder, "operator-2");
         Port = LabPorts.Take();

@@ -25,6 +25,7 @@ internal sealed class AnsweringStream(string peer, IServerDuplex<Ask, Answer> st
     private const int SkipTakeMax = 2 * RecoveryPointReader.RangesMax;
     private const int NodeIdsMax = 1024;
     private const int MessageCharsMax = 4096;
+    private const int HeldMax = 1000;
     private const uint ProtocolVersion = 1;
 
     private readonly Channel<Ask> _asks = Channel.CreateBounded<Ask>(AsksMax);
@@ -106,6 +107,7 @@ internal sealed class AnsweringStream(string peer, IServerDuplex<Ask, Answer> st
         Ask.AskOneofCase.ReadNodes => ReadNodesAsync(ask.ReadNodes, cancellationToken),
         Ask.AskOneofCase.ReadRecords => ReadRecordsAsync(ask.ReadRecords, cancellationToken),
         Ask.AskOneofCase.ReadRecord => ReadRecordAsync(ask.ReadRecord, cancellationToken),
+        Ask.AskOneofCase.HeldPoints => NoteHeldAsync(ask.HeldPoints, cancellationToken),
         _ => throw new FaultException(FaultReason.Unsupported, "This controller does not know what was asked: it runs another version."),
     };
 
@@ -220,6 +222,16 @@ internal sealed class AnsweringStream(string peer, IServerDuplex<Ask, Answer> st
         {
             await stream.SendAsync(new Answer { Data = Wrap(record.AsMemory(at, Math.Min(Limits.SliceBytesMax, record.Length - at))) }, cancellationToken);
         }
+    }
+
+    private async ValueTask NoteHeldAsync(HeldPointsAsk ask, CancellationToken cancellationToken)
+    {
+        if (ask.Points.Count > HeldMax || ask.StoreKind is not ("" or "folder" or "s3" or "azure"))
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"At most {HeldMax} points are told at once, and they lie in a store of kind folder, s3 or azure.");
+        }
+        var points = ask.Points.Select(static point => (WireText.ToId(point.PointId, "id of the recovery point"), Math.Max(0, point.LockedUntilMs))).ToList();
+        await parts.Receipts.NoteAsync(peer, ask.First, ask.Last, ask.StoreKind, points, cancellationToken);
     }
 
     /// <exception cref="FaultException"><see cref="FaultReason.Denied"/>: it is of a machine that the peer may not read; <see cref="FaultReason.NotFound"/>.</exception>
