@@ -1,4 +1,5 @@
 using VirtBackup.Catalog.Migrations;
+using VirtBackup.Catalog.Replication;
 using VirtBackup.Database;
 
 namespace VirtBackup.Catalog;
@@ -28,6 +29,8 @@ public sealed class CatalogDatabase
         Migrations = new MigrationRecords(database);
         Groups = new GroupRecords(database);
         GroupRuns = new GroupRunRecords(database);
+        Peers = new PeerRecords(database);
+        Replication = new ReplicationRecords(database);
     }
 
     public AgentRecords Agents { get; }
@@ -65,4 +68,8 @@ public sealed class CatalogDatabase
     public GroupRecords Groups { get; }
 
     public GroupRunRecords GroupRuns { get; }
+
+    public PeerRecords Peers { get; }
+
+    public ReplicationRecords Replication { get; }
 }

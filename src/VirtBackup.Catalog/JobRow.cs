@@ -39,6 +39,9 @@ public enum JobKind
 
     /// <summary>Runs in the controller: cuts the machines of a group, each by a job of its own.</summary>
     GroupBackup = 20,
+
+    /// <summary>Pulls recovery points from another controller. Runs in the controller.</summary>
+    Replication = 90,
 }
 
 /// <summary>Where a job is. Values are stored.</summary>

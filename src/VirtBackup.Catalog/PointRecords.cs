@@ -42,6 +42,15 @@ public sealed record PointRow
 
     public bool Forgotten { get; init; }
 
+    /// <summary>The repository that it was made in; empty: this one.</summary>
+    public Id16 Origin { get; init; }
+
+    /// <summary>The peer that it came from; empty: it was made here, or that is not known any more.</summary>
+    public string Peer { get; init; } = "";
+
+    /// <summary>There are no keys for it here.</summary>
+    public bool Sealed { get; init; }
+
     public IReadOnlyList<PointStreamRow> Streams { get; init; } = [];
 }
 
@@ -56,7 +65,7 @@ public sealed record PointStreamRow(string StreamId, string Name, string Kind, l
 public sealed class PointRecords(IDatabase database)
 {
     private const string Columns =
-        "point_id, vm_id, vm_name, agent, created_ms, sequence, consistency, consistency_detail, logical_bytes, read_bytes, stored_bytes, base_point_id, hypervisor_kind, forgotten, frozen_ms, memory_bytes, state_stored_bytes, paused_ms";
+        "point_id, vm_id, vm_name, agent, created_ms, sequence, consistency, consistency_detail, logical_bytes, read_bytes, stored_bytes, base_point_id, hypervisor_kind, forgotten, frozen_ms, memory_bytes, state_stored_bytes, paused_ms, origin, peer, sealed";
 
     /// <summary>Stores the point, replacing what was there.</summary>
     public ValueTask SaveAsync(PointRow point, CancellationToken cancellationToken) =>
@@ -215,13 +224,14 @@ public sealed class PointRecords(IDatabase database)
 
     private static void Insert(ISqlConnection connection, PointRow point)
     {
-        using (var statement = connection.Prepare($"INSERT INTO point ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"))
+        using (var statement = connection.Prepare($"INSERT INTO point ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"))
         {
             statement.Bind(1, point.PointId).Bind(2, point.VmId).Bind(3, point.VmName).Bind(4, point.Agent).Bind(5, point.CreatedMs)
                 .Bind(6, point.Sequence).Bind(7, point.Consistency).Bind(8, point.ConsistencyDetail).Bind(9, point.LogicalBytes)
                 .Bind(10, point.ReadBytes).Bind(11, point.StoredBytes).Bind(12, point.BasePointId).Bind(13, point.HypervisorKind)
                 .Bind(14, point.Forgotten ? 1 : 0).Bind(15, point.FrozenMs)
-                .Bind(16, point.State?.MemoryBytes ?? 0).Bind(17, point.State?.StoredBytes ?? 0).Bind(18, point.State?.PausedMs ?? 0).Execute();
+                .Bind(16, point.State?.MemoryBytes ?? 0).Bind(17, point.State?.StoredBytes ?? 0).Bind(18, point.State?.PausedMs ?? 0)
+                .Bind(19, point.Origin).Bind(20, point.Peer).Bind(21, point.Sealed ? 1 : 0).Execute();
         }
         using var streams = connection.Prepare(
             "INSERT INTO point_stream (point_id, position, stream_id, name, kind, length_bytes, format, read_bytes, read_reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
@@ -286,5 +296,8 @@ public sealed class PointRecords(IDatabase database)
         Forgotten = statement.GetInt64(13) != 0,
         FrozenMs = statement.GetInt64(14),
         State = statement.GetInt64(15) is > 0 and var memory ? new PointStateRow(memory, statement.GetInt64(16), statement.GetInt64(17)) : null,
+        Origin = statement.GetId16(18),
+        Peer = statement.GetString(19)!,
+        Sealed = statement.GetInt64(20) != 0,
     };
 }

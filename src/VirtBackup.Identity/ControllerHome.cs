@@ -4,7 +4,7 @@ using VirtBackup.Core;
 namespace VirtBackup.Identity;
 
 /// <summary>
-/// A controller's folder (mode 0700): <c>controller.json</c>, <c>pki/</c>, <c>secrets/escrow</c>, <c>catalog.db</c>,
+/// A controller's folder (mode 0700): <c>controller.json</c>, <c>pki/</c>, <c>secrets/escrow</c>, <c>peers/</c>, <c>catalog.db</c>,
 /// <c>index.db</c>, <c>lock</c>, and <c>spool/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
 /// </summary>
 public sealed class ControllerHome
@@ -30,6 +30,9 @@ public sealed class ControllerHome
     public string AuthorityKeyPath => Path.Combine(Folder, "pki", "ca.key");
 
     public string EscrowPath => Path.Combine(Folder, "secrets", "escrow");
+
+    /// <summary>With a folder for each other controller that this one calls (<see cref="PeerKeyFolders"/>).</summary>
+    public string PeersPath => Path.Combine(Folder, "peers");
 
     public string CatalogPath => Path.Combine(Folder, "catalog.db");
 

@@ -38,6 +38,19 @@ internal static class PrivateFiles
         });
     }
 
+    /// <summary>Makes what was created or renamed in the folder durable.</summary>
+    public static void FlushFolder(string folder) => Guard(folder, () => FolderSync.Flush(folder));
+
+    /// <summary>Renames a folder within its parent, durably; nothing may be at the new name.</summary>
+    public static void MoveFolder(string folder, string target) =>
+        Guard(folder, () =>
+        {
+            Directory.Move(folder, target);
+            FolderSync.Flush(Path.GetDirectoryName(target)!);
+        });
+
+    public static void DeleteFolder(string folder) => Guard(folder, () => Directory.Delete(folder, recursive: true));
+
     /// <summary>Writes the file with mode 0600, replacing it in one step.</summary>
     public static void Write(string path, ReadOnlySpan<byte> content)
     {

@@ -1,7 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
-using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Records;
 using VirtBackup.Repository.Auditing;
 using VirtBackup.Repository.Collection;
@@ -11,6 +10,7 @@ using VirtBackup.Repository.Ingest;
 using VirtBackup.Repository.Points;
 using VirtBackup.Repository.Reading;
 using VirtBackup.Repository.Rebuilding;
+using VirtBackup.Repository.Replication;
 using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Repository.Verification;
 
@@ -48,6 +48,7 @@ public sealed class BackupRepository : IAsyncDisposable
         Head = head;
         _indexer = new PackIndexer(index, clock, owner.Generation);
         _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
+        Serving = new ReplicaServing(store, index, new KeyKeeper(store, index, head.Uuid), _committer.Adoptions, owner.Generation, options.NodeCacheBytes);
         _points = new PointKeeper(store, index, owner, _committer, clock);
         _keys = new KeyKeeper(store, index, head.Uuid);
         Upkeep = new RepositoryUpkeep(new UpkeepParts
@@ -72,6 +73,9 @@ public sealed class BackupRepository : IAsyncDisposable
 
     /// <summary>Scrubbing, quarantine and healing.</summary>
     public RepositoryUpkeep Upkeep { get; }
+
+    /// <summary>What other repositories may take from this one.</summary>
+    public ReplicaServing Serving { get; }
 
     /// <summary>What opening found: whether the index was rebuilt, and what is damaged.</summary>
     public OpenReport OpenReport { get; private init; } = OpenReport.Nothing;
@@ -257,11 +261,7 @@ public sealed class BackupRepository : IAsyncDisposable
     {
         var info = await FindPointAsync(point, cancellationToken)
             ?? throw new FaultException(FaultReason.NotFound, $"There is no recovery point {point} in the repository.");
-        var bytes = await _store.ReadAllAsync(ObjectKeys.Manifest(info.Vm, point), Limits.ManifestBytesMax, cancellationToken);
-        var manifest = Manifest.Parse(bytes);
-        return manifest.Hash == info.ManifestHash
-            ? new RecoveryPointReader(_store, _index, manifest, _options.NodeCacheBytes)
-            : throw FaultException.Corrupt($"The manifest of recovery point {point} is not the one that was committed. Verify the repository.");
+        return new RecoveryPointReader(_store, _index, await RecoveryPointReader.ReadManifestAsync(_store, info, cancellationToken), _options.NodeCacheBytes);
     }
 
     /// <summary>Key objects of one epoch, one for each recipient.</summary>

@@ -16,10 +16,8 @@ namespace VirtBackup.Repository.Commits;
 /// </summary>
 internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index, Ownership owner, Id16 repository, TimeProvider clock)
 {
-    private long _adopted;
-
-    /// <summary>How many points were brought into the index so far.</summary>
-    public long Adopted => Interlocked.Read(ref _adopted);
+    /// <summary>The points that were brought into the index so far.</summary>
+    public AdoptionLog Adoptions { get; } = new();
 
     public async ValueTask<CommitResult> CommitAsync(
         IngestSession session, ReadOnlyMemory<byte> bytes, CommitExpectation expected, ILeafInspector inspector, CancellationToken cancellationToken)
@@ -102,7 +100,7 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
     public async ValueTask AdoptAsync(Manifest manifest, bool isComplete, long forgottenMs, CancellationToken cancellationToken)
     {
         await index.WriteAsync(connection => PointTable.Put(connection, manifest, isComplete, forgottenMs), cancellationToken);
-        Interlocked.Increment(ref _adopted);
+        Adoptions.Add(manifest.Head.Point);
     }
 
     /// <summary>

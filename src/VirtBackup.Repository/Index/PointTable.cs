@@ -264,6 +264,19 @@ internal static class PointTable
         statement.Bind(1, vm).Bind(2, epoch).Bind(3, recipient).Execute();
     }
 
+    /// <summary>For whom there is a key object of that epoch.</summary>
+    public static List<Id16> ListRecipients(ISqlConnection connection, Id16 vm, Id16 epoch)
+    {
+        using var statement = connection.Prepare("SELECT recipient FROM vm_key WHERE vm = ?1 AND epoch = ?2 ORDER BY recipient");
+        statement.Bind(1, vm).Bind(2, epoch);
+        var recipients = new List<Id16>();
+        while (statement.Step())
+        {
+            recipients.Add(statement.GetId16(0));
+        }
+        return recipients;
+    }
+
     /// <summary>The first of <paramref name="epochs"/> without any key object, or null.</summary>
     public static Id16? FindEpochWithoutKey(ISqlConnection connection, Id16 vm, IEnumerable<Id16> epochs)
     {

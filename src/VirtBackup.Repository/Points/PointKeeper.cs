@@ -13,8 +13,8 @@ namespace VirtBackup.Repository.Points;
 /// </summary>
 internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership owner, RecoveryPointCommitter committer, TimeProvider clock)
 {
-    /// <inheritdoc cref="RecoveryPointCommitter.Adopted"/>
-    public long Adopted => committer.Adopted;
+    /// <summary>How many points were brought into the index so far.</summary>
+    public long Adopted => committer.Adoptions.Latest;
 
     public static string TrashKey(Id16 vm, Id16 point) => ObjectKeys.TrashPrefix + ObjectKeys.Manifest(vm, point);
 
@@ -95,6 +95,7 @@ internal sealed class PointKeeper(IObjectStore store, IDatabase index, Ownership
         }
         await store.DeleteAsync(TrashKey(info.Vm, point), cancellationToken);
         await index.WriteAsync(connection => PointTable.Remove(connection, point), CancellationToken.None);
+        committer.Adoptions.Remove(point);
     }
 
     /// <summary>Looks again at points that lacked something: it may be back. No point may change meanwhile.</summary>

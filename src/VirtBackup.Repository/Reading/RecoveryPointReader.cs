@@ -1,9 +1,11 @@
 using System.Runtime.CompilerServices;
 using VirtBackup.Core;
 using VirtBackup.Database;
+using VirtBackup.Format;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Maps;
 using VirtBackup.Format.Records;
+using VirtBackup.Repository.Points;
 
 namespace VirtBackup.Repository.Reading;
 
@@ -27,11 +29,12 @@ public sealed class RecoveryPointReader
     private readonly HashSet<WantedChunk> _wanted = [];
 
     private readonly Func<RecoveryPointReader> _again;
+    private bool _knowsAll;
 
     internal RecoveryPointReader(IObjectStore store, IDatabase index, Manifest manifest, int nodeCacheBytes)
     {
         Manifest = manifest;
-        _again = () => new RecoveryPointReader(store, index, manifest, nodeCacheBytes);
+        _again = () => new RecoveryPointReader(store, index, manifest, nodeCacheBytes) { FindsDescendants = FindsDescendants };
         _nodes = new NodeCache(new NodeReader(store, index), new NodeBatch(store, index), nodeCacheBytes);
         _records = new RecordStream(store, index, manifest.Head.Point, manifest.Head.Scope);
         foreach (var stream in manifest.Head.Streams)
@@ -42,6 +45,12 @@ public sealed class RecoveryPointReader
             }
         }
     }
+
+    /// <summary>
+    /// A node whose parent was not served is looked for below the roots, once: all inner nodes are read, one for each GiB of a stream
+    /// at usual chunk lengths.
+    /// </summary>
+    internal bool FindsDescendants { get; init; }
 
     /// <summary>The manifest, its hash checked.</summary>
     public Manifest Manifest { get; }
@@ -60,6 +69,10 @@ public sealed class RecoveryPointReader
         for (var i = 0; i < ids.Count; i++)
         {
             var id = ids[i];
+            if (FindsDescendants && !_reachable.Contains(id) && !_knowsAll)
+            {
+                await FindAllAsync(cancellationToken);
+            }
             if (!_reachable.Contains(id))
             {
                 throw new FaultException(
@@ -197,6 +210,43 @@ public sealed class RecoveryPointReader
             (low, high) = ranges[middle].End <= start ? (middle + 1, high) : (low, middle);
         }
         return low < ranges.Count && ranges[low].Offset < end;
+    }
+
+    /// <summary>The manifest of a point, as it was committed.</summary>
+    /// <exception cref="FaultException"><see cref="FaultReason.Corrupt"/>: it is another one, or damaged.</exception>
+    internal static async ValueTask<Manifest> ReadManifestAsync(IObjectStore store, RecoveryPointInfo info, CancellationToken cancellationToken)
+    {
+        var manifest = Manifest.Parse(await store.ReadAllAsync(ObjectKeys.Manifest(info.Vm, info.Point), Limits.ManifestBytesMax, cancellationToken));
+        return manifest.Hash == info.ManifestHash
+            ? manifest
+            : throw FaultException.Corrupt($"The manifest of recovery point {info.Point} is not the one that was committed. Verify the repository.");
+    }
+
+    /// <summary>Notes every node below the roots; leaves are not read for it.</summary>
+    private async ValueTask FindAllAsync(CancellationToken cancellationToken)
+    {
+        foreach (var stream in Manifest.Head.Streams)
+        {
+            List<Id32> level = stream.Root.IsZero ? [] : [stream.Root];
+            for (var height = stream.Geometry.Height; height > 0; height--)
+            {
+                var children = new HashSet<Id32>();
+                for (var i = 0; i < level.Count; i++)
+                {
+                    var inner = MapInner.Parse(await ReadNodeAsync(level[i], level.Skip(i), cancellationToken));
+                    for (var child = 0; child < inner.Count; child++)
+                    {
+                        if (!inner[child].IsZero)
+                        {
+                            children.Add(inner[child]);
+                        }
+                    }
+                }
+                _reachable.UnionWith(children);
+                level = [.. children];
+            }
+        }
+        _knowsAll = true;
     }
 
     private void NoteChildren(ReadOnlyMemory<byte> node)

@@ -1,14 +1,13 @@
 using System.Security.Cryptography.X509Certificates;
-using VirtBackup.Identity;
 
-namespace VirtBackup.Agent.Host;
+namespace VirtBackup.Identity;
 
 /// <summary>
-/// Sends every new call over connections that were made with the agent's present certificate: the controller asks at each
+/// Sends every new call over connections that were made with the client's present certificate: a controller asks at each
 /// call whether its connection's certificate still holds, and connections outlive certificates. Calls under way when the
 /// certificate is renewed go on where they are. Safe for concurrent use, except for disposal.
 /// </summary>
-internal sealed class CertifiedConnections(AgentKeyStore keys, Func<SocketsHttpHandler> open) : HttpMessageHandler
+public sealed class CertifiedConnections(ClientKeyStore keys, Func<SocketsHttpHandler> open) : HttpMessageHandler
 {
     private readonly Lock _lock = new();
 
