@@ -60,7 +60,10 @@ public sealed class NetworkLink : IDisposable
             {
                 ends.Add(await TunDevice.CreateAsync(site, $"link{number}", (AddressOf(number, own), AddressOf(number, other)), options, cancellationToken));
             }
-            return new NetworkLink([.. ends], number, options, seed);
+            var link = new NetworkLink([.. ends], number, options, seed);
+            first.Add(link.FirstAddress);
+            second.Add(link.SecondAddress);
+            return link;
         }
         catch
         {

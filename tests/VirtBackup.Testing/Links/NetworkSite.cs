@@ -13,6 +13,7 @@ public sealed class NetworkSite : IDisposable
 {
     private static readonly string[] Tools = ["ip", "tc", "nsenter"];
     private readonly SafeFileHandle _namespace;
+    private readonly List<IPAddress> _addresses = [];
 
     private NetworkSite(string name, SafeFileHandle handle)
     {
@@ -21,6 +22,12 @@ public sealed class NetworkSite : IDisposable
     }
 
     public string Name { get; }
+
+    /// <summary>Its addresses on its links, in the order in which these came to be.</summary>
+    public IReadOnlyList<IPAddress> Addresses
+    {
+        get { lock (_addresses) return [.. _addresses]; }
+    }
 
     /// <summary>What is put before a program and its arguments to have it run here, under the same process id.</summary>
     public IReadOnlyList<string> Prefix => ["nsenter", $"--net=/proc/{Environment.ProcessId}/fd/{_namespace.DangerousGetHandle()}", "--"];
@@ -99,6 +106,11 @@ public sealed class NetworkSite : IDisposable
         socket.Bind(new IPEndPoint(address, 0));
         socket.Listen();
         return socket;
+    }
+
+    internal void Add(IPAddress address)
+    {
+        lock (_addresses) _addresses.Add(address);
     }
 
     public void Dispose() => _namespace.Dispose();
