@@ -21,6 +21,9 @@ public sealed record MachineRow
     /// <summary>Its agent still reports it.</summary>
     public bool Present { get; init; }
 
+    /// <summary>The peer that its points came from, of a machine that no agent here ever reported; empty: one did.</summary>
+    public string Peer { get; init; } = "";
+
     public IReadOnlyList<DiskRow> Disks { get; init; } = [];
 }
 
@@ -30,7 +33,7 @@ public sealed record DiskRow(string DiskId, string Name, long LengthBytes, strin
 /// <summary>Virtual machines and their disks.</summary>
 public sealed class MachineRecords(IDatabase database)
 {
-    private const string Columns = "vm_id, name, agent, running, problem, present";
+    private const string Columns = "vm_id, name, agent, running, problem, present, peer";
 
     /// <summary>
     /// Takes an agent's inventory: its machines are these and no others. A machine that another agent reported before
@@ -58,6 +61,17 @@ public sealed class MachineRecords(IDatabase database)
             {
                 using var statement = connection.Prepare("UPDATE machine SET agent = ?2, present = 1, running = ?3, problem = '' WHERE vm_id = ?1");
                 statement.Bind(1, vmId).Bind(2, agent).Bind(3, running ? 1 : 0).Execute();
+            },
+            cancellationToken);
+
+    /// <summary>Points of the machine came from a peer. Nothing changes when an agent here has reported it.</summary>
+    public ValueTask NoteElsewhereAsync(Id16 vmId, string name, string peer, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            connection =>
+            {
+                using var statement = connection.Prepare(
+                    $"INSERT INTO machine ({Columns}) VALUES (?1, ?2, '', 0, '', 0, ?3) ON CONFLICT (vm_id) DO UPDATE SET name = ?2, peer = ?3 WHERE peer <> ''");
+                statement.Bind(1, vmId).Bind(2, name).Bind(3, peer).Execute();
             },
             cancellationToken);
 
@@ -130,7 +144,7 @@ public sealed class MachineRecords(IDatabase database)
     private static void Save(ISqlConnection connection, MachineRow machine)
     {
         using (var statement = connection.Prepare(
-            $"INSERT INTO machine ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (vm_id) DO UPDATE SET name = ?2, agent = ?3, running = ?4, problem = ?5, present = ?6"))
+            $"INSERT INTO machine ({Columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, '') ON CONFLICT (vm_id) DO UPDATE SET name = ?2, agent = ?3, running = ?4, problem = ?5, present = ?6, peer = ''"))
         {
             statement.Bind(1, machine.VmId).Bind(2, machine.Name).Bind(3, machine.Agent).Bind(4, machine.Running ? 1 : 0)
                 .Bind(5, machine.Problem).Bind(6, machine.Present ? 1 : 0).Execute();
@@ -179,5 +193,6 @@ public sealed class MachineRecords(IDatabase database)
         Running = statement.GetInt64(3) != 0,
         Problem = statement.GetString(4)!,
         Present = statement.GetInt64(5) != 0,
+        Peer = statement.GetString(6)!,
     };
 }

@@ -201,6 +201,38 @@ public sealed class PointRecords(IDatabase database)
             },
             cancellationToken);
 
+    /// <summary>The points that came from a peer and are not forgotten.</summary>
+    public ValueTask<HashSet<Id16>> ListOfPeerAsync(string peer, CancellationToken cancellationToken) =>
+        database.ReadAsync(
+            connection =>
+            {
+                var ids = new HashSet<Id16>();
+                using var statement = connection.Prepare("SELECT point_id FROM point WHERE peer = ?1 AND forgotten = 0");
+                statement.Bind(1, peer);
+                while (statement.Step())
+                {
+                    ids.Add(statement.GetId16(0));
+                }
+                return ids;
+            },
+            cancellationToken);
+
+    /// <summary>Points that there are no keys for.</summary>
+    public ValueTask<List<Id16>> ListSealedAsync(Id16 origin, CancellationToken cancellationToken) =>
+        database.ReadAsync(
+            connection =>
+            {
+                var ids = new List<Id16>();
+                using var statement = connection.Prepare("SELECT point_id FROM point WHERE sealed = 1 AND origin = ?1");
+                statement.Bind(1, origin);
+                while (statement.Step())
+                {
+                    ids.Add(statement.GetId16(0));
+                }
+                return ids;
+            },
+            cancellationToken);
+
     /// <summary>How many points the machine has that are not forgotten, and when the newest was made (null: none).</summary>
     public ValueTask<(int Count, long? NewestMs)> SummariseAsync(Id16 vmId, CancellationToken cancellationToken) =>
         database.ReadAsync(

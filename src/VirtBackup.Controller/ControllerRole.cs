@@ -7,6 +7,8 @@ using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Groups;
 using VirtBackup.Controller.Migrations;
 using VirtBackup.Controller.Recovery;
+using VirtBackup.Controller.Replication;
+using VirtBackup.Controller.Replication.Source;
 using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Signals;
@@ -52,6 +54,12 @@ public sealed record ControllerParts
     /// <summary>Where copies of damaged records are looked for.</summary>
     public IReadOnlyList<IRecordSource> RecordSources { get; init; } = [];
 
+    /// <summary>The way to other controllers; null: this one calls none.</summary>
+    public IPeerDialer? Peers { get; init; }
+
+    /// <summary>Where the keys of other repositories are kept; null: nowhere, and none are taken.</summary>
+    public IOriginKeyFiles? OriginKeys { get; init; }
+
     public required ILoggerFactory Loggers { get; init; }
 }
 
@@ -78,6 +86,9 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly MigrationOwners _owners = new();
     private readonly MigrationRunner _migrations;
     private readonly GroupBackups _groups;
+    private readonly ReplicationService _replications;
+    private readonly ReplicationSchedule _replicationSchedule;
+    private readonly OriginUnlocking _unlocking;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -90,10 +101,10 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Connections = new AgentConnections();
         Revoked = new MemoryRevocationList();
         Chain = new ChainPolicy(parts.Authority.Certificate, time, Revoked);
-        _keyholder = new Keyholder(parts.Store, parts.Escrow);
+        _keyholder = new Keyholder(parts.Store, parts.Escrow, parts.Repository.Head.Uuid);
         Jobs = new JobService(Catalog, Connections, new RestoreEstimates(Catalog.Estimates, time, loggers.CreateLogger<RestoreEstimates>()), time, loggers.CreateLogger<JobService>());
         _sessions = new SessionRegistry(parts.Repository, _keyholder, Catalog, Jobs, entropy, time, loggers.CreateLogger<SessionRegistry>());
-        _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder);
+        _describer = new PointDescriber(parts.Repository, parts.Store, _keyholder, Catalog);
         _clock = new TrustedClock(Catalog.Time, parts.Boot, time, loggers.CreateLogger<TrustedClock>());
         var locks = new PointLocks(parts.Store);
         _custody = new PointCustody(parts.Repository, locks, Catalog, _clock, entropy);
@@ -106,6 +117,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         var tokens = new TokenService(parts.Identity, parts.Authority, Catalog.Tokens, entropy, time, loggers.CreateLogger<TokenService>());
         Enrollment = new EnrollmentService(
             parts.Authority, tokens, Catalog.Agents, Connections, Revoked, parts.Store, time, loggers.CreateLogger<EnrollmentService>());
+        Peers = new PeerEnrollment(parts.Identity, parts.Authority, tokens, Catalog.Peers, Revoked, time, loggers.CreateLogger<PeerEnrollment>());
         _verifications = new VerifyService(parts.Repository, parts.Store, _keyholder, Catalog, Jobs, time, loggers.CreateLogger<VerifyService>());
         var references = new References(Catalog);
         var gathering = new PointGathering(parts.Repository, Catalog, Jobs, _sessions);
@@ -135,6 +147,18 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
         Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
+        var links = new PeerLinks(parts.Identity, Catalog, parts.Peers, time);
+        var replication = new ReplicationParts
+        {
+            Repository = parts.Repository, Store = parts.Store, Catalog = Catalog, Describer = _describer, Locks = locks, Clock = _clock, Jobs = Jobs, Links = links, Entropy = entropy, Time = time,
+        };
+        _replications = new ReplicationService(replication, loggers.CreateLogger<ReplicationService>());
+        _replicationSchedule = new ReplicationSchedule(replication, _replications, loggers.CreateLogger<ReplicationSchedule>());
+        _unlocking = new OriginUnlocking(parts.Repository, parts.Store, _keyholder, parts.OriginKeys, Catalog, _describer, loggers.CreateLogger<OriginUnlocking>());
+        Replication = new ReplicationEndpoint(
+            new PeerAccess(Catalog, parts.Repository), parts.Repository, parts.Store, Catalog, parts.Identity, links, time, loggers.CreateLogger<ReplicationEndpoint>());
+        PeerAdmin = new PeerEndpoint(Catalog, references, Peers, links, _unlocking, _keyholder, time);
+        Rules = new RuleEndpoint(Catalog, _replications, time);
         Jobs.Cuts = _groups;
         Connections.Closed = _groups.NoteDisconnected;
         _sessions.Ended = session => _signals.NoteEndedAsync(session.Expectation, session.IsCommitted, session.Ingest.ChunkBytes);
@@ -149,6 +173,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             _migrations.Cancel(job);
             _migrationPlanner.Cancel(job);
             _groups.Cancel(job);
+            _replications.Cancel(job);
         };
         Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
@@ -172,6 +197,9 @@ public sealed partial class ControllerRole : IAsyncDisposable
 
     public EnrollmentService Enrollment { get; }
 
+    /// <summary>Admits other controllers.</summary>
+    public PeerEnrollment Peers { get; }
+
     public AdminEndpoint Admin { get; }
 
     public RetentionEndpoint Retention { get; }
@@ -181,6 +209,15 @@ public sealed partial class ControllerRole : IAsyncDisposable
     public MigrationEndpoint Migrations { get; }
 
     public GroupEndpoint Groups { get; }
+
+    /// <summary>What operators ask of peers.</summary>
+    public PeerEndpoint PeerAdmin { get; }
+
+    /// <summary>What operators ask of replication.</summary>
+    public RuleEndpoint Rules { get; }
+
+    /// <summary>What other controllers ask.</summary>
+    public ReplicationEndpoint Replication { get; }
 
     /// <summary>Holds, locks, forgets and recalls recovery points; parts of the system place their holds here.</summary>
     public PointCustody Custody => _custody;
@@ -198,6 +235,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
                 FaultReason.FailedPrecondition, $"The escrowed keys are not those of repository {head.Uuid}: restore the file from this repository's recovery kit.");
         }
         await Enrollment.LoadAsync(cancellationToken);
+        _unlocking.Load();
         var outcome = await new RecoveryPointProjection(Catalog.Points).RunAsync(
             await _describer.ListAsync(cancellationToken), DescribeOrSkipAsync, cancellationToken);
         if (outcome != default)
@@ -223,6 +261,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
             Store.RunAsync(scope.Token), _verifications.RunAsync(scope.Token), _clock.RunAsync(scope.Token), _retention.RunJobsAsync(scope.Token),
             _retention.RunHourlyAsync(scope.Token), _collections.RunJobsAsync(scope.Token), _collections.RunRegularlyAsync(scope.Token),
             _scrubs.RunJobsAsync(scope.Token), _scrubs.RunRegularlyAsync(scope.Token), _migrations.RunAsync(scope.Token), _migrationPlanner.RunJobsAsync(scope.Token), _groups.RunJobsAsync(scope.Token), _recoveries.RunAsync(scope.Token),
+            _replications.RunJobsAsync(scope.Token), _replicationSchedule.RunAsync(scope.Token), Replication.RunAsync(scope.Token),
         ];
         try
         {
@@ -248,6 +287,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _migrationPlanner.Dispose();
         _owners.Dispose();
         _groups.Dispose();
+        _replications.Dispose();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

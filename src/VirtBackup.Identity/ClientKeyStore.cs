@@ -76,6 +76,9 @@ public class ClientKeyStore : IDisposable
     /// <summary>When <see cref="IsRenewalDue"/> becomes true, or null before enrolment.</summary>
     public DateTimeOffset? RenewalDueAt => ClientCertificate is { } certificate ? CertificateRenewal.DueAt(certificate) : null;
 
+    /// <summary>Whether there is a certificate in the folder: it is the last that is written at an enrolment.</summary>
+    internal static bool HoldsCertificate(string folder) => File.Exists(Path.Combine(folder, TlsCertificateName));
+
     /// <summary>A PKCS #10 request (DER) for the TLS key, for the first certificate and for every renewal.</summary>
     public byte[] CreateSigningRequest()
     {

@@ -4,7 +4,7 @@ namespace VirtBackup.Identity;
 public sealed class PeerKeyStore : ClientKeyStore
 {
     internal PeerKeyStore(string folder, string peer, TimeProvider time)
-        : base(folder, $"remove the peer and add it again with a new join token (virtbackup peer remove {peer}; virtbackup peer add {peer})", time)
+        : base(folder, $"join that controller again with a new token (virtbackup peer add {peer})", time)
     {
     }
 }

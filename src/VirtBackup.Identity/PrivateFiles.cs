@@ -49,7 +49,15 @@ internal static class PrivateFiles
             FolderSync.Flush(Path.GetDirectoryName(target)!);
         });
 
-    public static void DeleteFolder(string folder) => Guard(folder, () => Directory.Delete(folder, recursive: true));
+    /// <summary>Removes the folder and all in it, if it is there.</summary>
+    public static void DeleteFolder(string folder) =>
+        Guard(folder, () =>
+        {
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        });
 
     /// <summary>Writes the file with mode 0600, replacing it in one step.</summary>
     public static void Write(string path, ReadOnlySpan<byte> content)

@@ -23,6 +23,9 @@ namespace VirtBackup.Repository;
 /// </summary>
 public sealed class BackupRepository : IAsyncDisposable
 {
+    /// <summary>Packs of a pull are closed at this length: what is not durable when it is cut off travels again.</summary>
+    private const int ReplicaPackBytesMax = 8 << 20;
+
     private readonly IObjectStore _store;
     private readonly IDatabase _index;
     private readonly RepositoryOptions _options;
@@ -37,6 +40,7 @@ public sealed class BackupRepository : IAsyncDisposable
     private readonly SharedGate _marking = new();
     private readonly LiveClaims _claims = new();
     private readonly FlooredClock _clock;
+    private readonly ReplicaIntake _intake;
 
     private BackupRepository(IObjectStore store, IDatabase index, RepositoryOptions options, FlooredClock clock, Ownership owner, RepositoryHead head)
     {
@@ -48,9 +52,14 @@ public sealed class BackupRepository : IAsyncDisposable
         Head = head;
         _indexer = new PackIndexer(index, clock, owner.Generation);
         _committer = new RecoveryPointCommitter(store, index, owner, head.Uuid, clock);
-        Serving = new ReplicaServing(store, index, new KeyKeeper(store, index, head.Uuid), _committer.Adoptions, owner.Generation, options.NodeCacheBytes);
         _points = new PointKeeper(store, index, owner, _committer, clock);
         _keys = new KeyKeeper(store, index, head.Uuid);
+        Serving = new ReplicaServing(store, index, _keys, _committer.Adoptions, owner.Generation, options.NodeCacheBytes);
+        _intake = new ReplicaIntake(new ReplicaIntakeParts
+        {
+            Store = store, Index = index, Committer = _committer, Keys = _keys, ChangingPoints = _changingPoints, Deleting = _deleting, Marking = _marking,
+            Begin = scope => Begin(scope, null, null, ReplicaPackBytesMax),
+        });
         Upkeep = new RepositoryUpkeep(new UpkeepParts
         {
             Store = store, Index = index, Clock = clock, Owner = owner, Head = head, Points = _points, Indexer = _indexer,
@@ -141,7 +150,10 @@ public sealed class BackupRepository : IAsyncDisposable
     /// <param name="idGeneration">The id key's.</param>
     /// <param name="basePoint">A point whose nodes may be shared: it is not purged while the session is open.</param>
     /// <param name="packBytesMax">Packs are closed at this length already, because their sender keeps no more.</param>
-    public IngestSession BeginIngest(Id16 scope, ushort idGeneration, Id16? basePoint = null, int packBytesMax = int.MaxValue)
+    public IngestSession BeginIngest(Id16 scope, ushort idGeneration, Id16? basePoint = null, int packBytesMax = int.MaxValue) =>
+        Begin(scope, idGeneration, basePoint, packBytesMax);
+
+    private IngestSession Begin(Id16 scope, ushort? idGeneration, Id16? basePoint, int packBytesMax)
     {
         Check.That(!scope.IsEmpty);
         var claim = _claims.BeginSession(_clock.GetUtcNow().ToUnixTimeMilliseconds(), basePoint);
@@ -203,7 +215,11 @@ public sealed class BackupRepository : IAsyncDisposable
     /// <see cref="FaultReason.Malformed"/>; <see cref="FaultReason.Denied"/>: for another repository;
     /// <see cref="FaultReason.AlreadyExists"/>: another object has that name.
     /// </exception>
-    public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, CancellationToken cancellationToken) => _keys.PutAsync(keyObject, cancellationToken);
+    public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, CancellationToken cancellationToken) => PutKeyAsync(keyObject, Id16.Empty, cancellationToken);
+
+    /// <summary>Stores a sealed VM key of a machine that continues in the name of another repository.</summary>
+    /// <inheritdoc cref="PutKeyAsync(ReadOnlyMemory{byte}, CancellationToken)"/>
+    public ValueTask PutKeyAsync(ReadOnlyMemory<byte> keyObject, Id16 origin, CancellationToken cancellationToken) => _keys.PutAsync(keyObject, origin, cancellationToken);
 
     /// <summary>Keeps an agent's public signing key (SubjectPublicKeyInfo), so that its manifests can be verified for ever.</summary>
     /// <returns>The key's id, as manifests name it.</returns>
@@ -242,6 +258,23 @@ public sealed class BackupRepository : IAsyncDisposable
         using var changing = await _changingPoints.CloseAsync(cancellationToken);
         return await _committer.CommitAsync(session, manifest, expected, inspector, cancellationToken);
     }
+
+    /// <summary>
+    /// Brings a recovery point here that another repository has, whatever repository it was made in: asks for what is not here
+    /// and commits it. When it returns, the point is here and whole. After a failure, run it again: only what is still missing is asked for.
+    /// </summary>
+    /// <param name="source">Where it is.</param>
+    /// <param name="wish">Which one.</param>
+    /// <param name="options">How, and who proves its signature.</param>
+    /// <param name="cancellationToken">Up to the commit; what became durable is kept for the next run.</param>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.FailedPrecondition"/>: it was forgotten here; <see cref="FaultReason.AlreadyExists"/>: it is here
+    /// with another manifest; <see cref="FaultReason.Malformed"/>: the source sent something else than it was asked for;
+    /// <see cref="FaultReason.Incomplete"/>: something was found damaged here meanwhile: run it again; what the verifier, the
+    /// source or the store says.
+    /// </exception>
+    public ValueTask<ReplicaReport> PullAsync(IReplicaSource source, ReplicaWish wish, ReplicaOptions options, CancellationToken cancellationToken) =>
+        _intake.PullAsync(source, wish, options, cancellationToken);
 
     /// <summary>The point, or null when it is not committed.</summary>
     public ValueTask<RecoveryPointInfo?> FindPointAsync(Id16 point, CancellationToken cancellationToken) =>

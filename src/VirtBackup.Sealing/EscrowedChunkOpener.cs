@@ -26,7 +26,8 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
         ArgumentNullException.ThrowIfNull(head);
         _vmKeys = new OpenedKeys(keyholder);
         var scopes = head.Scopes.Select(static scope => (Id: Id16.Parse(scope.Id), scope.Generation)).Append((Id: head.Uuid, Generation: FirstGeneration)).Distinct();
-        var idKeys = scopes.Select(scope => keyholder.DeriveIdKey(scope.Id, scope.Generation)).ToList();
+        var idKeys = scopes.Select(scope => keyholder.DeriveIdKey(scope.Id, scope.Generation))
+            .Concat(keyholder.Origins.Select(origin => keyholder.DeriveIdKey(origin, origin, FirstGeneration))).ToList();
         _ring = new ChunkKeyRing(idKeys);
         idKeys.ForEach(static key => key.Dispose());
         _opener = new ChunkOpener(_ring);

@@ -28,7 +28,7 @@ public sealed class PeerKeyFoldersTests : IDisposable
         using var again = Open();
         var found = again.Find("east")!;
         Assert.Equal((PeerRole.Peer, "west", east), (found.Identity!.Role, found.Identity.Name, found.Identity.KeyId));
-        Assert.Same(found, again.LoadOrCreate("east"));
+        Assert.Same(found, again.Find("east"));
     }
 
     [Theory]
@@ -42,39 +42,77 @@ public sealed class PeerKeyFoldersTests : IDisposable
     public void A_name_that_would_lead_elsewhere_is_refused(string name)
     {
         using var folders = Open();
-        Assert.Equal(FaultReason.InvalidArgument, Assert.Throws<FaultException>(() => folders.LoadOrCreate(name)).Reason);
+        Assert.Equal(FaultReason.InvalidArgument, Assert.Throws<FaultException>(() => folders.BeginJoin(name)).Reason);
         Assert.Null(folders.Find(name));
         Assert.False(folders.Remove(name));
         Assert.False(Directory.Exists(_folder["peers"]));
     }
 
     [Fact]
-    public void A_key_without_a_certificate_is_kept_for_the_next_attempt_to_join()
-    {
-        byte[] request;
-        using (var folders = Open())
-        {
-            request = folders.LoadOrCreate("east").CreateSigningRequest();
-            Assert.Null(folders.Find("east"));
-        }
-        using var again = Open();
-        Assert.Equal(KeyOf(request), KeyOf(again.LoadOrCreate("east").CreateSigningRequest()));
-    }
-
-    [Fact]
-    public void A_removed_peer_leaves_nothing_and_can_be_added_anew_also_from_another_authority()
+    public void Joining_anew_makes_a_new_key_also_with_another_authority()
     {
         using var other = new Installation();
         using var folders = Open();
         Join(folders, "east", "west");
+        var before = folders.Find("east")!;
+        Join(folders, "east", "west", other);
+        var after = folders.Find("east")!;
+        Assert.NotEqual(before.Identity!.KeyId, after.Identity!.KeyId);
+        Assert.Equal(other.Authority.CertificateHash, CertificateAuthority.HashOf(after.Root!));
+        Assert.Equal(["east"], Names());
+    }
+
+    [Fact]
+    public void What_was_begun_and_not_admitted_changes_nothing()
+    {
+        using var folders = Open();
+        Join(folders, "east", "west");
         var before = folders.Find("east")!.Identity!.KeyId;
-        var fault = Assert.Throws<FaultException>(() => Join(folders, "east", "west", other));
-        Assert.Contains("virtbackup peer remove east", fault.Message, StringComparison.Ordinal);
+        folders.BeginJoin("east").Dispose();
+        folders.BeginJoin("north").Dispose();
+        Assert.Equal(before, folders.Find("east")!.Identity!.KeyId);
+        Assert.Null(folders.Find("north"));
+        using var again = Open();
+        Assert.Equal(before, again.Find("east")!.Identity!.KeyId);
+        Assert.Equal(["east"], Names());
+    }
+
+    [Fact]
+    public void A_removed_peer_leaves_nothing()
+    {
+        using var folders = Open();
+        Join(folders, "east", "west");
         Assert.True(folders.Remove("east"));
         Assert.False(folders.Remove("east"));
-        Assert.Empty(Directory.GetFileSystemEntries(_folder["peers"]));
-        Join(folders, "east", "west", other);
-        Assert.NotEqual(before, folders.Find("east")!.Identity!.KeyId);
+        Assert.Null(folders.Find("east"));
+        Assert.Empty(Names());
+    }
+
+    [Theory]
+    [InlineData("certificate kept")]
+    [InlineData("old one moved away")]
+    [InlineData("new one in place")]
+    public void An_admission_that_a_crash_cut_short_counts_after_the_restart(string crashedWhen)
+    {
+        Id16 admitted;
+        using (var folders = Open())
+        {
+            Join(folders, "east", "west");
+            using var keys = folders.BeginJoin("east");
+            Admit(keys, "west", _there);
+            admitted = keys.Identity!.KeyId;
+        }
+        if (crashedWhen != "certificate kept")
+        {
+            Move("east", ".removed.east");
+        }
+        if (crashedWhen == "new one in place")
+        {
+            Move(".joining.east", "east");
+        }
+        using var again = Open();
+        Assert.Equal(admitted, again.Find("east")!.Identity!.KeyId);
+        Assert.Equal(["east"], Names());
     }
 
     [Fact]
@@ -84,9 +122,9 @@ public sealed class PeerKeyFoldersTests : IDisposable
         {
             Join(folders, "east", "west");
         }
-        Directory.Move(Path.Combine(_folder["peers"], "east"), Path.Combine(_folder["peers"], ".removed.east"));
+        Move("east", ".removed.east");
         using var again = Open();
-        Assert.Empty(Directory.GetFileSystemEntries(_folder["peers"]));
+        Assert.Empty(Names());
         Assert.Null(again.Find("east"));
     }
 
@@ -127,11 +165,20 @@ public sealed class PeerKeyFoldersTests : IDisposable
 
     private void Join(PeerKeyFolders folders, string peer, string ownName, Installation? there = null)
     {
-        var authority = (there ?? _there).Authority;
-        var keys = folders.LoadOrCreate(peer);
-        using var issued = authority.IssueClient(keys.CreateSigningRequest(), PeerRole.Peer, ownName);
-        keys.StoreCertificate([issued, authority.Certificate]);
+        using (var keys = folders.BeginJoin(peer))
+        {
+            Admit(keys, ownName, there ?? _there);
+        }
+        folders.CompleteJoin(peer);
     }
 
-    private static byte[] KeyOf(byte[] request) => SigningRequest.ReadPublicKey(request).ExportSubjectPublicKeyInfo();
+    private static void Admit(PeerKeyStore keys, string ownName, Installation there)
+    {
+        using var issued = there.Authority.IssueClient(keys.CreateSigningRequest(), PeerRole.Peer, ownName);
+        keys.StoreCertificate([issued, there.Authority.Certificate]);
+    }
+
+    private string?[] Names() => [.. Directory.GetFileSystemEntries(_folder["peers"]).Select(Path.GetFileName)];
+
+    private void Move(string from, string to) => Directory.Move(Path.Combine(_folder["peers"], from), Path.Combine(_folder["peers"], to));
 }

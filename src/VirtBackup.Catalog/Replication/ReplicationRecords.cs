@@ -106,6 +106,17 @@ public sealed class ReplicationRecords(IDatabase database)
             },
             cancellationToken);
 
+    /// <summary>As <see cref="SetCompleteAsync"/>, if the peer is known to have nothing that is not here.</summary>
+    public ValueTask SetCompleteIfNothingMissesAsync(string peer, long nowMs, CancellationToken cancellationToken) =>
+        database.WriteAsync(
+            connection =>
+            {
+                using var statement = connection.Prepare(
+                    "UPDATE replication_rule SET complete_ms = ?2 WHERE peer = ?1 AND NOT EXISTS (SELECT 1 FROM point_elsewhere WHERE peer = ?1)");
+                statement.Bind(1, peer).Bind(2, nowMs).Execute();
+            },
+            cancellationToken);
+
     /// <summary>Takes what a peer listed: the points are those that are not here, the names those of all that it listed.</summary>
     /// <param name="isWhole">The peer listed all that it has: what is not in the list is not there any more.</param>
     public ValueTask NoteListingAsync(

@@ -15,7 +15,7 @@ internal static class OfflineVerification
     public static async Task<VerifyResultView> RunAsync(StoppedController controller, bool full, ProgressLine progress, CancellationToken cancellationToken)
     {
         using var escrow = full ? controller.ReadEscrow() : null;
-        using var keyholder = escrow is null ? null : new Keyholder(controller.Store, escrow);
+        using var keyholder = escrow is null ? null : new Keyholder(controller.Store, escrow, controller.Repository.Head.Uuid);
         using var opener = keyholder is null ? null : new EscrowedChunkOpener(keyholder, controller.Repository.Head);
         var options = new VerificationOptions { Signatures = new KeptSignatures(controller.Store), Opener = opener, Progress = new Teller(progress) };
         return ToView(await controller.Repository.VerifyAsync(options, cancellationToken));

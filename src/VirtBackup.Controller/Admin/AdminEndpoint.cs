@@ -9,6 +9,7 @@ using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Scrubbing;
 using VirtBackup.Controller.Signals;
 using VirtBackup.Core;
+using VirtBackup.Identity;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Repository;
 
@@ -60,7 +61,7 @@ public sealed class AdminEndpoint(
     public async ValueTask<CreateJoinTokenResponse> CreateJoinTokenAsync(CreateJoinTokenRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var (text, expires) = await tokens.CreateAsync(request.AgentName, request.LifetimeMinutes, cancellationToken);
+        var (text, expires) = await tokens.CreateAsync(request.AgentName, request.LifetimeMinutes, PeerRole.Agent, cancellationToken);
         return new CreateJoinTokenResponse { JoinToken = text, ExpireTime = Timestamp.FromDateTimeOffset(expires) };
     }
 

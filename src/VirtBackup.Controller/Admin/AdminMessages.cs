@@ -42,6 +42,7 @@ internal static class AdminMessages
             Present = row.Present,
             RecoveryPoints = (uint)points,
             LastPointTime = WireText.ToTimestamp(newestMs),
+            Peer = row.Peer,
         };
         machine.Disks.Add(row.Disks.Select(static disk => new Disk
         {
@@ -80,6 +81,7 @@ internal static class AdminMessages
             HypervisorKind = row.HypervisorKind,
             Forgotten = row.Forgotten,
             Agent = row.Agent,
+            Origin = row.Origin.IsEmpty ? null : new PointOrigin { RepositoryId = row.Origin.ToString(), Peer = row.Peer, Sealed = row.Sealed },
             State = row.State is { } state ? new PointState { MemoryBytes = (ulong)state.MemoryBytes, StoredBytes = (ulong)state.StoredBytes, PausedMs = (ulong)state.PausedMs } : null,
         };
         point.Streams.Add(row.Streams.Select(static stream => new PointStream
@@ -125,6 +127,7 @@ internal static class AdminMessages
         JobKind.MigrationPlan => new JobResult { MigrationPlan = MigrationPlan.Parser.ParseFrom(row.Result) },
         JobKind.Collection => new JobResult { Collection = CollectionResult.Parser.ParseFrom(row.Result) },
         JobKind.Recovery => new JobResult { Recovery = RecoveryResult.Parser.ParseFrom(row.Result) },
+        JobKind.Replication => new JobResult { Replication = ReplicationResult.Parser.ParseFrom(row.Result) },
         JobKind.Retention => new JobResult { Retention = RetentionResult.Parser.ParseFrom(row.Result) },
         _ => new JobResult { Verify = VerifyResult.Parser.ParseFrom(row.Result) },
     };
@@ -174,6 +177,7 @@ internal static class AdminMessages
         JobKind.Migration => "migration",
         JobKind.MigrationPlan => "migration-plan",
         JobKind.GroupBackup => "group-backup",
+        JobKind.Replication => "replication",
         _ => "verify",
     };
 }

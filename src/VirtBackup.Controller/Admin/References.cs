@@ -19,6 +19,10 @@ public sealed class References(CatalogDatabase catalog)
     public async ValueTask<MachineRow> FindPresentMachineAsync(string reference, CancellationToken cancellationToken)
     {
         var machine = await FindMachineAsync(reference, cancellationToken);
+        if (machine.Peer.Length > 0)
+        {
+            throw new FaultException(FaultReason.FailedPrecondition, $"The virtual machine '{machine.Name}' is not here: its recovery points came from the peer '{machine.Peer}'.");
+        }
         return machine.Present ? machine
             : throw new FaultException(FaultReason.FailedPrecondition, $"No agent reports the virtual machine '{machine.Name}' any more: check its host's agent.");
     }

@@ -63,7 +63,7 @@ public sealed partial class EnrollmentService(
     {
         ArgumentNullException.ThrowIfNull(request);
         using var token = JoinToken.Parse(request.JoinToken);
-        var row = await tokens.RequireAsync(token, cancellationToken);
+        var row = await tokens.RequireAsync(token, PeerRole.Agent, cancellationToken);
         var name = request.AgentName.Length > 0 ? request.AgentName : row.AgentName ?? "";
         if (row.AgentName is { } admitted && admitted != name)
         {

@@ -21,6 +21,8 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
     private const string Retention = "/virtbackup.admin.v1.RetentionService/";
     private const string Recovery = "/virtbackup.admin.v1.RecoveryService/";
     private const string Migration = "/virtbackup.admin.v1.MigrationService/";
+    private const string ReplicationAdmin = "/virtbackup.admin.v1.ReplicationAdminService/";
+    private const string Replication = "/virtbackup.replication.v1.ReplicationService/";
     private const string Groups = "/virtbackup.admin.v1.GroupService/";
 
     /// <summary>Calls by service or full name, and the one role that may make them; null: anybody.</summary>
@@ -36,6 +38,9 @@ public sealed partial class CallGate(ChainPolicy chain, ILogger<CallGate> logger
         [Recovery] = PeerRole.Operator,
         [Migration] = PeerRole.Operator,
         [Groups] = PeerRole.Operator,
+        [ReplicationAdmin] = PeerRole.Operator,
+        [Replication + "Join"] = null,
+        [Replication] = PeerRole.Peer,
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
     /// <summary>The caller that was let in.</summary>

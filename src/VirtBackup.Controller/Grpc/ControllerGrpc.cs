@@ -28,6 +28,10 @@ public static class ControllerGrpc
         services.AddSingleton(role.Recovery);
         services.AddSingleton(role.Migrations);
         services.AddSingleton(role.Groups);
+        services.AddSingleton(role.Peers);
+        services.AddSingleton(role.PeerAdmin);
+        services.AddSingleton(role.Rules);
+        services.AddSingleton(role.Replication);
         services.AddSingleton(provider => new CallGate(role.Chain, provider.GetRequiredService<ILogger<CallGate>>()));
         services.AddSingleton<AgentGrpcService>();
         services.AddSingleton<StoreGrpcService>();
@@ -36,6 +40,8 @@ public static class ControllerGrpc
         services.AddSingleton<RecoveryGrpcService>();
         services.AddSingleton<MigrationGrpcService>();
         services.AddSingleton<GroupGrpcService>();
+        services.AddSingleton<ReplicationAdminGrpcService>();
+        services.AddSingleton<ReplicationGrpcService>();
         var grpc = services.AddGrpc(static options =>
         {
             options.Interceptors.Add<CallGate>();
@@ -61,5 +67,7 @@ public static class ControllerGrpc
         routes.MapGrpcService<RecoveryGrpcService>();
         routes.MapGrpcService<MigrationGrpcService>();
         routes.MapGrpcService<GroupGrpcService>();
+        routes.MapGrpcService<ReplicationAdminGrpcService>();
+        routes.MapGrpcService<ReplicationGrpcService>();
     }
 }

@@ -8,7 +8,7 @@ using VirtBackup.Sealing;
 namespace VirtBackup.Controller.Store;
 
 /// <summary>Opens manifests to tell what lists show of their points. Safe for concurrent use.</summary>
-public sealed class PointDescriber(BackupRepository repository, IObjectStore store, Keyholder keyholder)
+public sealed class PointDescriber(BackupRepository repository, IObjectStore store, Keyholder keyholder, CatalogDatabase catalog)
 {
     /// <summary>Where forgotten manifests lie.</summary>
     private const string TrashPrefix = ObjectKeys.TrashPrefix;
@@ -55,6 +55,11 @@ public sealed class PointDescriber(BackupRepository repository, IObjectStore sto
     public async ValueTask<PointRow> DescribeAsync(Manifest manifest, long? storedBytes, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(manifest);
+        var origin = manifest.Head.Repository == repository.Head.Uuid ? Id16.Empty : manifest.Head.Repository;
+        if (!keyholder.Has(manifest.Head.Repository))
+        {
+            return await DescribeSealedAsync(manifest, origin, storedBytes, cancellationToken);
+        }
         using var key = await keyholder.OpenAsync(manifest.Head.Vm, manifest.Head.BodyEpoch, cancellationToken);
         var body = ManifestSealing.Open(manifest, key);
         var basePoint = await FindByHashAsync(manifest.Head, cancellationToken);
@@ -77,7 +82,34 @@ public sealed class PointDescriber(BackupRepository repository, IObjectStore sto
             StoredBytes = storedBytes ?? body.Statistics?.BytesUploaded ?? 0,
             BasePointId = basePoint,
             HypervisorKind = body.HypervisorKind,
+            Origin = origin,
             Streams = [.. manifest.Head.Streams.Select(stream => ToRow(stream, described.GetValueOrDefault(stream.Id)))],
+        };
+    }
+
+    /// <summary>Without keys: what the manifest's head says, and beside it what a peer told or the catalog knew before.</summary>
+    private async ValueTask<PointRow> DescribeSealedAsync(Manifest manifest, Id16 origin, long? storedBytes, CancellationToken cancellationToken)
+    {
+        var head = manifest.Head;
+        var told = await catalog.Replication.FindElsewhereAsync(head.Point, cancellationToken);
+        return new PointRow
+        {
+            PointId = head.Point,
+            VmId = head.Vm,
+            VmName = await catalog.Replication.FindMachineNameAsync(head.Vm, cancellationToken) ?? head.Vm.ToString(),
+            Agent = told?.Row.Agent ?? "",
+            CreatedMs = head.CreatedMs,
+            Sequence = head.Sequence,
+            Consistency = (int)head.Consistency,
+            ConsistencyDetail = told?.Row.ConsistencyDetail ?? "",
+            LogicalBytes = head.Streams.Sum(static stream => stream.Geometry.StreamLength),
+            StoredBytes = storedBytes ?? 0,
+            BasePointId = await FindByHashAsync(head, cancellationToken),
+            HypervisorKind = told?.Row.HypervisorKind ?? "",
+            Origin = origin,
+            Peer = told?.Peer ?? "",
+            Sealed = true,
+            Streams = [.. head.Streams.Select(static stream => ToRow(stream, null))],
         };
     }
 

@@ -179,7 +179,7 @@ internal sealed class ReadingService(
         {
             vmKeys.Add(await keys.GetAsync(head.Vm, epoch, cancellationToken));
         }
-        using var idKey = keyholder.DeriveIdKey(head.Scope, head.IdGeneration);
+        using var idKey = keyholder.DeriveIdKey(head.Repository, head.Scope, head.IdGeneration);
         return RestoreGrant.Seal(request, vmKeys, [idKey], (time.GetUtcNow() + GrantLifetime).ToUnixTimeMilliseconds(), entropy);
     }
 

@@ -6,6 +6,9 @@ namespace VirtBackup.Repository.Commits;
 /// <summary>What a session was told at its beginning, and what the manifest it commits must therefore say.</summary>
 public sealed record CommitExpectation
 {
+    /// <summary>The repository in whose name the point is made, for a machine that was replicated from there; empty: this one.</summary>
+    public Id16 Origin { get; init; }
+
     public required Id16 Vm { get; init; }
     public required Id16 Lineage { get; init; }
     public required Id16 Point { get; init; }
@@ -27,7 +30,7 @@ public sealed record CommitExpectation
 
     /// <summary>The field in which the head differs, or null.</summary>
     internal string? FindDifference(ManifestHead head, Id16 repository, Id16 scope, ushort idGeneration) =>
-        head.Repository != repository ? "repository"
+        head.Repository != (Origin.IsEmpty ? repository : Origin) ? "repository"
         : head.Vm != Vm ? "virtual machine"
         : head.Lineage != Lineage ? "lineage"
         : head.Point != Point ? "recovery point"

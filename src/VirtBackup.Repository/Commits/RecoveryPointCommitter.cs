@@ -4,6 +4,7 @@ using VirtBackup.Format;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Ingest;
+using VirtBackup.Repository.Points;
 using VirtBackup.Repository.Reading;
 
 namespace VirtBackup.Repository.Commits;
@@ -50,6 +51,59 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
     }
 
     /// <summary>
+    /// Commits a point that was made elsewhere and lies here whole; nothing is asked of its past, which may not be here. A point
+    /// that is here and damaged becomes whole.
+    /// </summary>
+    public async ValueTask CommitReplicaAsync(Manifest manifest, CancellationToken cancellationToken)
+    {
+        var head = manifest.Head;
+        var known = await FindReplicaAsync(manifest, cancellationToken);
+        if (known is { IsComplete: true })
+        {
+            return;
+        }
+        await owner.RequireAsync(cancellationToken);
+        await CheckAsync(manifest, inspector: null, cancellationToken);
+        if (known is null)
+        {
+            await SettleOtherAsync(manifest, cancellationToken);
+            await owner.RequireAsync(cancellationToken);
+            await index.WriteAsync(
+                connection => PointTable.PutPending(connection, manifest, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
+            while (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, CancellationToken.None))
+            {
+                if (!await TryRemoveTombstoneAsync(head, CancellationToken.None))
+                {
+                    await RequireSameAsync(manifest, CancellationToken.None);
+                    break;
+                }
+            }
+        }
+        await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, CancellationToken.None);
+    }
+
+    /// <summary>The point, if it is here already, whole or not.</summary>
+    /// <exception cref="FaultException">
+    /// <see cref="FaultReason.AlreadyExists"/>: it has another manifest; <see cref="FaultReason.FailedPrecondition"/>: it was forgotten.
+    /// </exception>
+    public async ValueTask<RecoveryPointInfo?> FindReplicaAsync(Manifest manifest, CancellationToken cancellationToken)
+    {
+        await RequireNotForgottenAsync(manifest.Head.Point, cancellationToken);
+        var known = await index.ReadAsync(connection => PointTable.Find(connection, manifest.Head.Point), cancellationToken);
+        return known is null || (known.ManifestHash == manifest.Hash && known.Vm == manifest.Head.Vm) ? known : throw AlreadyExists(manifest.Head.Point);
+    }
+
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the point was forgotten here, and can be brought back.</exception>
+    public async ValueTask RequireNotForgottenAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        if (await index.ReadAsync(connection => PointTable.FindForgotten(connection, point), cancellationToken) is not null)
+        {
+            throw new FaultException(
+                FaultReason.FailedPrecondition, $"The recovery point {point} is here and was forgotten: 'virtbackup recovery-point recall' brings it back.");
+        }
+    }
+
+    /// <summary>
     /// Does what a commit does of its proof beside other changes of points. What it misses or others release meanwhile, the
     /// commit itself finds.
     /// </summary>
@@ -60,14 +114,20 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         if (expected.FindDifference(manifest.Head, repository, session.Scope, session.IdGeneration) is null
             && await index.ReadAsync(connection => PointTable.Find(connection, manifest.Head.Point), cancellationToken) is null)
         {
-            try
-            {
-                await CheckAsync(manifest, inspector, cancellationToken);
-            }
-            catch (FaultException fault) when (fault.Reason == FaultReason.Incomplete)
-            {
-                // Said by the commit, if it is still so.
-            }
+            await PrepareAsync(manifest, inspector, cancellationToken);
+        }
+    }
+
+    /// <inheritdoc cref="PrepareAsync(IngestSession, ReadOnlyMemory{byte}, CommitExpectation, ILeafInspector, CancellationToken)"/>
+    public async ValueTask PrepareAsync(Manifest manifest, ILeafInspector? inspector, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await CheckAsync(manifest, inspector, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.Incomplete)
+        {
+            // Said by the commit, if it is still so.
         }
     }
 
@@ -208,6 +268,21 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         throw AbortTombstone.IsTombstone(stored)
             ? new FaultException(FaultReason.Fenced, $"The commit of recovery point {manifest.Head.Point} was given up for good. Run the backup again.")
             : AlreadyExists(manifest.Head.Point);
+    }
+
+    /// <summary>
+    /// A commit of a replica may be tried again after it was given up: a late arrival of its manifest would bring the same one, and
+    /// the pending row counts what it needs.
+    /// </summary>
+    private async ValueTask<bool> TryRemoveTombstoneAsync(ManifestHead head, CancellationToken cancellationToken)
+    {
+        var key = ObjectKeys.Manifest(head.Vm, head.Point);
+        if (head.Repository == repository || !AbortTombstone.IsTombstone(await store.ReadAllAsync(key, Limits.ManifestBytesMax, cancellationToken)))
+        {
+            return false;
+        }
+        await store.DeleteAsync(key, cancellationToken);
+        return true;
     }
 
     private static FaultException AlreadyExists(Id16 point) =>

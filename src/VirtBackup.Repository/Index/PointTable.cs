@@ -14,7 +14,7 @@ internal static class PointTable
     private const string Columns =
         """
         point, vm, lineage, scope, sequence, created_ms, generation, attempt, manifest, manifest_bytes,
-        previous_manifest, base_manifest, agent_key, stream_bytes, state
+        previous_manifest, base_manifest, agent_key, stream_bytes, state, origin
         """;
 
     /// <summary>
@@ -36,11 +36,11 @@ internal static class PointTable
         }
         Remove(connection, head.Point);
         using var statement = connection.Prepare(
-            $"INSERT INTO point({Columns}, roots, forgotten_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)");
+            $"INSERT INTO point({Columns}, roots, forgotten_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)");
         statement.Bind(1, head.Point).Bind(2, head.Vm).Bind(3, head.Lineage).Bind(4, head.Scope).Bind(5, head.Sequence)
             .Bind(6, head.CreatedMs).Bind(7, head.Generation).Bind(8, head.Attempt).Bind(9, manifest.Hash)
             .Bind(10, manifest.Bytes.Length).Bind(11, head.PreviousManifest).Bind(12, head.BaseManifest).Bind(13, head.AgentKeyId)
-            .Bind(14, head.Streams.Sum(stream => stream.Geometry.StreamLength)).Bind(15, (long)(isComplete ? PointState.Whole : PointState.Uncounted)).Bind(16, roots).Bind(17, forgottenMs);
+            .Bind(14, head.Streams.Sum(stream => stream.Geometry.StreamLength)).Bind(15, (long)(isComplete ? PointState.Whole : PointState.Uncounted)).Bind(16, head.Repository).Bind(17, roots).Bind(18, forgottenMs);
         statement.Execute();
         DropPendingRow(connection, head.Point);
     }
@@ -55,7 +55,7 @@ internal static class PointTable
     public static (RecoveryPointInfo Info, long ForgottenMs)? FindForgotten(ISqlConnection connection, Id16 point)
     {
         using var statement = connection.Prepare($"SELECT {Columns}, forgotten_ms FROM point WHERE point = ?1 AND forgotten_ms > 0");
-        return statement.Bind(1, point).Step() ? (Read(statement), statement.GetInt64(15)) : null;
+        return statement.Bind(1, point).Step() ? (Read(statement), statement.GetInt64(16)) : null;
     }
 
     /// <summary>Forgotten points, the oldest first.</summary>
@@ -65,7 +65,7 @@ internal static class PointTable
         var points = new List<(RecoveryPointInfo, long)>();
         while (statement.Step())
         {
-            points.Add((Read(statement), statement.GetInt64(15)));
+            points.Add((Read(statement), statement.GetInt64(16)));
         }
         return points;
     }
@@ -104,7 +104,7 @@ internal static class PointTable
         var points = new List<(RecoveryPointInfo, long, PointState)>();
         while (statement.Step())
         {
-            points.Add((Read(statement), statement.GetInt64(15), (PointState)statement.GetInt64(14)));
+            points.Add((Read(statement), statement.GetInt64(16), (PointState)statement.GetInt64(14)));
         }
         return points;
     }
@@ -113,7 +113,7 @@ internal static class PointTable
     public static (RecoveryPointInfo Info, long ForgottenMs)? FindIncomplete(ISqlConnection connection, Id16 point)
     {
         using var statement = connection.Prepare($"SELECT {Columns}, forgotten_ms FROM point WHERE point = ?1 AND state > 0");
-        return statement.Bind(1, point).Step() ? (Read(statement), statement.GetInt64(15)) : null;
+        return statement.Bind(1, point).Step() ? (Read(statement), statement.GetInt64(16)) : null;
     }
 
     /// <summary>Marks whole points as damaged: those with a root in the set, or all.</summary>
@@ -264,6 +264,12 @@ internal static class PointTable
         statement.Bind(1, vm).Bind(2, epoch).Bind(3, recipient).Execute();
     }
 
+    public static bool HasKey(ISqlConnection connection, Id16 vm, Id16 epoch, Id16 recipient)
+    {
+        using var statement = connection.Prepare("SELECT 1 FROM vm_key WHERE vm = ?1 AND epoch = ?2 AND recipient = ?3");
+        return statement.Bind(1, vm).Bind(2, epoch).Bind(3, recipient).Step();
+    }
+
     /// <summary>For whom there is a key object of that epoch.</summary>
     public static List<Id16> ListRecipients(ISqlConnection connection, Id16 vm, Id16 epoch)
     {
@@ -316,6 +322,6 @@ internal static class PointTable
         Point = row.GetId16(0), Vm = row.GetId16(1), Lineage = row.GetId16(2), Scope = row.GetId16(3), Sequence = row.GetInt64(4),
         CreatedMs = row.GetInt64(5), Generation = row.GetInt64(6), Attempt = row.GetInt64(7), ManifestHash = row.GetId32(8),
         ManifestBytes = row.GetInt64(9), PreviousManifest = row.GetId32(10), BaseManifest = row.GetId32(11), AgentKeyId = row.GetId16(12),
-        StreamBytes = row.GetInt64(13), IsComplete = row.GetInt64(14) == 0,
+        StreamBytes = row.GetInt64(13), IsComplete = row.GetInt64(14) == 0, Origin = row.GetId16(15),
     };
 }

@@ -19,7 +19,7 @@ public static class RepositoryIndex
     /// <c>pack</c> is the number of one that is damaged nobody knows where: the record can be read, and nothing new relies on
     /// it. <c>checked_ms</c>: when the whole pack was last read and found sound, or handled; 0: never. <c>unreadable_ms</c>: since when
     /// it cannot be read; 0: it can, as far as is known. <c>state</c> of a
-    /// point: see <see cref="PointState"/>. <c>forgotten_ms</c>: 0 for a point that is visible. A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
+    /// point: see <see cref="PointState"/>. <c>origin</c> of a point: the repository where it was made. <c>forgotten_ms</c>: 0 for a point that is visible. A row of <c>complete_node</c> says that everything below the node is stored, when it covers <c>length</c> bytes of
     /// a stream and its chunks are those of <c>scope</c>.
     /// </summary>
     public static SchemaMigrations Schema { get; } = new("repository index", ApplicationId,
@@ -198,6 +198,11 @@ public static class RepositoryIndex
             records INTEGER NOT NULL,
             found_ms INTEGER NOT NULL,
             healed_ms INTEGER NOT NULL);
+        """,
+        // Version 5: points of other repositories. All that there were so far were made here.
+        """
+        ALTER TABLE point ADD COLUMN origin BLOB NOT NULL DEFAULT X'';
+        UPDATE point SET origin = (SELECT repository FROM owner);
         """,
     ]);
 }

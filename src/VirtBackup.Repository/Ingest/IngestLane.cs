@@ -30,7 +30,7 @@ public sealed class IngestLane : IAsyncDisposable
     internal IngestLane(IngestSession session, RecordKind kind)
     {
         _session = session;
-        _framer = new RecordFramer(kind, session.Scope, session.IdGeneration);
+        _framer = new RecordFramer(kind, session.Scope, session.OnlyGeneration);
         Kind = kind;
     }
 

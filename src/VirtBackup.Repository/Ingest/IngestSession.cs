@@ -23,22 +23,24 @@ public sealed class IngestSession : IAsyncDisposable
     private long _chunkSealedBytes;
 
     internal IngestSession(
-        IObjectStore store, PackIndexer indexer, Gate gate, SessionClaim claim, Id16 scope, ushort idGeneration, int packBytesTarget)
+        IObjectStore store, PackIndexer indexer, Gate gate, SessionClaim claim, Id16 scope, ushort? idGeneration, int packBytesTarget)
     {
         _store = store;
         _indexer = indexer;
         _gate = gate;
         _claim = claim;
         Scope = scope;
-        IdGeneration = idGeneration;
+        OnlyGeneration = idGeneration;
         PackBytesTarget = packBytesTarget;
     }
 
     /// <summary>The scope of every data record of this session.</summary>
     public Id16 Scope { get; }
 
-    /// <summary>The id key's generation of every data record of this session.</summary>
-    public ushort IdGeneration { get; }
+    /// <summary>The id key's generation of every data record of this session; 0: of any, because it copies what was made elsewhere.</summary>
+    public ushort IdGeneration => OnlyGeneration ?? 0;
+
+    internal ushort? OnlyGeneration { get; }
 
     /// <summary>Bytes of the packs that this session made durable.</summary>
     public long StoredBytes => Interlocked.Read(ref _storedBytes);

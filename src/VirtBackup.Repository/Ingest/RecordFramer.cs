@@ -9,7 +9,7 @@ namespace VirtBackup.Repository.Ingest;
 /// Cuts a byte stream into records, however it is sliced, and checks each against the lane's rules. Keeps at most one
 /// header, and of map lanes one node. Not safe for concurrent use.
 /// </summary>
-internal sealed class RecordFramer(RecordKind kind, Id16 scope, ushort idGeneration) : IDisposable
+internal sealed class RecordFramer(RecordKind kind, Id16 scope, ushort? idGeneration) : IDisposable
 {
     private readonly byte[] _header = new byte[RecordHeader.Size];
     private RecordHeader _current;
@@ -99,7 +99,7 @@ internal sealed class RecordFramer(RecordKind kind, Id16 scope, ushort idGenerat
         {
             throw FaultException.Malformed($"At byte {at} of the upload lane: a {Name(header.Kind)} record came on the {Name(kind)} lane.");
         }
-        if (kind == RecordKind.Data && (header.Scope != scope || header.IdGeneration != idGeneration))
+        if (kind == RecordKind.Data && (header.Scope != scope || (idGeneration is { } only && header.IdGeneration != only)))
         {
             throw new FaultException(
                 FaultReason.Denied,

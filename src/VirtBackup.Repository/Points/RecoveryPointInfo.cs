@@ -9,6 +9,9 @@ public sealed record RecoveryPointInfo
     public required Id16 Vm { get; init; }
     public required Id16 Lineage { get; init; }
 
+    /// <summary>The repository where the point was made: this one, or the one from which it was replicated.</summary>
+    public required Id16 Origin { get; init; }
+
     /// <summary>Within which the point's chunks are shared.</summary>
     public required Id16 Scope { get; init; }
 

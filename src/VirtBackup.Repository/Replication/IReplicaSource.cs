@@ -4,9 +4,10 @@ using VirtBackup.Repository.Reading;
 namespace VirtBackup.Repository.Replication;
 
 /// <summary>
-/// Another repository, from which recovery points are pulled. Nothing that it sends is believed: ids, lengths, scopes and
-/// completeness are checked here. Several calls run at once, and their answers are read at the same time. Slices are at most
-/// <see cref="Limits.SliceBytesMax"/> bytes, and valid until their enumerator moves on.
+/// Another repository, from which recovery points are pulled. What it sends is checked as uploads are: manifests, map nodes, ids,
+/// lengths, scopes and completeness. Several calls run at once; an answer is read without waiting for one that was asked for
+/// later, so that all may come one after another. Slices are at most <see cref="Limits.SliceBytesMax"/> bytes, and valid until
+/// their enumerator moves on; an enumerator may be disposed early.
 /// </summary>
 public interface IReplicaSource
 {
@@ -25,7 +26,7 @@ public interface IReplicaSource
     /// </exception>
     ValueTask<ReplicaPoint> ReadPointAsync(Id16 point, CancellationToken cancellationToken);
 
-    /// <summary>Lets the source delete the point again.</summary>
+    /// <summary>Lets the source delete the point again. Ends soon also when the source does not answer.</summary>
     ValueTask ReleaseAsync(Id16 point, CancellationToken cancellationToken);
 
     /// <summary>Map nodes of a point as a stream of records (FORMAT.md), in the order asked for.</summary>

@@ -21,8 +21,11 @@ public sealed record ReplicaOptions
     /// <summary>Told on every node and on every few records. Must return at once.</summary>
     public IProgress<ReplicaProgress>? Progress { get; init; }
 
-    /// <summary>Calls for records that are under way at the same time, 1 to 16; beside them at most two for nodes.</summary>
-    public int RecordCalls { get; init; } = 4;
+    /// <summary>
+    /// Calls for records that are under way at the same time, 1 to 16; beside them at most two for nodes. Twice as many as the source
+    /// answers at once, so that it always has the next one.
+    /// </summary>
+    public int RecordCalls { get; init; } = 8;
 }
 
 /// <summary>How far a pull is. All counts begin at 0 with each pull.</summary>
@@ -47,8 +50,7 @@ public readonly record struct ReplicaProgress
 
 /// <summary>A point that is here now.</summary>
 /// <param name="ManifestHash">Its manifest's.</param>
-/// <param name="WasHere">It had been committed before: nothing was asked for, unless it was damaged.</param>
-/// <param name="IsWhole">False: it had been committed before, is damaged, and the source could not make it whole.</param>
+/// <param name="WasHere">It had been committed before, and nothing was asked for; a damaged one is made whole.</param>
 /// <param name="StoredBytes">Packs that the pull made durable, bytes.</param>
 /// <param name="Done">What was received.</param>
-public sealed record ReplicaReport(Id32 ManifestHash, bool WasHere, bool IsWhole, long StoredBytes, ReplicaProgress Done);
+public sealed record ReplicaReport(Id32 ManifestHash, bool WasHere, long StoredBytes, ReplicaProgress Done);

@@ -7,14 +7,14 @@ namespace VirtBackup.Repository.Verification;
 /// <summary>Checks the key objects of epochs, each epoch once. Use an instance for one pass.</summary>
 internal sealed class KeyObjectVerifier(IObjectStore store, DamageLog log)
 {
-    private readonly Dictionary<(Id16 Vm, Id16 Epoch), DamageLog.Entry?> _epochs = [];
+    private readonly Dictionary<(Id16 Repository, Id16 Vm, Id16 Epoch), DamageLog.Entry?> _epochs = [];
 
     /// <summary>Null when the epoch has at least one key object and all of them are whole.</summary>
     public async ValueTask<DamageLog.Entry?> FindDamageAsync(Id16 repository, Id16 vm, Id16 epoch, CancellationToken cancellationToken)
     {
-        if (!_epochs.TryGetValue((vm, epoch), out var found))
+        if (!_epochs.TryGetValue((repository, vm, epoch), out var found))
         {
-            _epochs.Add((vm, epoch), found = await CheckAsync(repository, vm, epoch, cancellationToken));
+            _epochs.Add((repository, vm, epoch), found = await CheckAsync(repository, vm, epoch, cancellationToken));
         }
         return found;
     }

@@ -30,7 +30,7 @@ internal sealed class RepositoryExtraction : IAsyncDisposable
     private RepositoryExtraction(OpenStore store, string scratchFolder, SqliteDatabase scratch, StoredRepository repository, EscrowKeys escrow)
     {
         (_store, _scratchFolder, _scratch, _repository, _escrow) = (store, scratchFolder, scratch, repository, escrow);
-        _keyholder = new Keyholder(store.Store, escrow);
+        _keyholder = new Keyholder(store.Store, escrow, repository.Head.Uuid);
         _vmKeys = new OpenedKeys(_keyholder);
     }
 

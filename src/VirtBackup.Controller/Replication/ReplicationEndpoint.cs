@@ -1,0 +1,138 @@
+using Microsoft.Extensions.Logging;
+using VirtBackup.Catalog;
+using VirtBackup.Catalog.Replication;
+using VirtBackup.Controller.Replication.Source;
+using VirtBackup.Controller.Replication.Streams;
+using VirtBackup.Core;
+using VirtBackup.Protocol.Replication.V1;
+using VirtBackup.Protocol.Transport;
+using VirtBackup.Repository;
+
+namespace VirtBackup.Controller.Replication;
+
+/// <summary>What other controllers call, and the streams that this one opens to answer on. Safe for concurrent use.</summary>
+public sealed partial class ReplicationEndpoint
+{
+    /// <summary>Streams that are offered to one peer at a time: one idle, the others taken.</summary>
+    private const int OffersMax = 16;
+
+    private static readonly TimeSpan LookInterval = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan BackOffMin = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan BackOffMax = TimeSpan.FromSeconds(60);
+
+    private readonly CatalogDatabase _catalog;
+    private readonly PeerLinks _links;
+    private readonly SourceParts _parts;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+
+    public ReplicationEndpoint(
+        PeerAccess access, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, ControllerIdentity identity, PeerLinks links, TimeProvider time,
+        ILogger<ReplicationEndpoint> logger)
+    {
+        (_catalog, _links, _time, _logger) = (catalog, links, time, logger);
+        _parts = new SourceParts(repository, store, identity, access, new PointListings(repository, catalog, access, time), NoteHelloAsync);
+    }
+
+    /// <summary>Answers a peer that called to ask.</summary>
+    public async Task PullAsync(Caller caller, IServerDuplex<Ask, Answer> stream, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(caller);
+        _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
+        using var presence = _links.Enter(caller.Name);
+        using var answering = new AnsweringStream(caller.Name, stream, _parts);
+        await answering.RunAsync(cancellationToken);
+    }
+
+    /// <summary>Keeps a stream on which a peer that called answers.</summary>
+    public async Task OfferAsync(Caller caller, IServerDuplex<Answer, Ask> stream, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(caller);
+        _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
+        await _links.KeepAsync(caller.Name, stream, cancellationToken);
+    }
+
+    /// <summary>Offers streams to the peers that cannot call this site, until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var offering = new Dictionary<string, Task>(StringComparer.Ordinal);
+        try
+        {
+            while (true)
+            {
+                foreach (var peer in await _catalog.Peers.ListAsync(scope.Token))
+                {
+                    if (IsOffered(peer) && (!offering.TryGetValue(peer.Name, out var running) || running.IsCompleted))
+                    {
+                        offering[peer.Name] = OfferAsync(peer.Name, scope.Token);
+                    }
+                }
+                await Task.Delay(LookInterval, _time, scope.Token);
+            }
+        }
+        finally
+        {
+            await scope.CancelAsync();
+            await Task.WhenAll(offering.Values).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        }
+    }
+
+    /// <summary>Keeps one idle stream open, and those that are taken.</summary>
+    private async Task OfferAsync(string peer, CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        var backOff = BackOffMin;
+        var streams = new List<Task>();
+        while (await _catalog.Peers.FindAsync(peer, cancellationToken) is { } row && IsOffered(row))
+        {
+            try
+            {
+                streams.RemoveAll(static stream => stream.IsCompleted);
+                if (streams.Count >= OffersMax)
+                {
+                    await Task.WhenAny(streams).WaitAsync(cancellationToken);
+                    continue;
+                }
+                var taken = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                var stream = OfferOneAsync(row, () => taken.TrySetResult(), cancellationToken);
+                streams.Add(stream);
+                if (await Task.WhenAny(taken.Task, stream) == stream)
+                {
+                    await stream;
+                }
+                backOff = BackOffMin;
+            }
+            catch (FaultException fault)
+            {
+                _links.NoteProblem(peer, fault);
+                LogNotOffered(peer, fault.Message);
+                await Task.Delay(backOff, _time, cancellationToken);
+                backOff = backOff * 2 < BackOffMax ? backOff * 2 : BackOffMax;
+            }
+        }
+        await Task.WhenAll(streams);
+    }
+
+    private async Task OfferOneAsync(PeerRow peer, Action taken, CancellationToken cancellationToken)
+    {
+        await Task.Yield();
+        await using var transport = _links.Dialer!.Open(peer.Name, peer.Controller);
+        using var presence = _links.Enter(peer.Name);
+        await using var stream = transport.Offer(cancellationToken);
+        using var answering = new AnsweringStream(peer.Name, new AnsweringEnd(stream), _parts) { Taken = taken };
+        await answering.RunAsync(cancellationToken);
+    }
+
+    private bool IsOffered(PeerRow peer) => peer is { Offer: true, Controller.Length: > 0 } && _links.Dialer is not null;
+
+    private ValueTask NoteHelloAsync(string peer, Id16 repository, string version, CancellationToken cancellationToken)
+    {
+        _links.NoteProblem(peer, null);
+        return _catalog.Peers.SetSeenAsync(peer, repository, version, _time.NowMs(), cancellationToken);
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The peer {Peer} cannot be offered anything now: {Reason}")]
+    private partial void LogNotOffered(string peer, string reason);
+}
