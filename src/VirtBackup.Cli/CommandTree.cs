@@ -50,6 +50,14 @@ internal static class CommandTree
         root.Add(Noun("migrate", "Move machines to other hosts, and their disks to other storages",
             new Commands.Migrations.RunCommand(context), new Commands.Migrations.PlanCommand(context), new Commands.Migrations.ListCommand(context),
             new Commands.Migrations.ShowCommand(context), new Commands.Jobs.CancelCommand(context), new Commands.Migrations.RemoveSourceCommand(context)));
+        root.Add(Noun("peer", "Controllers of other sites, which this one replicates with",
+            new Commands.Peers.TokenCommand(context), new Commands.Peers.AddCommand(context), new Commands.Peers.ListCommand(context), new Commands.Peers.ShowCommand(context),
+            new Commands.Peers.AllowCommand(context), new Commands.Peers.OfferCommand(context), new Commands.Peers.UnlockCommand(context),
+            new Commands.Peers.RevokeCommand(context), new Commands.Peers.RemoveCommand(context)));
+        root.Add(Noun("replication", "Copies of other sites' recovery points, pulled to here",
+            new Commands.Replications.RunCommand(context), new Commands.Replications.StatusCommand(context),
+            Noun("rule", "What is pulled from a peer, when and how fast, and how long it is kept here",
+                new Commands.Replications.SetRuleCommand(context), new Commands.Replications.ListRulesCommand(context), new Commands.Replications.RemoveRuleCommand(context))));
         root.Add(Noun("repository", "The store of all recovery points",
             new Commands.Repositories.InitCommand(context), new Commands.Repositories.StatusCommand(context), new Commands.Repositories.VerifyCommand(context),
             new Commands.Repositories.GarbageCollectCommand(context), new Commands.Repositories.ScrubCommand(context),

@@ -8,6 +8,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 using VirtBackup.Catalog;
 using VirtBackup.CloudStores;
 using VirtBackup.Controller.Grpc;
+using VirtBackup.Controller.Host.Peers;
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Identity;
@@ -42,6 +43,9 @@ internal static class ControllerProgram
         await using var repository = await BackupRepository.OpenAsync(
             store, index, new RepositoryOptions { PackBytesTarget = store.PackBytesTarget, TimeFloorMs = (await new TrustedTimeRecords(catalog).FindAsync(CancellationToken.None))?.MarkMs ?? 0 }, TimeProvider.System, SystemEntropy.Instance, CancellationToken.None);
 
+        using var peerKeys = new PeerKeyFolders(home.PeersPath, TimeProvider.System);
+        using var dialer = new PeerDialer(peerKeys, authority.CertificateHash, TimeProvider.System);
+
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = home.Folder });
         ConfigureHost(builder);
         using var loggers = LoggerFactory.Create(ConfigureLogging);
@@ -66,7 +70,8 @@ internal static class ControllerProgram
         builder.Services.AddController(role);
         await using var application = builder.Build();
         application.MapController();
-        await ServeAsync(application, role, certificate, loggers.CreateLogger("VirtBackup.Controller.Host"));
+        var renewal = new PeerCertificateRenewal(role.Catalog.Peers, peerKeys, TimeProvider.System, loggers.CreateLogger<PeerCertificateRenewal>());
+        await ServeAsync(application, role, [certificate.RunAsync, renewal.RunAsync], loggers.CreateLogger("VirtBackup.Controller.Host"));
     }
 
     /// <summary>The kernel names each boot; where it does not, nothing is known of the time while the controller was stopped.</summary>
@@ -167,7 +172,7 @@ internal static class ControllerProgram
         }
     }
 
-    private static async Task ServeAsync(WebApplication application, ControllerRole role, ServerCertificate certificate, ILogger logger)
+    private static async Task ServeAsync(WebApplication application, ControllerRole role, IReadOnlyList<Func<CancellationToken, Task>> beside, ILogger logger)
     {
         var lifetime = application.Lifetime;
         using var stopping = CancellationTokenSource.CreateLinkedTokenSource(lifetime.ApplicationStopping);
@@ -177,7 +182,7 @@ internal static class ControllerProgram
         {
             Console.WriteLine($"ready: listening on {new Uri(address).Authority}");
         }
-        Task[] loops = [role.RunAsync(stopping.Token), certificate.RunAsync(stopping.Token)];
+        Task[] loops = [role.RunAsync(stopping.Token), .. beside.Select(loop => loop(stopping.Token))];
         Exception? failure = null;
         try
         {

@@ -301,7 +301,7 @@ public sealed class StoreTests
         return (manifest, RestoreGrant.Open(response.Grant.Span, request, oneTimeKey, agent.World.Time.GetUtcNow().ToUnixTimeMilliseconds()));
     }
 
-    private static async Task<byte[]> RestoreAsync(TestAgent agent, string pointId, int length, Func<Task>? midway = null)
+    internal static async Task<byte[]> RestoreAsync(TestAgent agent, string pointId, int length, Func<Task>? midway = null)
     {
         var world = agent.World;
         var job = (await world.Role.Admin.StartRestoreAsync(new StartRestoreRequest { Point = pointId, Agent = agent.Name }, World.Token)).Job;

@@ -20,5 +20,7 @@ internal static class ReferenceArguments
     public static Argument<string> GroupPoint() =>
         new("group-point") { Description = "A group's recovery point: its id, an unambiguous start of it (6 digits or more), or GROUP@latest" };
 
+    public static Argument<string> Peer() => new("peer") { Description = "Name that the other controller has here" };
+
     public static Argument<string> Job() => new("job") { Description = "Id of the job, or an unambiguous start of it" };
 }

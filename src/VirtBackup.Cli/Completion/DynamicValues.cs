@@ -9,7 +9,7 @@ using VirtBackup.Protocol.Admin.V1;
 namespace VirtBackup.Cli.Completion;
 
 /// <summary>
-/// Completes names that only the controller knows: machines, recovery points, agents, jobs, rule sets, groups. Asked while somebody types:
+/// Completes names that only the controller knows: machines, recovery points, agents, jobs, rule sets, groups, peers. Asked while somebody types:
 /// it answers within a second or not at all, and is silent about failures.
 /// </summary>
 internal sealed class DynamicValues(CliContext context)
@@ -47,6 +47,7 @@ internal sealed class DynamicValues(CliContext context)
             "agent" or "--agent" or "--to-host" => ListAgentsAsync,
             "job" => ListJobsAsync,
             "rule-set" or "--rule-set" => ListRuleSetsAsync,
+            "peer" => ListPeersAsync,
             "group" => ListGroupsAsync,
             "group-point" or "--group-point" => ListGroupPointsAsync,
             _ => null,
@@ -91,6 +92,9 @@ internal sealed class DynamicValues(CliContext context)
 
     private static async Task<IEnumerable<string>> ListRuleSetsAsync(ControllerConnection controller, CallBounds bounds) =>
         (await controller.Retention.ListRuleSetsAsync(new ListRuleSetsRequest(), null, bounds.Deadline, bounds.Cancel)).RuleSets.Select(static set => set.Name);
+
+    private static async Task<IEnumerable<string>> ListPeersAsync(ControllerConnection controller, CallBounds bounds) =>
+        (await controller.Replication.ListPeersAsync(new ListPeersRequest(), null, bounds.Deadline, bounds.Cancel)).Peers.Select(static peer => peer.Name);
 
     private static async Task<IEnumerable<string>> ListGroupsAsync(ControllerConnection controller, CallBounds bounds) =>
         (await controller.Groups.ListGroupsAsync(new ListGroupsRequest(), null, bounds.Deadline, bounds.Cancel)).Groups.Select(static group => group.Name);

@@ -54,6 +54,7 @@ internal sealed class ControllerConnection : IDisposable
         Retention = new RetentionService.RetentionServiceClient(_channel);
         Groups = new GroupService.GroupServiceClient(_channel);
         Recovery = new RecoveryService.RecoveryServiceClient(_channel);
+        Replication = new ReplicationAdminService.ReplicationAdminServiceClient(_channel);
     }
 
     /// <summary>Host and port.</summary>
@@ -70,6 +71,8 @@ internal sealed class ControllerConnection : IDisposable
     public MigrationService.MigrationServiceClient Migrations { get; }
 
     public GroupService.GroupServiceClient Groups { get; }
+
+    public ReplicationAdminService.ReplicationAdminServiceClient Replication { get; }
 
     private string Peer => $"The controller at {Address}";
 
@@ -131,6 +134,8 @@ internal sealed class ControllerConnection : IDisposable
         }
         return fault.Reason switch
         {
+            // The controller answered: what cannot be reached is something behind it.
+            FaultReason.Unavailable when next is not null && FaultStatus.IsTold(fault) => new CommandFault(fault, next),
             FaultReason.Unavailable => new CommandFault(fault, $"check that the controller runs, and its address in '{_folder.ControllerPath}'"),
             FaultReason.Denied when fault.InnerException is RpcException { StatusCode: StatusCode.Unauthenticated } =>
                 new CommandFault(

@@ -9,5 +9,7 @@ internal static class NextSteps
     public const string ListJobs = "virtbackup job list";
     public const string ListGroups = "virtbackup group list";
     public const string ListRuleSets = "virtbackup retention list";
+    public const string ListPeers = "virtbackup peer list";
+    public const string ListReplicationRules = "virtbackup replication rule list";
     public const string ShowDependencies = "virtbackup dependency show";
 }

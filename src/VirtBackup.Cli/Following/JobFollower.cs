@@ -81,7 +81,7 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
         {
             report.Write(view, static (console, done) =>
             {
-                console.Write(new Spectre.Console.Text($"{Capitalised(done.Kind)} of {done.Vm ?? "the repository"} succeeded\n", TextLayout.Good));
+                console.Write(new Spectre.Console.Text($"{SubjectOf(done)} succeeded\n", TextLayout.Good));
                 if (done.Result is { } result)
                 {
                     ResultTables.Write(console, done, result);
@@ -151,6 +151,9 @@ internal sealed class JobFollower(CliContext context, ControllerConnection contr
     }
 
     private static bool IsFinal(Job job) => job.State is JobState.Succeeded or JobState.Failed or JobState.Cancelled;
+
+    private static string SubjectOf(JobView job) => job.Result?.Replication is { } replication
+        ? TextLayout.Clean($"Replication from {replication.Peer}") : $"{Capitalised(job.Kind)} of {job.Vm ?? "the repository"}";
 
     private static string Capitalised(string kind) => kind.Length == 0 ? "Job" : char.ToUpperInvariant(kind[0]) + kind[1..].Replace('-', ' ');
 }

@@ -14,6 +14,7 @@ internal static class ProgressText
     public static string PhaseOf(Job job) => job switch
     {
         { CancelRequested: true } => "cancelling",
+        { State: JobState.Queued, Kind: "replication" } => "waiting for its turn",
         { State: JobState.Queued or JobState.Unspecified } => "waiting for the agent",
         { Progress.Phase: { Length: > 0 } phase } => TextLayout.Clean(phase),
         _ => "working",

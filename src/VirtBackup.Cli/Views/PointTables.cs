@@ -15,7 +15,8 @@ internal static class PointTables
             return;
         }
         var stated = points.Any(static point => point.Forgotten || point.Damaged);
-        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", "?GOES", "?KEPT BY", "?RULE SET", .. stated ? ["STATE"] : Array.Empty<string>()]);
+        var foreign = points.Any(static point => point.Origin is not null);
+        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", "?GOES", "?KEPT BY", "?RULE SET", .. foreign ? ["?MADE AT"] : Array.Empty<string>(), .. stated ? ["STATE"] : Array.Empty<string>()]);
         foreach (var point in points)
         {
             table.AddRow(
@@ -24,6 +25,7 @@ internal static class PointTables
                 TextLayout.Cell(Units.Time(point.CreateTime)), TextLayout.Cell(point.Consistency), TextLayout.Cell(Units.Bytes(point.LogicalBytes)),
                 TextLayout.Cell(Units.Bytes(point.ReadBytes)), TextLayout.Cell(Units.Bytes(point.StoredBytes)),
                 RetentionTables.ExpiryOf(point.Retention), TextLayout.Cell(RetentionTables.KeptByOf(point.Retention)), TextLayout.Cell(point.Retention?.RuleSet ?? "-"),
+                .. foreign ? [OriginOf(point)] : Array.Empty<Text>(),
                 .. stated ? [StateOf(point)] : Array.Empty<Text>(),
             ]);
         }
@@ -38,6 +40,9 @@ internal static class PointTables
             ("VM", TextLayout.Cell($"{point.Vm} ({point.VmId})")),
             ("Name", TextLayout.Cell($"{point.Vm}@{point.Sequence}")),
             ("Created", TextLayout.Cell(Units.Time(point.CreateTime))),
+            ("Made at", point.Origin is { } origin ? OriginOf(point, $" (repository {origin.RepositoryId})") : null),
+            ("Sealed", point.Origin is { Sealed: true }
+                ? TextLayout.Cell("there are no keys for it here. With the recovery kit of that site: virtbackup peer unlock --kit FILE", TextLayout.Doubtful) : null),
             ("State", point.Forgotten || point.Damaged ? StateOf(point) : null),
             ("Consistency", ResultTables.ConsistencyOf(point)),
             ("Frozen", ResultTables.FrozenOf(point)),
@@ -60,6 +65,9 @@ internal static class PointTables
             console.WriteLine("Everything else can be restored. The next backup of the machine reads in full and heals what its disks still hold.");
         }
     }
+
+    private static Text OriginOf(PointView point, string more = "") =>
+        point.Origin is { } origin ? TextLayout.Cell(origin.Text + more, origin.Sealed ? TextLayout.Doubtful : default(Style?)) : TextLayout.Cell("here");
 
     private static Text StateOf(PointView point) => (point.Damaged, point.Forgotten) switch
     {

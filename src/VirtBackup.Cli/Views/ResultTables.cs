@@ -46,6 +46,9 @@ internal static class ResultTables
             case { Collection: { } collection }:
                 collection.Write(console);
                 break;
+            case { Replication: { } replication }:
+                ReplicationTables.WriteResult(console, replication);
+                break;
             case { GroupBackup: { } point }:
                 GroupTables.WriteResult(console, point);
                 break;

@@ -74,7 +74,8 @@ internal sealed record VerifyResultView(ulong Objects, ulong Bytes, ulong Record
 /// <summary>What a job came to; exactly one member is not null.</summary>
 internal sealed record ResultView(
     PointView? Backup, RestoreResultView? Restore, BackupPlanView? BackupPlan, RestoreCheckView? RestoreCheck, VerifyResultView? Verify, RetentionResultView? Retention = null,
-    CollectionView? Collection = null, ScrubView? Scrub = null, MigrationResultView? Migration = null, MigrationPlanView? MigrationPlan = null, GroupPointView? GroupBackup = null, RecoveryView? Recovery = null)
+    CollectionView? Collection = null, ScrubView? Scrub = null, MigrationResultView? Migration = null, MigrationPlanView? MigrationPlan = null, GroupPointView? GroupBackup = null, RecoveryView? Recovery = null,
+    ReplicationResultView? Replication = null)
 {
     public static ResultView? Of(JobResult? result) => result?.ResultCase switch
     {
@@ -90,6 +91,7 @@ internal sealed record ResultView(
         JobResult.ResultOneofCase.Migration => new(null, null, null, null, null) { Migration = MigrationResultView.Of(result.Migration) },
         JobResult.ResultOneofCase.MigrationPlan => new(null, null, null, null, null) { MigrationPlan = MigrationPlanView.Of(result.MigrationPlan) },
         JobResult.ResultOneofCase.GroupBackup => new(null, null, null, null, null) { GroupBackup = GroupPointView.Of(result.GroupBackup) },
+        JobResult.ResultOneofCase.Replication => new(null, null, null, null, null) { Replication = ReplicationResultView.Of(result.Replication) },
         _ => null,
     };
 }

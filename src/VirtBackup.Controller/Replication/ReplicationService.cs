@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using Google.Protobuf;
 using Microsoft.Extensions.Logging;
-using VirtBackup.Catalog.Replication;
+using VirtBackup.Catalog;
 using VirtBackup.Controller.Control;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;

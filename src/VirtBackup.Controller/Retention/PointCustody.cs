@@ -139,6 +139,11 @@ public sealed class PointCustody(
             }
             var now = await clock.ReadAsync(cancellationToken);
             await locks.RequireUnlockedAsync(point.PointId, now.NowMs, cancellationToken);
+            if ((await catalog.Peers.ListAsync(cancellationToken)).Count > 0)
+            {
+                // Before the point goes: a peer that has it, too, must not bring it back.
+                await catalog.Replication.NoteExpiredAsync(point.PointId, now.NowMs, cancellationToken);
+            }
             await repository.ForgetAsync(point.PointId, cancellationToken);
             await catalog.Points.SetForgottenAsync(point.PointId, true, CancellationToken.None);
         }
@@ -152,6 +157,7 @@ public sealed class PointCustody(
         {
             await repository.RecallAsync(point.VmId, point.PointId, cancellationToken);
             await catalog.Points.SetForgottenAsync(point.PointId, false, CancellationToken.None);
+            await catalog.Replication.NoteWantedAsync(point.PointId, CancellationToken.None);
         }
     }
 

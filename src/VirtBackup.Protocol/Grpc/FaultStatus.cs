@@ -41,6 +41,13 @@ public static class FaultStatus
         };
     }
 
+    /// <summary>Whether the other side itself told this fault: the call reached it, and failed there.</summary>
+    public static bool IsTold(FaultException fault)
+    {
+        ArgumentNullException.ThrowIfNull(fault);
+        return fault.InnerException is RpcException exception && exception.Trailers.GetValueBytes(Trailer) is not null;
+    }
+
     /// <summary>Whether this is a connection's failure that gRPC let through as it was, as when the peer dies in the handshake.</summary>
     internal static bool IsBrokenConnection(Exception exception) => exception is IOException or HttpRequestException;
 

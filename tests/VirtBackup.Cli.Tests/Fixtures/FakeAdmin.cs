@@ -39,6 +39,9 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     /// <summary>The machine's last run was unusual.</summary>
     public bool IsFlagged { get; set; }
 
+    /// <summary>Where the one point was made; null: here.</summary>
+    public PointOrigin? Origin { get; set; }
+
     public bool IsRecoveryPlan { get; set; }
 
     /// <summary>Something stands in the way of the migration that is planned.</summary>
@@ -114,13 +117,13 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
     /// <summary>Two pages.</summary>
     public override Task<ListRecoveryPointsResponse> ListRecoveryPoints(ListRecoveryPointsRequest request, ServerCallContext context) =>
         Answer(request, request.PageToken.Length == 0
-            ? new ListRecoveryPointsResponse { RecoveryPoints = { With(Point, point => point.Damaged = IsDamaged) }, NextPageToken = "more" }
+            ? new ListRecoveryPointsResponse { RecoveryPoints = { With(Point, point => (point.Damaged, point.Origin) = (IsDamaged, Origin)) }, NextPageToken = "more" }
             : new ListRecoveryPointsResponse { RecoveryPoints = { With(Point, static point => (point.PointId, point.Sequence) = (VmId, 0)) } });
 
     public override Task<GetRecoveryPointResponse> GetRecoveryPoint(GetRecoveryPointRequest request, ServerCallContext context) =>
         Answer(request, new GetRecoveryPointResponse { RecoveryPoint = request.Point == "web1@latest" ? With(Point, point =>
         {
-            point.Damaged = IsDamaged;
+            (point.Damaged, point.Origin) = (IsDamaged, Origin);
             point.DamagedRanges.Add(IsDamaged ? [Range] : []);
         }) : throw Missing("recovery point", request.Point) });
 
@@ -238,6 +241,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         "migration" => new JobResult { Migration = FakeMigrations.Result },
         "migration-plan" => new JobResult { MigrationPlan = FakeMigrations.Plan(!IsMigrationBlocked) },
         "retention" => new JobResult { Retention = FakeRetention.Result },
+        "replication" => new JobResult { Replication = FakeReplication.Result(IsDamaged) },
         "group-backup" => new JobResult { GroupBackup = FakeGroups.Stored },
         "scrub" => new JobResult
         {

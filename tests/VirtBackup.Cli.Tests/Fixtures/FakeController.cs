@@ -31,6 +31,8 @@ internal sealed class FakeController : IAsyncDisposable
 
     public FakeAdmin Admin => _application.Services.GetRequiredService<FakeAdmin>();
 
+    public FakeReplication Replication => _application.Services.GetRequiredService<FakeReplication>();
+
     public FakeEnrollment Enrollment => _application.Services.GetRequiredService<FakeEnrollment>();
 
     public static async Task<FakeController> StartAsync()
@@ -57,6 +59,7 @@ internal sealed class FakeController : IAsyncDisposable
         builder.Services.AddSingleton<FakeGroups>();
         builder.Services.AddSingleton<FakeRecovery>();
         builder.Services.AddSingleton<FakeMigrations>();
+        builder.Services.AddSingleton<FakeReplication>();
         builder.Services.AddSingleton(new FakeEnrollment(authority));
         var application = builder.Build();
         application.MapGrpcService<FakeAdmin>();
@@ -64,6 +67,7 @@ internal sealed class FakeController : IAsyncDisposable
         application.MapGrpcService<FakeGroups>();
         application.MapGrpcService<FakeRecovery>();
         application.MapGrpcService<FakeMigrations>();
+        application.MapGrpcService<FakeReplication>();
         application.MapGrpcService<FakeEnrollment>();
         await application.StartAsync(TestContext.Current.CancellationToken);
         return new FakeController(application, authority, certificate);

@@ -45,6 +45,22 @@ internal sealed class World : IAsyncDisposable
 
     public ControllerRole Role { get; private set; } = null!;
 
+    /// <summary>The ways to other worlds.</summary>
+    public MemoryPeers Peers { get; } = new();
+
+    public MemoryOriginKeys OriginKeys { get; } = new();
+
+    public Id16 RepositoryId => Repository.Head.Uuid;
+
+    /// <summary>What opens this repository anywhere.</summary>
+    public byte[] WriteKit()
+    {
+        var secret = new byte[RootSecret.Size];
+        _escrow.Root.CopyTo(secret);
+        using var kit = RecoveryKit.Create(RepositoryId, secret, Authority);
+        return RecoveryKitText.Format(kit);
+    }
+
     /// <param name="inject">See <see cref="SimulatedStoreOptions.Inject"/>.</param>
     public static async Task<World> CreateAsync(Func<SimulatedOperation, FaultReason?>? inject = null)
     {
@@ -112,6 +128,8 @@ internal sealed class World : IAsyncDisposable
             CatalogDatabase = _catalog,
             Entropy = SystemEntropy.Instance,
             Time = Time,
+            Peers = Peers,
+            OriginKeys = OriginKeys,
             Loggers = NullLoggerFactory.Instance,
         });
         await Role.StartAsync(Token);
