@@ -18,6 +18,7 @@ public sealed class ReplicationTests
         await b.SetRuleAsync("a");
         var agent = await a.World.EnrollAsync();
         var first = await BackUpAsync(agent, NewDisk());
+        a.World.Time.Advance(TimeSpan.FromSeconds(1));
         var second = await BackUpAsync(agent, Changed(NewDisk()));
         var result = await b.PullAsync("a");
         Assert.Equal((2UL, 0UL), (result.PointsReceived, result.PointsRefused));
@@ -177,7 +178,8 @@ public sealed class ReplicationTests
     /// <summary>One chunk is another one.</summary>
     internal static byte[] Changed(byte[] disk)
     {
-        disk[100 * 4096] ^= 1;
-        return disk;
+        byte[] changed = [.. disk];
+        changed[100 * 4096] ^= 1;
+        return changed;
     }
 }

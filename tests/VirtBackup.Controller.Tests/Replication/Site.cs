@@ -1,6 +1,5 @@
 using Google.Protobuf;
 using VirtBackup.Controller.Tests.Fixtures;
-using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Protocol.Common.V1;
 

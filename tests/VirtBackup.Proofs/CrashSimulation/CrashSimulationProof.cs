@@ -7,8 +7,9 @@ namespace VirtBackup.Proofs.CrashSimulation;
 /// The whole system on one thread from one seed: agents back up, restore, die; people forget, recall, verify, delete the
 /// databases; points expire; the collector frees what nobody needs any more, as days pass; the scrub reads everything, and
 /// when the device has gone bad under a pack, takes it out of use and heals it; the network loses and cuts; and the
-/// controller's machine loses its power once, before any operation of its store or beside any transaction. Whatever the
-/// seed, all that was promised is there afterwards, and everything works.
+/// controller's machine loses its power once, before any operation of its store or beside any transaction. Every other seed has
+/// a peer that pulls the points beside all that, over a connection that is cut, and loses its own power. Whatever the
+/// seed, all that was promised is there afterwards, at both, and everything works.
 /// </summary>
 internal sealed class CrashSimulationProof : IProof
 {
@@ -66,18 +67,23 @@ internal sealed class CrashSimulationProof : IProof
         {
             Console.WriteLine($"  {what,-25} {count,8}");
         }
+        Console.WriteLine("Replicated: amount");
+        foreach (var (what, count) in _coverage.Under("replicated:"))
+        {
+            Console.WriteLine($"  {what,-25} {count,8}");
+        }
         Console.WriteLine($"Expired points: {_coverage["expired"]}");
     }
 
     /// <summary>One seed, on the calling thread.</summary>
     /// <exception cref="RefutedException">Something that was promised is not so.</exception>
-    public static void Run(ProofOptions options, int trial, Coverage coverage)
+    public static void Run(ProofOptions options, int trial, Coverage coverage, bool mayHavePeer = true)
     {
         try
         {
             SingleThread.Run(async thread =>
             {
-                await using var run = new SimulationRun(thread, options, trial, coverage);
+                await using var run = new SimulationRun(thread, options, trial, coverage, mayHavePeer);
                 await run.RunAsync();
             });
         }
@@ -92,7 +98,8 @@ internal sealed class CrashSimulationProof : IProof
     {
         try
         {
-            Run(options, trial, new Coverage());
+            // They failed before there were peers.
+            Run(options, trial, new Coverage(), mayHavePeer: false);
         }
         catch (RefutedException failure)
         {

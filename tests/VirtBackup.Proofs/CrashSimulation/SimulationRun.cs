@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Proofs.Installation;
+using VirtBackup.Proofs.Peers;
 using VirtBackup.Proofs.Simulation;
 using VirtBackup.Testing.Proofs;
 using VirtBackup.Testing.Stores;
@@ -43,8 +44,9 @@ internal sealed class SimulationRun : IAsyncDisposable
     private Power _power;
     private bool _crashed;
     private readonly HashSet<Host> _mustEnroll = [];
+    private readonly Peering? _peering;
 
-    public SimulationRun(SingleThread thread, ProofOptions options, int trial, Coverage coverage)
+    public SimulationRun(SingleThread thread, ProofOptions options, int trial, Coverage coverage, bool mayHavePeer)
     {
         (_thread, _coverage, _defect) = (thread, coverage, options.Sabotage);
         _random = options.RandomOf(trial, 0);
@@ -75,6 +77,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         _soundness = new Soundness(_site, () => _store!, _hosts, _ledger, _harming, _proven);
         _power = new Power();
         _store = new SimulatedStore();
+        _peering = mayHavePeer ? Peering.Draw(_site, _hosts, _proven, options.RandomOf(trial, 1), _defect, coverage) : null;
     }
 
     private SimulatedCrash Crash => _plan.Crash;
@@ -89,6 +92,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             await host.EnrollAsync();
         }
+        await (_peering?.InitializeAsync() ?? Task.CompletedTask);
         for (var i = 0; i < _plan.Steps.Count; i++)
         {
             if (i == Crash.Step && !Crash.InHarm)
@@ -104,6 +108,7 @@ internal sealed class SimulationRun : IAsyncDisposable
             await SurviveAsync();
         }
         await RequireWorkingAsync();
+        await (_peering?.RequireWorkingAsync() ?? Task.CompletedTask);
         if (_plan.Harm)
         {
             if (Crash.InHarm)
@@ -114,6 +119,7 @@ internal sealed class SimulationRun : IAsyncDisposable
             await _soundness.RequireAsync(_power);
         }
         await RequireCleanAsync();
+        await (_peering?.RequireCleanAsync(LongestSafety, Day, CollectionsToEnd) ?? Task.CompletedTask);
         if (!_crashed)
         {
             _coverage.Crash("nothing");
@@ -123,6 +129,10 @@ internal sealed class SimulationRun : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        if (_peering is not null)
+        {
+            await _peering.DisposeAsync();
+        }
         _proven.Dispose();
         _hosts.ForEach(host => host.Dispose());
         await _site.DisposeAsync();
@@ -138,7 +148,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         {
             _hosts[_random.Next(_hosts.Count)].Life.Cable.DiesAfter = _random.Next(DeathAfterMax);
         }
-        var running = step.Deeds.Select(_deeds.Begin).OfType<Task>().ToList();
+        var running = step.Deeds.Select(_deeds.Begin).Append(_peering?.Begin()).OfType<Task>().ToList();
         if (step.Deeds.Contains(Deed.Rebuild))
         {
             await RestartControllerAsync();

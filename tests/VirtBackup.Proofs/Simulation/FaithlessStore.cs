@@ -7,13 +7,19 @@ namespace VirtBackup.Proofs.Simulation;
 /// <summary>Planted defects: a store that does not do all that it says.</summary>
 internal sealed class FaithlessStore(IObjectStore inner) : IObjectStore
 {
+    private const int DroppedOneIn = 5;
+
     private string? _lastPack;
+    private int _packs;
 
     /// <summary>It does not list the last of a machine's manifests.</summary>
     public bool OmitsManifest { get; init; }
 
     /// <summary>The pack that was read last goes when a manifest comes.</summary>
     public bool LosesPack { get; init; }
+
+    /// <summary>It does not keep some of the packs that it is given.</summary>
+    public bool DropsPacks { get; init; }
 
     public async ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken) => new Writer(this, await inner.CreateAsync(cancellationToken));
 
@@ -58,6 +64,10 @@ internal sealed class FaithlessStore(IObjectStore inner) : IObjectStore
             if (store is { LosesPack: true, _lastPack: { } pack } && ObjectKeys.TryParseManifest(key, out _, out _))
             {
                 await store.DeleteAsync(pack, cancellationToken);
+            }
+            if (store.DropsPacks && ObjectKeys.TryParsePack(key, out _) && ++store._packs % DroppedOneIn == 0)
+            {
+                return true;
             }
             return await writer.PublishAsync(key, cancellationToken);
         }

@@ -25,6 +25,9 @@ internal sealed class Machine(Id16 repository, Id16 scope, int seed)
 
     public static Id16 NameOf(string kind, int number) => Id16.Read(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes($"{kind} {number}")));
 
+    /// <summary>The public key of the agent that signs all points.</summary>
+    public static byte[] AgentKey => "agent 1"u8.ToArray();
+
     public static Id32 ChunkId(int content) => content == 0 ? Id32.Zero : Id32.Read(SHA256.HashData(BitConverter.GetBytes(content)));
 
     public Id16 Epoch(int number) => NameOf($"epoch of {seed}", number);

@@ -42,18 +42,18 @@ internal sealed class World : IAsyncDisposable
 
     public static IDatabase NewIndex() => SqliteDatabase.OpenInMemory($"index {Interlocked.Increment(ref _databases)}", RepositoryIndex.Schema);
 
-    public static async ValueTask InitializeAsync(IObjectStore store)
+    public static async ValueTask InitializeAsync(IObjectStore store, Id16? uuid = null)
     {
         byte[] publicKey = [1, 2, 3];
-        var head = new RepositoryHead { Uuid = Uuid, Created = DateTimeOffset.UnixEpoch, RestoreKey = publicKey };
+        var head = new RepositoryHead { Uuid = uuid ?? Uuid, Created = DateTimeOffset.UnixEpoch, RestoreKey = publicKey };
         await RepositoryInitializer.InitializeAsync(store, head, new WrappedKey(KeyId.Compute(publicKey), new byte[60]).ToBytes(), Token);
     }
 
     /// <summary>A new repository.</summary>
-    public static async ValueTask<World> CreateAsync(IObjectStore? store = null, RepositoryOptions? options = null, TimeProvider? clock = null)
+    public static async ValueTask<World> CreateAsync(IObjectStore? store = null, RepositoryOptions? options = null, TimeProvider? clock = null, Id16? uuid = null)
     {
         store ??= new SimulatedStore();
-        await InitializeAsync(store);
+        await InitializeAsync(store, uuid);
         return await OpenAsync(store, NewIndex(), options, clock);
     }
 
@@ -86,7 +86,7 @@ internal sealed class World : IAsyncDisposable
 
     public async ValueTask<CommitResult> BackUpAsync(PointBytes point)
     {
-        await using var session = Begin();
+        await using var session = Repository.BeginIngest(point.Machine.Scope, 1);
         await UploadAsync(session, point);
         return await CommitAsync(session, point);
     }
