@@ -61,6 +61,8 @@ internal static class ControllerProgram
             Entropy = SystemEntropy.Instance,
             Time = TimeProvider.System,
             Scrub = settings.Scrub,
+            Peers = dialer,
+            OriginKeys = new OriginKeyFiles(home),
             Loggers = loggers,
         });
         await role.StartAsync(CancellationToken.None);

@@ -89,6 +89,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
     private readonly ReplicationService _replications;
     private readonly ReplicationSchedule _replicationSchedule;
     private readonly OriginUnlocking _unlocking;
+    private readonly PeerRecordSource _records;
     private readonly ILogger _logger;
 
     public ControllerRole(ControllerParts parts)
@@ -124,10 +125,12 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _retentionRun = new RetentionRun(gathering, _custody, locks, Catalog, _clock, loggers.CreateLogger<RetentionRun>());
         _retention = new RetentionService(_retentionRun, Jobs, time, loggers.CreateLogger<RetentionService>());
         _collections = new CollectionService(parts.Repository, Catalog.Points, Jobs, _clock, time, loggers.CreateLogger<CollectionService>());
+        var links = new PeerLinks(parts.Identity, Catalog, parts.Peers, time);
+        _records = new PeerRecordSource(Catalog, links);
         _scrubs = new ScrubService(
             new ScrubParts
             {
-                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = parts.RecordSources,
+                Repository = parts.Repository, Store = parts.Store, Keyholder = _keyholder, Catalog = Catalog, Jobs = Jobs, Settings = parts.Scrub, Sources = [.. parts.RecordSources, _records],
                 Time = time, Ledger = new DamageLedger(parts.Repository, Catalog, time, loggers.CreateLogger<DamageLedger>()),
             },
             loggers.CreateLogger<ScrubService>());
@@ -147,7 +150,6 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Retention = new RetentionEndpoint(Catalog, references, starter, _custody, gathering, locks, outlook, _clock);
         _groups = new GroupBackups(Catalog, Jobs, Connections, groupPoints, parts.GroupCut, entropy, time, loggers.CreateLogger<GroupBackups>());
         Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
-        var links = new PeerLinks(parts.Identity, Catalog, parts.Peers, time);
         var replication = new ReplicationParts
         {
             Repository = parts.Repository, Store = parts.Store, Catalog = Catalog, Describer = _describer, Locks = locks, Clock = _clock, Jobs = Jobs, Links = links, Entropy = entropy, Time = time,
@@ -177,6 +179,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         };
         Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
+        Peers.PeerRevoked = Replication.EndPeer;
     }
 
     public CatalogDatabase Catalog { get; }
@@ -288,6 +291,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _owners.Dispose();
         _groups.Dispose();
         _replications.Dispose();
+        await _records.DisposeAsync();
         _retentionRun.Dispose();
         _custody.Dispose();
         _clock.Dispose();

@@ -14,6 +14,9 @@ public interface IManifestSignatureVerifier
 /// <summary>Opens chunks with keys that the repository does not have, and proves that they hold what the map names.</summary>
 public interface IChunkOpener
 {
+    /// <summary>Whether there are keys for points that were made in this repository: without them nothing is said about their chunks.</summary>
+    bool Opens(Id16 origin) => true;
+
     /// <param name="vm">The machine whose key masks the entry.</param>
     /// <param name="entry">The map's entry, not a zero run.</param>
     /// <param name="record">Header and payload, valid during the call.</param>

@@ -4,7 +4,7 @@ using VirtBackup.Core;
 namespace VirtBackup.Identity;
 
 /// <summary>
-/// A controller's folder (mode 0700): <c>controller.json</c>, <c>pki/</c>, <c>secrets/escrow</c>, <c>peers/</c>, <c>catalog.db</c>,
+/// A controller's folder (mode 0700): <c>controller.json</c>, <c>pki/</c>, <c>secrets/escrow</c>, <c>secrets/escrow.REPOSITORY</c>, <c>peers/</c>, <c>catalog.db</c>,
 /// <c>index.db</c>, <c>lock</c>, and <c>spool/</c> when the repository is at a provider. Files that hold secrets have mode 0600; every file is written in one step.
 /// </summary>
 public sealed class ControllerHome
@@ -33,6 +33,9 @@ public sealed class ControllerHome
 
     /// <summary>With a folder for each other controller that this one calls (<see cref="PeerKeyFolders"/>).</summary>
     public string PeersPath => Path.Combine(Folder, "peers");
+
+    /// <summary>The escrowed keys of another repository.</summary>
+    private string OriginEscrowPath(Id16 repository) => $"{EscrowPath}.{repository}";
 
     public string CatalogPath => Path.Combine(Folder, "catalog.db");
 
@@ -93,6 +96,26 @@ public sealed class ControllerHome
     {
         Check.That(escrow.Length is > 0 and <= EscrowBytesMax);
         PrivateFiles.Write(EscrowPath, escrow);
+    }
+
+    /// <summary>The escrowed keys of other repositories that were given to this controller; the caller zeroes them.</summary>
+    public IReadOnlyList<(Id16 Repository, byte[] Escrow)> ReadOriginEscrows()
+    {
+        var found = new List<(Id16, byte[])>();
+        foreach (var path in Directory.EnumerateFiles(Path.GetDirectoryName(EscrowPath)!, Path.GetFileName(EscrowPath) + ".*"))
+        {
+            if (Id16.TryParse(Path.GetExtension(path)[1..], out var repository) && OriginEscrowPath(repository) == path)
+            {
+                found.Add((repository, PrivateFiles.ReadPrivate(path)));
+            }
+        }
+        return found;
+    }
+
+    public void WriteOriginEscrow(Id16 repository, ReadOnlySpan<byte> escrow)
+    {
+        Check.That(escrow.Length is > 0 and <= EscrowBytesMax);
+        PrivateFiles.Write(OriginEscrowPath(repository), escrow);
     }
 
     /// <summary>Makes this process the only one that runs this controller, until the result is disposed or the process ends.</summary>

@@ -13,6 +13,7 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
     /// <summary>The generation of chunk-id keys that controllers use for their repository's own scope.</summary>
     private const ushort FirstGeneration = 1;
 
+    private readonly Keyholder _keyholder;
     private readonly OpenedKeys _vmKeys;
     private readonly ChunkKeyRing _ring;
     private readonly ChunkOpener _opener;
@@ -24,6 +25,7 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
     {
         ArgumentNullException.ThrowIfNull(keyholder);
         ArgumentNullException.ThrowIfNull(head);
+        _keyholder = keyholder;
         _vmKeys = new OpenedKeys(keyholder);
         var scopes = head.Scopes.Select(static scope => (Id: Id16.Parse(scope.Id), scope.Generation)).Append((Id: head.Uuid, Generation: FirstGeneration)).Distinct();
         var idKeys = scopes.Select(scope => keyholder.DeriveIdKey(scope.Id, scope.Generation))
@@ -32,6 +34,8 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
         idKeys.ForEach(static key => key.Dispose());
         _opener = new ChunkOpener(_ring);
     }
+
+    public bool Opens(Id16 origin) => _keyholder.Has(origin);
 
     public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {

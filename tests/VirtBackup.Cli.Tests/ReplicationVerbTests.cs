@@ -151,7 +151,7 @@ public sealed class ReplicationVerbTests : ControllerTests
     }
 
     [Fact]
-    public async Task Recovery_points_of_other_sites_are_marked()
+    public async Task Recovery_points_and_machines_of_other_sites_are_marked()
     {
         Controller.Admin.Origin = new PointOrigin { RepositoryId = FakeReplication.Repository, Peer = "east", Sealed = true };
         var list = (await RunAsync("recovery-point", "list")).Succeeds().Output.Split('\n');
@@ -159,6 +159,8 @@ public sealed class ReplicationVerbTests : ControllerTests
         Assert.EndsWith("east (sealed)", list[1], StringComparison.Ordinal);
         Assert.EndsWith("here", list[2], StringComparison.Ordinal);
         Assert.Contains("virtbackup peer unlock --kit FILE", (await RunAsync("recovery-point", "show", "web1@latest")).Succeeds().Output, StringComparison.Ordinal);
+        Assert.Contains("web1   host-1   at east", (await RunAsync("vm", "list")).Succeeds().Output, StringComparison.Ordinal);
+        (await RunAsync("vm", "list", "-o", "json")).Succeeds().Json.Holds("virtual_machines.0.state=elsewhere virtual_machines.0.peer=east");
         (await RunAsync("recovery-point", "list", "-o", "json")).Succeeds().Json
             .Holds($"recovery_points.0.origin.peer=east recovery_points.0.origin.sealed=true recovery_points.0.origin.repository_id={FakeReplication.Repository} recovery_points.1.origin=null");
     }

@@ -117,12 +117,7 @@ public sealed class JobStarter(
         {
             throw new FaultException(FaultReason.FailedPrecondition, $"The recovery point {point.PointId} is forgotten: undo that first.");
         }
-        if (point.Sealed)
-        {
-            throw new FaultException(
-                FaultReason.FailedPrecondition,
-                $"The recovery point {point.PointId} is sealed: it was made in repository {point.Origin}, whose keys are not here. Unlock it with the recovery kit of that site (virtbackup peer unlock).");
-        }
+        References.RequireUnsealed(point);
         var agent = agentName.Length > 0 ? agentName : (await catalog.Machines.FindAsync(point.VmId, cancellationToken))?.Agent ?? point.Agent;
         if (agent.Length == 0)
         {

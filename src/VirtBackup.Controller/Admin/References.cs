@@ -81,6 +81,18 @@ public sealed class References(CatalogDatabase catalog)
         };
     }
 
+    /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the point was made at another site, whose keys are not here.</exception>
+    public static void RequireUnsealed(PointRow point)
+    {
+        ArgumentNullException.ThrowIfNull(point);
+        if (point.Sealed)
+        {
+            throw new FaultException(
+                FaultReason.FailedPrecondition,
+                $"The recovery point {point.PointId} of '{point.VmName}' is sealed: it was made in repository {point.Origin}, whose keys are not here. Unlock it with the recovery kit of that site (virtbackup peer unlock).");
+        }
+    }
+
     /// <inheritdoc cref="FindMachineAsync"/>
     public async ValueTask<JobRow> FindJobAsync(string reference, CancellationToken cancellationToken)
     {

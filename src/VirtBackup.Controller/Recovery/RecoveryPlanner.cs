@@ -38,6 +38,7 @@ internal sealed class RecoveryPlanner(CatalogDatabase catalog, References refere
         {
             foreach (var point in stage.Select(machine => points[machine]).OrderBy(static point => point.VmName, StringComparer.Ordinal))
             {
+                References.RequireUnsealed(point);
                 var name = (await catalog.Machines.FindAsync(point.VmId, cancellationToken))?.Name ?? point.VmName;
                 machines.Add(new PlannedMachine(
                     point.VmId, name, point.PointId, point.CreatedMs, await FindAgentAsync(request.Agent, point, cancellationToken), graph.NeedsOf(point.VmId),
@@ -108,6 +109,10 @@ internal sealed class RecoveryPlanner(CatalogDatabase catalog, References refere
     private async ValueTask<string> FindAgentAsync(string asked, PointRow point, CancellationToken cancellationToken)
     {
         var name = asked.Length > 0 ? asked : (await catalog.Machines.FindAsync(point.VmId, cancellationToken))?.Agent ?? point.Agent;
+        if (name.Length == 0)
+        {
+            throw new FaultException(FaultReason.InvalidArgument, $"The virtual machine '{point.VmName}' was never on a host here: choose one with --agent.");
+        }
         var agent = await catalog.Agents.FindAsync(name, cancellationToken) ?? throw new FaultException(FaultReason.NotFound, $"There is no agent called '{name}', on whose host '{point.VmName}' would be restored: choose one with --agent.");
         return agent.RevokedMs is null ? name : throw new FaultException(FaultReason.FailedPrecondition, $"The agent '{name}', on whose host '{point.VmName}' would be restored, is revoked: choose another one.");
     }

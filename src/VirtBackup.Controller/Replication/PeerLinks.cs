@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Threading.Channels;
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Replication;
 using VirtBackup.Controller.Replication.Streams;
@@ -20,7 +19,7 @@ public sealed class PeerLinks(ControllerIdentity identity, CatalogDatabase catal
     /// <summary>So long an offered stream is waited for: a peer that offers keeps one open and needs a moment for the next.</summary>
     private static readonly TimeSpan OfferPatience = TimeSpan.FromSeconds(10);
 
-    private readonly ConcurrentDictionary<string, Channel<OfferedStream>> _offers = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, OfferPool> _offers = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, int> _streams = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, string> _problems = new(StringComparer.Ordinal);
 
@@ -32,6 +31,9 @@ public sealed class PeerLinks(ControllerIdentity identity, CatalogDatabase catal
 
     /// <summary>Why the peer could not be reached last; empty: it could, or nobody tried.</summary>
     public string FindProblem(string peer) => _problems.GetValueOrDefault(peer) ?? "";
+
+    /// <summary>Whether asking it is worth a try: this side can call it, or it offers a stream now.</summary>
+    internal bool CanReach(PeerRow peer) => (peer.Controller.Length > 0 && dialer is not null) || OffersOf(peer.Name).Count > 0;
 
     /// <summary>Counts a stream with the peer until the result is disposed.</summary>
     internal IDisposable Enter(string peer)
@@ -58,10 +60,7 @@ public sealed class PeerLinks(ControllerIdentity identity, CatalogDatabase catal
     {
         using var presence = Enter(peer);
         var offered = new OfferedStream(stream, cancellationToken);
-        if (!OffersOf(peer).Writer.TryWrite(offered))
-        {
-            throw new FaultException(FaultReason.FailedPrecondition, $"At most {OffersMax} streams can be offered at a time.");
-        }
+        OffersOf(peer).Add(offered, OffersMax);
         await offered.Over.WaitAsync(cancellationToken);
     }
 
@@ -108,14 +107,7 @@ public sealed class PeerLinks(ControllerIdentity identity, CatalogDatabase catal
         using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, patience.Token);
         try
         {
-            while (true)
-            {
-                var offered = await OffersOf(peer).Reader.ReadAsync(scope.Token);
-                if (!offered.IsBroken)
-                {
-                    return offered;
-                }
-            }
+            return await OffersOf(peer).TakeAsync(scope.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
@@ -125,7 +117,7 @@ public sealed class PeerLinks(ControllerIdentity identity, CatalogDatabase catal
         }
     }
 
-    private Channel<OfferedStream> OffersOf(string peer) => _offers.GetOrAdd(peer, static _ => Channel.CreateBounded<OfferedStream>(OffersMax));
+    private OfferPool OffersOf(string peer) => _offers.GetOrAdd(peer, static _ => new OfferPool());
 
     private sealed class Presence(Action leave) : IDisposable
     {

@@ -51,10 +51,8 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
             _bytesTotal = machines.Sum(static machine => machine.Sum(static wish => wish.LogicalBytes));
             if (machines.Count > 0)
             {
-                while (streams.Count < rule.Streams)
-                {
-                    streams.Add(await parts.Links.OpenAsync(peer, _rate, cancellationToken));
-                }
+                var more = await Task.WhenAll(Enumerable.Range(1, (int)rule.Streams - 1).Select(_ => TryOpenAsync(cancellationToken)));
+                streams.AddRange(more.OfType<Conversation>());
                 await PullAsync(streams, machines, cancellationToken);
             }
             if (_result.PointsRefused == 0 && Only.Count == 0)
@@ -69,6 +67,24 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
             {
                 await stream.DisposeAsync();
             }
+        }
+    }
+
+    /// <summary>One stream is enough: what the peer does not give beside it is done without.</summary>
+    private async Task<Conversation?> TryOpenAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await parts.Links.OpenAsync(peer, _rate, cancellationToken);
+        }
+        catch (FaultException)
+        {
+            return null;
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            // The others are not left open; the run ends at its next step.
+            return null;
         }
     }
 
@@ -180,19 +196,31 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
         {
             var progress = new PointProgress(this, wish.LogicalBytes);
             var options = new ReplicaOptions { Verify = VerifyAsync, Progress = progress };
-            var report = await parts.Repository.PullAsync(source, new ReplicaWish(wish.VmId, wish.PointId), options, cancellationToken);
+            if (await TryPullAsync(source, wish, options, cancellationToken) is not { } report)
+            {
+                await parts.Catalog.Replication.RemoveElsewhereAsync(wish.PointId, cancellationToken);
+                return;
+            }
             progress.End();
             await KeepAsync(wish, name, report, cancellationToken);
             await CountAsync(wish, name, report);
         }
-        catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
-        {
-            // It expired there meanwhile.
-            await parts.Catalog.Replication.RemoveElsewhereAsync(wish.PointId, cancellationToken);
-        }
         catch (FaultException fault) when (IsOfThePoint(fault.Reason))
         {
             await RefuseAsync(wish, name, fault);
+        }
+    }
+
+    /// <summary>Null: it expired there meanwhile.</summary>
+    private async ValueTask<ReplicaReport?> TryPullAsync(PeerReplicaSource source, ElsewhereRow wish, ReplicaOptions options, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await parts.Repository.PullAsync(source, new ReplicaWish(wish.VmId, wish.PointId), options, cancellationToken);
+        }
+        catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
+        {
+            return null;
         }
     }
 
@@ -258,7 +286,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
 
     /// <summary>Another point may do all the same.</summary>
     private static bool IsOfThePoint(FaultReason reason) =>
-        reason is FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Denied or FaultReason.Incomplete or FaultReason.AlreadyExists or FaultReason.Unsupported
+        reason is FaultReason.NotFound or FaultReason.Malformed or FaultReason.Corrupt or FaultReason.Denied or FaultReason.Incomplete or FaultReason.AlreadyExists or FaultReason.Unsupported
             or FaultReason.InvalidArgument or FaultReason.FailedPrecondition;
 
     /// <summary>The agents of another site are vouched for by that site, whose peer certificate this stream has.</summary>

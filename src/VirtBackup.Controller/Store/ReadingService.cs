@@ -173,13 +173,14 @@ internal sealed class ReadingService(
 
     private async ValueTask<byte[]> SealGrantAsync(GrantRequest request, ManifestHead head, CancellationToken cancellationToken)
     {
+        // First: without the keys of the point's origin this says so.
+        using var idKey = keyholder.DeriveIdKey(head.Repository, head.Scope, head.IdGeneration);
         using var keys = new OpenedKeys(keyholder);
         var vmKeys = new List<VmKey>(head.Epochs.Count);
         foreach (var epoch in head.Epochs)
         {
             vmKeys.Add(await keys.GetAsync(head.Vm, epoch, cancellationToken));
         }
-        using var idKey = keyholder.DeriveIdKey(head.Repository, head.Scope, head.IdGeneration);
         return RestoreGrant.Seal(request, vmKeys, [idKey], (time.GetUtcNow() + GrantLifetime).ToUnixTimeMilliseconds(), entropy);
     }
 

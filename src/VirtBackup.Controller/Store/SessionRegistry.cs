@@ -182,8 +182,9 @@ public sealed partial class SessionRegistry(
         }
         var basePoint = await FindBaseAsync(job, request.BasePointId, cancellationToken);
         // A machine has several lineages when points were brought back after all had been forgotten: a base keeps to its own.
-        var tip = await repository.FindTipAsync(job.VmId, basePoint?.Lineage, cancellationToken);
-        var (scope, generation) = Scope;
+        var tip = await FindTipAsync(job.VmId, basePoint?.Lineage, cancellationToken);
+        var origin = tip is null || tip.Origin == repository.Head.Uuid ? Id16.Empty : tip.Origin;
+        var (scope, generation) = origin.IsEmpty ? Scope : await FindScopeAsync(tip!.Point, cancellationToken);
         var expectation = new CommitExpectation
         {
             Vm = job.VmId,
@@ -196,6 +197,7 @@ public sealed partial class SessionRegistry(
             PreviousManifest = tip?.ManifestHash ?? Id32.Zero,
             BaseManifest = basePoint?.ManifestHash ?? Id32.Zero,
             AgentKeyId = agent.SigningKeyId,
+            Origin = origin,
         };
         var id = Id16.Create(entropy);
         var packBytes = PackBytesFor(request);
@@ -207,24 +209,43 @@ public sealed partial class SessionRegistry(
         return session.Welcome();
     }
 
+    /// <summary>
+    /// The point that the machine's next one follows. A machine whose newest point was made at another site, and whose keys are
+    /// here, goes on in that site's name, so that what it has there and here stays one; without the keys it begins anew.
+    /// </summary>
+    private async ValueTask<RecoveryPointInfo?> FindTipAsync(Id16 vm, Id16? lineage, CancellationToken cancellationToken)
+    {
+        var tip = await repository.FindTipAsync(vm, lineage, cancellationToken);
+        return tip is null || keyholder.Has(tip.Origin)
+            ? tip
+            : (await repository.ListPointsAsync(vm, cancellationToken)).Where(point => keyholder.Has(point.Origin) && (lineage is null || point.Lineage == lineage)).MaxBy(static point => point.Sequence);
+    }
+
+    private async ValueTask<(Id16 Scope, ushort Generation)> FindScopeAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        var head = (await repository.OpenPointAsync(point, cancellationToken)).Manifest.Head;
+        return (head.Scope, head.IdGeneration);
+    }
+
     /// <summary>An agent waits with more than it keeps until packs are durable: they are not closed later than that.</summary>
     private int PackBytesFor(BeginSessionRequest request) =>
         (int)Math.Min(repository.PackBytesTarget, Math.Max(request.PackBytesMax, Limits.PackBytesTarget));
 
     private BeginSessionResponse ToWelcome(Id16 id, CommitExpectation expectation, Id16 scope, ushort generation, int packBytes)
     {
-        using var idKey = keyholder.DeriveIdKey(scope, generation);
+        var origin = expectation.Origin.IsEmpty ? repository.Head.Uuid : expectation.Origin;
+        using var idKey = keyholder.DeriveIdKey(origin, scope, generation);
         var key = new byte[IdKey.Size];
         idKey.CopyTo(key);
         return new BeginSessionResponse
         {
             SessionId = id.ToString(),
-            RepositoryId = repository.Head.Uuid.ToString(),
+            RepositoryId = origin.ToString(),
             LineageId = expectation.Lineage.ToString(),
             ScopeId = scope.ToString(),
             IdGeneration = generation,
             IdKey = UnsafeByteOperations.UnsafeWrap(key),
-            RestorePublicKey = ByteString.CopyFrom(keyholder.RestorePublicKey.Span),
+            RestorePublicKey = ByteString.CopyFrom(keyholder.FindRestorePublicKey(origin).Span),
             Sequence = (ulong)expectation.Sequence,
             PreviousManifest = ToBytes(expectation.PreviousManifest),
             BaseManifest = ToBytes(expectation.BaseManifest),

@@ -75,11 +75,12 @@ public sealed class StoreEndpoint
         {
             throw new FaultException(FaultReason.Denied, "The key is for another virtual machine than the session's.");
         }
-        if (key.Recipient != KeyId.Compute(_keyholder.RestorePublicKey.Span))
+        var origin = session.Expectation.Origin;
+        if (key.Recipient != KeyId.Compute((origin.IsEmpty ? _keyholder.RestorePublicKey : _keyholder.FindRestorePublicKey(origin)).Span))
         {
             throw new FaultException(FaultReason.Denied, "The key is not sealed to this repository's restore key.");
         }
-        await _repository.PutKeyAsync(request.KeyObject.Memory, cancellationToken);
+        await _repository.PutKeyAsync(request.KeyObject.Memory, origin, cancellationToken);
         return new PutKeyResponse();
     }
 

@@ -37,7 +37,7 @@ internal sealed class ChunkTrial(IObjectStore store, IDatabase index, PackRow pa
 
     private async ValueTask TryAsync(WalkPlace at, MapLeaf leaf, PackAutopsy autopsy, CancellationToken cancellationToken)
     {
-        for (var i = 0; i < leaf.Count && _untried.Count > 0; i++)
+        for (var i = 0; i < leaf.Count && _untried.Count > 0 && opener.Opens(at.Head.Repository); i++)
         {
             var name = (leaf.IdAt(i), at.Head.Scope);
             if (!_untried.TryGetValue(name, out var record) || record.Header.RawLength != leaf.LengthAt(i) || _inVain.Contains((at.Head.Vm, at.Head.Scope, leaf[i])))

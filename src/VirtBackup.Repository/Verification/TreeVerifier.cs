@@ -102,7 +102,7 @@ internal sealed class TreeVerifier(IObjectStore store, IDatabase index, DamageLo
             return null;
         }
         DamageLog.Entry? found = null;
-        var opens = opener is not null && !at.LockedEpochs.Contains(entry.EpochId);
+        var opens = opener?.Opens(at.Head.Repository) == true && !at.LockedEpochs.Contains(entry.EpochId);
         foreach (var copy in copies)
         {
             if (damage.Find(copy.Location) is { } known)

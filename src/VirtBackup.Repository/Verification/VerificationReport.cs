@@ -11,7 +11,7 @@ public sealed record VerificationOptions
 
     public required IManifestSignatureVerifier Signatures { get; init; }
 
-    /// <summary>With it every chunk that a recovery point needs is opened; without it no key is needed.</summary>
+    /// <summary>With it every chunk is opened that a recovery point of a repository needs whose keys it has; without it no key is needed.</summary>
     public IChunkOpener? Opener { get; init; }
 
     public IProgress<VerificationProgress>? Progress { get; init; }

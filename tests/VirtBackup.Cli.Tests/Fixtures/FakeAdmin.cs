@@ -91,7 +91,7 @@ internal sealed class FakeAdmin : AdminService.AdminServiceBase
         Answer(request, new RevokeAgentResponse { Agent = request.Name == "host-1" ? With(Agent, static agent => agent.Revoked = true) : throw Missing("agent", request.Name) });
 
     public override Task<ListVirtualMachinesResponse> ListVirtualMachines(ListVirtualMachinesRequest request, ServerCallContext context) =>
-        Answer(request, new ListVirtualMachinesResponse { VirtualMachines = { IsFlagged ? With(Machine, static machine => machine.FlaggedRuns = 1) : Machine } });
+        Answer(request, new ListVirtualMachinesResponse { VirtualMachines = { IsFlagged ? With(Machine, static machine => machine.FlaggedRuns = 1) : With(Machine, machine => (machine.Present, machine.Peer) = (Origin is null, Origin?.Peer ?? "")) } });
 
     public override Task<GetVirtualMachineResponse> GetVirtualMachine(GetVirtualMachineRequest request, ServerCallContext context) =>
         Answer(request, new GetVirtualMachineResponse

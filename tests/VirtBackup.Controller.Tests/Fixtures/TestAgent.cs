@@ -12,10 +12,11 @@ namespace VirtBackup.Controller.Tests.Fixtures;
 /// <summary>An agent's side: its keys, its certificate, its one machine.</summary>
 internal sealed class TestAgent
 {
-    private TestAgent(World world, string name)
+    private TestAgent(World world, string name, Id16? vmId = null)
     {
         World = world;
         Name = name;
+        VmId = vmId ?? Id16.Create(SystemEntropy.Instance);
     }
 
     public World World { get; }
@@ -28,7 +29,7 @@ internal sealed class TestAgent
 
     public Id16 SigningKeyId => KeyId.Compute(SigningKey.ExportSubjectPublicKeyInfo());
 
-    public Id16 VmId { get; } = Id16.Create(SystemEntropy.Instance);
+    public Id16 VmId { get; }
 
     public string VmName => $"vm-of-{Name}";
 
@@ -36,9 +37,10 @@ internal sealed class TestAgent
 
     public Caller Caller => Caller.From(PeerIdentity.FromCertificate(Certificate));
 
-    public static async Task<TestAgent> EnrollAsync(World world, string name, string token)
+    /// <param name="vmId">Of its machine; null: a new one.</param>
+    public static async Task<TestAgent> EnrollAsync(World world, string name, string token, Id16? vmId = null)
     {
-        var agent = new TestAgent(world, name);
+        var agent = new TestAgent(world, name, vmId);
         await agent.EnrollAsync(token);
         return agent;
     }

@@ -107,7 +107,7 @@ internal sealed class Deeds(Site site, IReadOnlyList<Host> hosts, Ledger ledger,
     /// <summary>Proves that verification with all keys finds nothing wrong.</summary>
     public async Task VerifyAsync() => await AttemptAsync("verify", async () =>
     {
-        using var keyholder = new Keyholder(site.Store, site.Escrow);
+        using var keyholder = new Keyholder(site.Store, site.Escrow, site.Repository.Head.Uuid);
         using var opener = new EscrowedChunkOpener(keyholder, site.Repository.Head);
         var options = new VerificationOptions { Signatures = new KeptSignatures(site.Store), Opener = opener };
         var report = await site.Repository.VerifyAsync(options, CancellationToken.None);

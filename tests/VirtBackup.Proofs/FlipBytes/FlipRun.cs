@@ -183,7 +183,7 @@ internal sealed class FlipRun : IAsyncDisposable
 
     private async Task<VerificationReport> VerifyAsync(bool withKeys)
     {
-        using var keyholder = new Keyholder(_store, _site.Escrow);
+        using var keyholder = new Keyholder(_store, _site.Escrow, _site.Repository.Head.Uuid);
         using var chunks = new EscrowedChunkOpener(keyholder, _site.Repository.Head);
         return await _site.Repository.VerifyAsync(
             new VerificationOptions

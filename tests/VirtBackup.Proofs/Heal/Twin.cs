@@ -25,7 +25,7 @@ internal sealed class Twin : IAsyncDisposable
     private Twin(string name, string folder, CountingStore store, SqliteDatabase index, Calendar calendar, BackupRepository repository, EscrowKeys escrow)
     {
         (Name, Folder, Store, _index, _calendar, Repository) = (name, folder, store, index, calendar, repository);
-        _keyholder = new Keyholder(store, escrow);
+        _keyholder = new Keyholder(store, escrow, repository.Head.Uuid);
         _opener = new EscrowedChunkOpener(_keyholder, repository.Head);
     }
 

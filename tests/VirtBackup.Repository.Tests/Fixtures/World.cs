@@ -211,8 +211,11 @@ internal sealed class HashSignatures : IManifestSignatureVerifier
             : throw FaultException.Corrupt("The signature is not valid.");
 }
 
-internal sealed class HashOpener : IChunkOpener
+/// <param name="origin">The only repository whose chunks it opens; null: all.</param>
+internal sealed class HashOpener(Id16? origin = null) : IChunkOpener
 {
+    public bool Opens(Id16 repository) => origin is null || origin == repository;
+
     public ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {
         var tag = System.Security.Cryptography.SHA256.HashData(record.Span[..^16]).AsSpan(0, 16);

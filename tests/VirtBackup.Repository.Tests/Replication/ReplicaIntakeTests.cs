@@ -3,6 +3,7 @@ using VirtBackup.Format.Manifests;
 using VirtBackup.Repository.Replication;
 using VirtBackup.Repository.Tests.Fixtures;
 using VirtBackup.Repository.Tests.Scrubbing;
+using VirtBackup.Repository.Verification;
 using VirtBackup.Testing.Stores;
 
 namespace VirtBackup.Repository.Tests.Replication;
@@ -238,6 +239,31 @@ public sealed class ReplicaIntakeTests
         await here.Repository.Upkeep.SettleAsync(Token);
         await here.AssertSoundAsync(point);
         Assert.Single((await here.Repository.Serving.ListAsync(null, default, Token)).Points);
+    }
+
+    [Fact]
+    public async Task WithoutItsKeysAForeignPointIsNeitherOpenedNorBlamed()
+    {
+        await using var there = await Sites.CreateAsync(1);
+        await using var here = await Sites.CreateAsync(2);
+        var (point, own) = (Sites.MachineOf(1).Point(1, Disk), Sites.MachineOf(2).Point(1, Disk));
+        await there.BackUpAsync(point);
+        await here.BackUpAsync(own);
+        await here.PullAsync(new PullSource(there.Repository), point);
+        var opener = new HashOpener(Sites.UuidOf(2));
+        var report = await here.Repository.VerifyAsync(new VerificationOptions { Signatures = new HashSignatures(), Opener = opener }, Token);
+        Assert.Empty(report.Damages);
+        Assert.Equal(300, report.ChunksOpened);
+        // Nobody can tell which of its chunks is damaged: all of that pack are in doubt, and come again.
+        await here.HurtAsync(Machine.ChunkId(17), scope: point.Machine.Scope);
+        await here.ScrubAsync(opener);
+        Assert.False((await here.Repository.FindPointAsync(point.Id, Token))!.IsComplete);
+        Assert.True((await here.Repository.FindPointAsync(own.Id, Token))!.IsComplete);
+        Assert.Equal(300, (await here.PullAsync(new PullSource(there.Repository), point)).Done.Records);
+        await here.Repository.Upkeep.SettleAsync(Token);
+        await here.ScrubAsync(opener);
+        Assert.True((await here.Repository.FindPointAsync(point.Id, Token))!.IsComplete);
+        await here.AssertReadableAsync(point);
     }
 
     [Fact]

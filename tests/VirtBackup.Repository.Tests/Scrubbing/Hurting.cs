@@ -13,7 +13,7 @@ internal static class Hurting
 {
     private static CancellationToken Token => World.Token;
 
-    public static async Task<(string Key, PackEntry Entry, byte[] Pack)> FindPackAsync(this World world, Id32 id)
+    public static async Task<(string Key, PackEntry Entry, byte[] Pack)> FindPackAsync(this World world, Id32 id, Id16? scope = null)
     {
         foreach (var key in await world.KeysAsync(ObjectKeys.PacksPrefix))
         {
@@ -27,7 +27,7 @@ internal static class Hurting
             {
                 continue;
             }
-            if (Array.Find(entries, entry => entry.Header.Id == id) is { Header.RawLength: > 0 } found)
+            if (Array.Find(entries, entry => entry.Header.Id == id && (scope ?? entry.Header.Scope) == entry.Header.Scope) is { Header.RawLength: > 0 } found)
             {
                 return (key, found, pack);
             }
@@ -36,9 +36,9 @@ internal static class Hurting
     }
 
     /// <summary>Flips a bit of the payload of that record; returns the pack's key.</summary>
-    public static async Task<string> HurtAsync(this World world, Id32 id, int payloadByte = 100)
+    public static async Task<string> HurtAsync(this World world, Id32 id, int payloadByte = 100, Id16? scope = null)
     {
-        var (key, entry, pack) = await world.FindPackAsync(id);
+        var (key, entry, pack) = await world.FindPackAsync(id, scope);
         pack[entry.Offset + RecordHeader.Size + payloadByte] ^= 4;
         await world.ReplaceAsync(key, pack);
         return key;

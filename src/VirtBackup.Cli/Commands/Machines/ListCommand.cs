@@ -23,7 +23,7 @@ internal sealed class ListCommand(CliContext context) : RemoteCommand("list", "L
             {
                 table.AddRow(
                     TextLayout.Cell(machine.Name), TextLayout.Cell(machine.Agent ?? "-"),
-                    TextLayout.Cell(machine.State, machine.Problem is not null ? TextLayout.Bad : machine.State == "gone" ? TextLayout.Faint : default(Style?)),
+                    TextLayout.Cell(machine.Whereabouts, machine.Problem is not null ? TextLayout.Bad : !machine.Present ? TextLayout.Faint : default(Style?)),
                     TextLayout.Cell(Units.Count((ulong)machine.Disks.Count)), TextLayout.Cell(Units.Bytes(Total(machine))), TextLayout.Cell(Units.Count(machine.RecoveryPoints)),
                     TextLayout.Cell(Units.Time(machine.LastPointTime)), TextLayout.Cell(Units.ShortId(machine.VmId)));
             }

@@ -28,7 +28,7 @@ internal sealed class ShowCommand : RemoteCommand
                 ("VM", TextLayout.Cell(machine.Name)),
                 ("Id", TextLayout.Cell(machine.VmId)),
                 ("Agent", TextLayout.Optional(machine.Agent)),
-                ("State", TextLayout.Cell(machine.State)),
+                ("State", TextLayout.Cell(machine.Whereabouts)),
                 ("Problem", TextLayout.Optional(machine.Problem, TextLayout.Bad)),
                 ("Recovery points", TextLayout.Cell(Units.Count(machine.RecoveryPoints))),
                 ("Last point", TextLayout.Cell(Units.Time(machine.LastPointTime))),
