@@ -126,7 +126,7 @@ internal sealed class PeerDialer(PeerKeyFolders folders, Id32 ownAuthority, Time
         using var channel = PeerChannels.OpenPinned(pin, address, verdict => refusal = verdict);
         try
         {
-            var client = new ReplicationService.ReplicationServiceClient(channel);
+            var client = new Protocol.Replication.V1.ReplicationService.ReplicationServiceClient(channel);
             var deadline = time.GetUtcNow().UtcDateTime + CallTimeout;
             var response = await GrpcCalls.UnaryAsync(client.JoinAsync(request, deadline: deadline, cancellationToken: cancellationToken), NameOf(address), cancellationToken);
             return (response, X509CertificateLoader.LoadCertificate(pin.Root!.RawDataMemory.Span));
