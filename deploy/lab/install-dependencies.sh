@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, a TPM emulator, file-system tools, and
-# the backup program beside which guests' latencies are measured.
+# Installs what the lab and the tests need on Debian 12: QEMU, its image tools, libvirt, an NBD server, a TPM emulator, file-system tools,
+# tools for networks, and the backup program beside which guests' latencies are measured.
 # Installs nothing, and needs no privileges, when everything is already there.
 #
 # usage: deploy/lab/install-dependencies.sh [--peers] [--object-stores]
@@ -31,6 +31,9 @@ wanted=(
   busybox:busybox-static
   flock:util-linux
   taskset:util-linux
+  nsenter:util-linux
+  ip:iproute2
+  tc:iproute2
   openssl:openssl
   dpkg-deb:dpkg
   curl:curl

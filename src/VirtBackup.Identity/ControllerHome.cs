@@ -121,7 +121,8 @@ public sealed class ControllerHome
         var found = new List<(Id16, byte[])>();
         foreach (var path in Directory.EnumerateFiles(Path.GetDirectoryName(EscrowPath)!, Path.GetFileName(EscrowPath) + ".*"))
         {
-            if (Id16.TryParse(Path.GetExtension(path)[1..], out var repository) && OriginEscrowPath(repository) == path)
+            // The pattern finds this controller's own keys, too, which have no extension.
+            if (Id16.TryParse(Path.GetExtension(path).TrimStart('.'), out var repository) && OriginEscrowPath(repository) == path)
             {
                 found.Add((repository, PrivateFiles.ReadPrivate(path)));
             }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Links;
 
 namespace VirtBackup.Testing.Installations;
 
@@ -15,9 +16,12 @@ public sealed class Installation : IAsyncDisposable
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(100);
     private readonly List<InstalledAgent> _agents = [];
     private readonly string _temporary;
+    private readonly NetworkSite? _site;
+    private SiteDoor? _door;
 
-    private Installation(string? repository, string? home)
+    private Installation(string? repository, string? home, NetworkSite? site)
     {
+        _site = site;
         // Agents put sockets below it, and a socket's path is short.
         Folder = Directory.CreateDirectory($"/tmp/vb-{Path.GetRandomFileName()[..6]}").FullName;
         Repository = repository ?? Path.Combine(Folder, "repository");
@@ -25,7 +29,7 @@ public sealed class Installation : IAsyncDisposable
         Home = home ?? Path.Combine(Folder, "controller");
         Kit = Path.Combine(Folder, "kit.txt");
         _temporary = Directory.CreateDirectory(Path.Combine(Folder, "tmp")).FullName;
-        Port = LabPorts.Take();
+        Port = TakePort();
         Controller = Daemon(Home);
     }
 
@@ -53,9 +57,13 @@ public sealed class Installation : IAsyncDisposable
     /// <summary>Sets a controller up, without starting it.</summary>
     /// <param name="repository">An empty folder for the repository; one in <see cref="Folder"/> when not given.</param>
     /// <param name="home">The same for the controller's keys and databases.</param>
-    public static async Task<Installation> CreateAsync(string? repository = null, string? home = null)
+    /// <param name="site">
+    /// Where its services run; it must outlive them, and have the links at whose addresses the controller is to be reached. Null: on
+    /// this machine's own network.
+    /// </param>
+    public static async Task<Installation> CreateAsync(string? repository = null, string? home = null, NetworkSite? site = null)
     {
-        var installation = new Installation(repository, home);
+        var installation = new Installation(repository, home, site);
         try
         {
             (await installation.RunAsync([.. installation.InitArguments(), "--kit", installation.Kit])).EnsureSuccess();
@@ -70,9 +78,9 @@ public sealed class Installation : IAsyncDisposable
 
     /// <summary>A running controller, and a running agent called "host" that <paramref name="configure"/> gave its machines.</summary>
     public static async Task<(Installation Installation, InstalledAgent Agent)> StartAsync(
-        Action<Installation, InstalledAgent> configure, string? repository = null, string? home = null)
+        Action<Installation, InstalledAgent> configure, string? repository = null, string? home = null, NetworkSite? site = null)
     {
-        var installation = await CreateAsync(repository, home);
+        var installation = await CreateAsync(repository, home, site);
         try
         {
             await installation.Controller.StartAsync();
@@ -94,7 +102,7 @@ public sealed class Installation : IAsyncDisposable
     /// <summary>An agent that is not enrolled.</summary>
     public InstalledAgent AddAgent(string name)
     {
-        var agent = new InstalledAgent(name, Folder);
+        var agent = new InstalledAgent(name, Folder, _site);
         _agents.Add(agent);
         return agent;
     }
@@ -119,10 +127,11 @@ public sealed class Installation : IAsyncDisposable
     {
         if (Controller.IsRunning) throw new InvalidOperationException("The old controller is still running.");
         await Controller.DisposeAsync();
+        if (_door is not null) await _door.DisposeAsync();
         Repository = copy ?? Repository;
         Home = Path.Combine(Folder, "controller-2");
         Credentials = Path.Combine(Folder, "operator-2");
-        Port = LabPorts.Take();
+        Port = TakePort();
         Controller = Daemon(Home);
         (await RunAsync([.. InitArguments(), "--from-kit", Kit])).EnsureSuccess();
     }
@@ -134,7 +143,7 @@ public sealed class Installation : IAsyncDisposable
     public IssuedCertificate CertificateOf(InstalledAgent agent) => new(Path.Combine(agent.Home, "identity", "tls.crt"), Home);
 
     /// <summary>A second controller program on the same folder or another; not started.</summary>
-    public ServiceProcess Daemon(string home) => new(Programs.Controller, ["--data", home], "ready: listening");
+    public ServiceProcess Daemon(string home) => new(Programs.Controller, ["--data", home], "ready: listening", _site);
 
     /// <summary>Runs <c>virtbackup</c> with JSON output.</summary>
     public async Task<CommandResult> RunAsync(params string[] arguments)
@@ -209,11 +218,21 @@ public sealed class Installation : IAsyncDisposable
     {
         foreach (var agent in _agents) await agent.DisposeAsync();
         await Controller.DisposeAsync();
+        if (_door is not null) await _door.DisposeAsync();
         Directory.Delete(Folder, recursive: true);
+    }
+
+    private int TakePort()
+    {
+        var port = LabPorts.Take();
+        _door = _site is null ? null : new SiteDoor(_site, port);
+        return port;
     }
 
     private string[] InitArguments() =>
     [
-        "controller", "init", "--data", Home, "--repository", Repository, "--listen", Address, "--server-name", "127.0.0.1", "--operator-credentials", Credentials,
+        "controller", "init", "--data", Home, "--repository", Repository, "--listen", _site is null ? Address : $"0.0.0.0:{Port}",
+        .. new[] { "127.0.0.1" }.Concat(_site?.Addresses.Select(static address => $"{address}") ?? []).SelectMany(static name => new[] { "--server-name", name }),
+        "--operator-credentials", Credentials,
     ];
 }

@@ -1,5 +1,6 @@
 using System.Text;
 using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Links;
 
 namespace VirtBackup.Testing.Installations;
 
@@ -14,13 +15,13 @@ public sealed class InstalledAgent : IAsyncDisposable
     private readonly StringBuilder _more = new();
     private string? _libvirt;
 
-    internal InstalledAgent(string name, string folder)
+    internal InstalledAgent(string name, string folder, NetworkSite? site)
     {
         Name = name;
         Home = Path.Combine(folder, name);
         FleeceFolder = Path.Combine(folder, $"f-{name}");
         Configuration = Path.Combine(folder, $"{name}.yaml");
-        Service = new ServiceProcess(Programs.Agent, ["--config", Configuration], "ready: connected");
+        Service = new ServiceProcess(Programs.Agent, ["--config", Configuration], "ready: connected", site);
         Write();
     }
 

@@ -1,4 +1,5 @@
 using VirtBackup.Testing.Lab;
+using VirtBackup.Testing.Links;
 
 namespace VirtBackup.Testing.Installations;
 
@@ -9,11 +10,13 @@ public sealed class ServiceProcess : IAsyncDisposable
     private readonly string _program;
     private readonly string[] _arguments;
     private readonly string _ready;
+    private readonly NetworkSite? _site;
     private readonly List<string> _earlier = [];
     private BackgroundProc? _process;
 
-    internal ServiceProcess(string program, string[] arguments, string ready)
+    internal ServiceProcess(string program, string[] arguments, string ready, NetworkSite? site = null)
     {
+        _site = site;
         _program = program;
         _arguments = arguments;
         _ready = ready;
@@ -42,7 +45,7 @@ public sealed class ServiceProcess : IAsyncDisposable
     {
         if (IsRunning) throw new InvalidOperationException($"{_program} is running already.");
         Forget();
-        _process = BackgroundProc.Start(_program, _arguments);
+        _process = _site is null ? BackgroundProc.Start(_program, _arguments) : _site.Start(_program, _arguments);
     }
 
     /// <summary>Waits for a line of the run that was started last.</summary>

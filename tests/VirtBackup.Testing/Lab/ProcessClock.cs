@@ -1,9 +1,9 @@
 using System.Globalization;
 
-namespace VirtBackup.Proofs.DependencyOrder.Real;
+namespace VirtBackup.Testing.Lab;
 
 /// <summary>What the kernel knows of processes.</summary>
-internal static class ProcessClock
+public static class ProcessClock
 {
     /// <summary>Two clocks are read, one of them in ticks of 10 ms.</summary>
     public const double ErrorSeconds = 0.05;
