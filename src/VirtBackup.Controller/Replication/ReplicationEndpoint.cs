@@ -24,7 +24,7 @@ public sealed partial class ReplicationEndpoint
     private readonly PeerLinks _links;
     private readonly SourceParts _parts;
     private readonly TimeProvider _time;
-    private readonly PeerCalls _calls = new();
+    private readonly OpenCalls _calls = new();
     private readonly ILogger _logger;
 
     public ReplicationEndpoint(
