@@ -11,7 +11,7 @@ using VirtBackup.Repository;
 namespace VirtBackup.Controller.Replication;
 
 /// <summary>What other controllers call, and the streams that this one opens to answer on. Safe for concurrent use.</summary>
-public sealed partial class ReplicationEndpoint
+public sealed partial class ReplicationEndpoint : IDisposable
 {
     /// <summary>Streams that are offered to one peer at a time: one idle, the others taken.</summary>
     private const int OffersMax = 16;
@@ -25,6 +25,7 @@ public sealed partial class ReplicationEndpoint
     private readonly SourceParts _parts;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
+    private readonly CancellationTokenSource _stopping = new();
 
     public ReplicationEndpoint(
         PeerAccess access, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, ControllerIdentity identity, PeerLinks links, TimeProvider time,
@@ -41,7 +42,7 @@ public sealed partial class ReplicationEndpoint
         _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
         using var presence = _links.Enter(caller.Name);
         using var answering = new AnsweringStream(caller.Name, stream, _parts);
-        await answering.RunAsync(cancellationToken);
+        await UntilStoppedAsync(answering.RunAsync, cancellationToken);
     }
 
     /// <summary>Keeps a stream on which a peer that called answers.</summary>
@@ -49,8 +50,10 @@ public sealed partial class ReplicationEndpoint
     {
         ArgumentNullException.ThrowIfNull(caller);
         _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
-        await _links.KeepAsync(caller.Name, stream, cancellationToken);
+        await UntilStoppedAsync(token => _links.KeepAsync(caller.Name, stream, token), cancellationToken);
     }
+
+    public void Dispose() => _stopping.Dispose();
 
     /// <summary>Offers streams to the peers that cannot call this site, until cancelled.</summary>
     public async Task RunAsync(CancellationToken cancellationToken)
@@ -75,7 +78,22 @@ public sealed partial class ReplicationEndpoint
         finally
         {
             await scope.CancelAsync();
+            await _stopping.CancelAsync();
             await Task.WhenAll(offering.Values).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        }
+    }
+
+    /// <summary>Streams that wait for something would keep the controller from stopping.</summary>
+    private async Task UntilStoppedAsync(Func<CancellationToken, Task> serve, CancellationToken cancellationToken)
+    {
+        using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stopping.Token);
+        try
+        {
+            await serve(scope.Token);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new FaultException(FaultReason.Unavailable, "The controller stops: try again in a moment.");
         }
     }
 
