@@ -24,6 +24,7 @@ public sealed partial class ReplicationEndpoint : IDisposable
     private readonly PeerLinks _links;
     private readonly SourceParts _parts;
     private readonly TimeProvider _time;
+    private readonly OpenCalls _calls = new();
     private readonly ILogger _logger;
     private readonly CancellationTokenSource _stopping = new();
 
@@ -36,22 +37,38 @@ public sealed partial class ReplicationEndpoint : IDisposable
     }
 
     /// <summary>Answers a peer that called to ask.</summary>
-    public async Task PullAsync(Caller caller, IServerDuplex<Ask, Answer> stream, CancellationToken cancellationToken)
+    public Task PullAsync(Caller caller, IServerDuplex<Ask, Answer> stream, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(caller);
-        _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
-        using var presence = _links.Enter(caller.Name);
-        using var answering = new AnsweringStream(caller.Name, stream, _parts);
-        await UntilStoppedAsync(answering.RunAsync, cancellationToken);
+        return UntilStoppedAsync(stopping => _calls.ServeAsync(
+            caller.Name,
+            async ended =>
+            {
+                // Behind the entry in the list of calls: whoever is revoked from here on is found there.
+                _ = await _parts.Access.RequirePeerAsync(caller.Name, ended);
+                using var presence = _links.Enter(caller.Name);
+                using var answering = new AnsweringStream(caller.Name, stream, _parts);
+                await answering.RunAsync(ended);
+            },
+            stopping), cancellationToken);
     }
 
     /// <summary>Keeps a stream on which a peer that called answers.</summary>
-    public async Task OfferAsync(Caller caller, IServerDuplex<Answer, Ask> stream, CancellationToken cancellationToken)
+    public Task OfferAsync(Caller caller, IServerDuplex<Answer, Ask> stream, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(caller);
-        _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
-        await UntilStoppedAsync(token => _links.KeepAsync(caller.Name, stream, token), cancellationToken);
+        return UntilStoppedAsync(stopping => _calls.ServeAsync(
+            caller.Name,
+            async ended =>
+            {
+                _ = await _parts.Access.RequirePeerAsync(caller.Name, ended);
+                await _links.KeepAsync(caller.Name, stream, ended);
+            },
+            stopping), cancellationToken);
     }
+
+    /// <summary>Ends what the peer has open: its key is good no longer.</summary>
+    public void EndPeer(string peer) => _calls.End(peer);
 
     public void Dispose() => _stopping.Dispose();
 
