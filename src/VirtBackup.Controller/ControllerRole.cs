@@ -320,6 +320,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _groups.Dispose();
         _replications.Dispose();
         _copies.Dispose();
+        Replication.Dispose();
         await _records.DisposeAsync();
         _retentionRun.Dispose();
         _custody.Dispose();
