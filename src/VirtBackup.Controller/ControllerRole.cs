@@ -196,6 +196,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         };
         Jobs.PointsOfRuns = () => _recoveries.PointsInUse;
         Enrollment.AgentRevoked = _sessions.EndAgentAsync;
+        Peers.PeerRevoked = Replication.EndPeer;
     }
 
     public CatalogDatabase Catalog { get; }

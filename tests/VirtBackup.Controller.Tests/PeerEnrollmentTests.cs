@@ -72,7 +72,7 @@ public sealed class PeerEnrollmentTests : IDisposable
     {
         await using var world = await World.CreateAsync();
         var ended = new List<string>();
-        world.Role.Peers.PeerRevoked = peer => { ended.Add(peer); return ValueTask.CompletedTask; };
+        world.Role.Peers.PeerRevoked = ended.Add;
         var first = await JoinAsync(world, await TokenAsync(world), _key);
         using var newKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var second = await JoinAsync(world, await TokenAsync(world), newKey);

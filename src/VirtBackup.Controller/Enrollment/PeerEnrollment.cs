@@ -17,7 +17,7 @@ public sealed partial class PeerEnrollment(
     ILogger<PeerEnrollment> logger)
 {
     /// <summary>Told when a peer's key is no longer good, so that its streams end. Set once, before the first call.</summary>
-    public Func<string, ValueTask>? PeerRevoked { get; set; }
+    public Action<string>? PeerRevoked { get; set; }
 
     /// <summary>Makes a token for another controller, and makes it known by this name; nothing is allowed to a new one.</summary>
     /// <param name="name">What the peer is called here.</param>
@@ -50,7 +50,7 @@ public sealed partial class PeerEnrollment(
         }
         if (await peers.AdmitAsync(name, keyId, SerialOf(certificate), ExpiryOf(certificate), row.Id, time.NowMs(), cancellationToken) is { } retired)
         {
-            await EndAsync(name, retired);
+            End(name, retired);
         }
         LogJoined(name, keyId);
         return new JoinResponse { CertificateChain = ToChain(certificate), PeerName = name, RepositoryId = identity.ControllerId.ToString() };
@@ -91,7 +91,7 @@ public sealed partial class PeerEnrollment(
     public async ValueTask<PeerRow> RevokeAsync(string name, CancellationToken cancellationToken)
     {
         var row = await peers.RevokeAsync(name, time.NowMs(), cancellationToken);
-        await EndAsync(name, row.TlsKeyId);
+        End(name, row.TlsKeyId);
         LogRevoked(name, row.TlsKeyId);
         return row;
     }
@@ -101,21 +101,18 @@ public sealed partial class PeerEnrollment(
     public async ValueTask<PeerRow> RemoveAsync(string name, CancellationToken cancellationToken)
     {
         var row = await peers.RemoveAsync(name, time.NowMs(), cancellationToken);
-        await EndAsync(name, row.TlsKeyId);
+        End(name, row.TlsKeyId);
         LogRemoved(name);
         return row;
     }
 
-    private async ValueTask EndAsync(string name, Id16 keyId)
+    private void End(string name, Id16 keyId)
     {
         if (!keyId.IsEmpty)
         {
             revoked.Revoke(keyId);
         }
-        if (PeerRevoked is { } ended)
-        {
-            await ended(name);
-        }
+        PeerRevoked?.Invoke(name);
     }
 
     private static ByteString ToChain(X509Certificate2 certificate) => ByteString.CopyFromUtf8(certificate.ExportCertificatePem() + "\n");

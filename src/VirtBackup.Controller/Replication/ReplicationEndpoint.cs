@@ -24,6 +24,7 @@ public sealed partial class ReplicationEndpoint
     private readonly PeerLinks _links;
     private readonly SourceParts _parts;
     private readonly TimeProvider _time;
+    private readonly OpenCalls _calls = new();
     private readonly ILogger _logger;
 
     public ReplicationEndpoint(
@@ -35,22 +36,38 @@ public sealed partial class ReplicationEndpoint
     }
 
     /// <summary>Answers a peer that called to ask.</summary>
-    public async Task PullAsync(Caller caller, IServerDuplex<Ask, Answer> stream, CancellationToken cancellationToken)
+    public Task PullAsync(Caller caller, IServerDuplex<Ask, Answer> stream, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(caller);
-        _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
-        using var presence = _links.Enter(caller.Name);
-        using var answering = new AnsweringStream(caller.Name, stream, _parts);
-        await answering.RunAsync(cancellationToken);
+        return _calls.ServeAsync(
+            caller.Name,
+            async ended =>
+            {
+                // Behind the entry in the list of calls: whoever is revoked from here on is found there.
+                _ = await _parts.Access.RequirePeerAsync(caller.Name, ended);
+                using var presence = _links.Enter(caller.Name);
+                using var answering = new AnsweringStream(caller.Name, stream, _parts);
+                await answering.RunAsync(ended);
+            },
+            cancellationToken);
     }
 
     /// <summary>Keeps a stream on which a peer that called answers.</summary>
-    public async Task OfferAsync(Caller caller, IServerDuplex<Answer, Ask> stream, CancellationToken cancellationToken)
+    public Task OfferAsync(Caller caller, IServerDuplex<Answer, Ask> stream, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(caller);
-        _ = await _parts.Access.RequirePeerAsync(caller.Name, cancellationToken);
-        await _links.KeepAsync(caller.Name, stream, cancellationToken);
+        return _calls.ServeAsync(
+            caller.Name,
+            async ended =>
+            {
+                _ = await _parts.Access.RequirePeerAsync(caller.Name, ended);
+                await _links.KeepAsync(caller.Name, stream, ended);
+            },
+            cancellationToken);
     }
+
+    /// <summary>Ends what the peer has open: its key is good no longer.</summary>
+    public void EndPeer(string peer) => _calls.End(peer);
 
     /// <summary>Offers streams to the peers that cannot call this site, until cancelled.</summary>
     public async Task RunAsync(CancellationToken cancellationToken)
