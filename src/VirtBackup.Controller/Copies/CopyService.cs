@@ -78,9 +78,9 @@ public sealed partial class CopyService : IDisposable
             {
                 throw new FaultException(FaultReason.AlreadyExists, $"There is a copy store called '{row.Name}' already.");
             }
-            if (row.Location == _parts.Identity.RepositoryLocation || known.Exists(store => store.Location == row.Location))
+            if (known.Select(static store => store.Location).Append(_parts.Identity.RepositoryLocation).Any(other => CopyPlaceSetup.Overlap(row.Location, other)))
             {
-                throw new FaultException(FaultReason.AlreadyExists, $"'{row.Location}' is the repository's own place, or a copy store already: choose another place.");
+                throw new FaultException(FaultReason.AlreadyExists, $"'{row.Location}' is the repository's own place or a copy store already, or lies within one or around it: choose another place.");
             }
             await using (var place = await places.OpenAsync(row.Name, StoreLocation.Parse(row.Location), isNew: true, cancellationToken))
             {

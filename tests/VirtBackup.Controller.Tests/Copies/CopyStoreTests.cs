@@ -196,7 +196,10 @@ public sealed class CopyStoreTests
         await using var copies = await CopyWorld.CreateAsync();
         await copies.AddAsync("second");
         await RefusedAsync(FaultReason.AlreadyExists, () => copies.AddAsync("second"));
-        await RefusedAsync(FaultReason.AlreadyExists, () => AddAsync(copies, "third", CopyWorld.LocationOf("second")));
+        foreach (var location in new[] { CopyWorld.LocationOf("second"), CopyWorld.LocationOf("second/"), CopyWorld.LocationOf("second/below"), "/copies", "/" })
+        {
+            await RefusedAsync(FaultReason.AlreadyExists, () => AddAsync(copies, "third", location));
+        }
         foreach (var name in new[] { "", "Second", "../x", ".x", "repository", new string('a', 64) })
         {
             await RefusedAsync(FaultReason.InvalidArgument, () => AddAsync(copies, name, "/copies/x"));
