@@ -20,6 +20,7 @@ internal sealed class FaultStage : IAsyncDisposable
     private readonly List<NetworkSite> _networks = [];
     private readonly List<NetworkLink> _links = [];
     private readonly List<Way> _ways = [];
+    private readonly HashSet<PeerSite> _unlocked = [];
 
     private FaultStage(int number) => Number = number;
 
@@ -39,8 +40,8 @@ internal sealed class FaultStage : IAsyncDisposable
     /// <summary>Of a link, for people.</summary>
     public int NumberOf(NetworkLink link) => _links.IndexOf(link) + 1;
 
-    /// <summary>Whether it can read what came from others.</summary>
-    public bool IsUnlocked(PeerSite site) => _sites.Count == 2 || site != _sites[^1];
+    /// <summary>Whether it may read what came from others.</summary>
+    public bool MayUnlock(PeerSite site) => _sites.Count == 2 || site != _sites[^1];
 
     public static async Task<FaultStage> SetAsync(ProofOptions options, int number, CancellationToken cancellationToken)
     {
@@ -63,7 +64,7 @@ internal sealed class FaultStage : IAsyncDisposable
         if (_sites.Count == 2) return;
         var last = _sites[^1];
         foreach (var link in _links) link.Cut();
-        foreach (var origin in _sites.SkipLast(1)) await last.RunAsync("peer", "unlock", _ways[^1].Peering.Source.Name, "--kit", origin.Installation.Kit);
+        await UnlockAsync(last);
         var listed = await last.TryListAsync() ?? throw new RefutedException($"{last.Name} does not answer");
         foreach (var (_, machine) in Machines)
         {
@@ -73,6 +74,13 @@ internal sealed class FaultStage : IAsyncDisposable
                 tally.Restored++;
             }
         }
+    }
+
+    /// <summary>Gives a replica the keys of all whose points it has.</summary>
+    public async Task UnlockAsync(PeerSite replica)
+    {
+        if (!_unlocked.Add(replica)) return;
+        foreach (var origin in _sites.Where(site => site != replica && site.Machines.Count > 0)) await replica.RunAsync("peer", "unlock", "--kit", origin.Installation.Kit);
     }
 
     public async ValueTask DisposeAsync()
@@ -94,7 +102,6 @@ internal sealed class FaultStage : IAsyncDisposable
         var offers = new bool[2];
         for (var i = 1; i < count; i++) _ways.Add(await JoinAsync(_sites[i], _sites[i - 1], _links[i - 1], offers[i - 1] = random.Next(2) == 0));
         if (count == 2) _ways.Add(await JoinAsync(_sites[0], _sites[1], _links[0], offers[1] = random.Next(2) == 0));
-        foreach (var way in _ways.Where(way => IsUnlocked(way.Peering.Receiver))) await way.Peering.UnlockAsync();
         Console.WriteLine($"stage {Number}: {count} sites, round trip {link.RoundTrip.TotalMilliseconds:0} ms; "
             + string.Join(", ", _ways.Zip(offers, static (way, offer) => $"{way.Peering.Receiver.Name} from {way.Peering.Source.Name}, {(offer ? "which dials" : "dialling")}")));
     }

@@ -152,13 +152,14 @@ internal sealed class FaultTrial(FaultStage stage, ProofOptions options, int tri
             if (lacking.Count > 0) throw new RefutedException($"{replica.Name} lacks the recovery points {string.Join(", ", lacking)}");
             var strange = listed.Except(all).ToList();
             if (strange.Count > 0) throw new RefutedException($"{replica.Name} lists recovery points that nobody made: {string.Join(", ", strange)}");
+            if (stage.MayUnlock(replica)) await stage.UnlockAsync(replica);
             // Those of this trial, and an older one: what was whole must stay so.
             var older = stage.Machines.SelectMany(static one => one.Machine.Points.Select(point => (one.Machine, Point: point))).Except(_new).ToList();
             foreach (var (machine, point) in _new.Concat(older.Count == 0 ? [] : [older[_random.Next(older.Count)]]))
             {
                 if (!await replica.TryVerifyAsync(point)) throw new RefutedException($"{replica.Name} does not answer");
                 tally.Verified++;
-                if (!stage.IsUnlocked(replica)) continue;
+                if (!stage.MayUnlock(replica)) continue;
                 await replica.RequireRestorableAsync(machine, point, options.Sabotage == OtherDisk ? FlipByte : null);
                 tally.Restored++;
             }

@@ -37,7 +37,7 @@ internal sealed class LossTrial(ProofOptions options, int trial) : IAsyncDisposa
         await AwaitReplicatedAsync();
         var (wasBackingUp, lostAt) = await LoseAsync(cancellationToken);
         var clock = Stopwatch.StartNew();
-        await Left.RunAsync("peer", "unlock", Lost.Name, "--kit", Left.Installation.File("kit-of-lost"));
+        await Left.RunAsync("peer", "unlock", "--kit", Left.Installation.File("kit-of-lost"));
         var newest = await NewestAsync();
         var witnesses = new StartWitnesses(Left, Folder);
         var result = await witnesses.RecoverAsync(Names, options.Sabotage == OlderPoint ? ["--at", $"{newest.Values.Min(static one => one.Created).AddMilliseconds(-1):O}"] : []);

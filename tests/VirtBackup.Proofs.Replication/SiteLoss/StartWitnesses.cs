@@ -35,7 +35,7 @@ internal sealed class StartWitnesses(PeerSite site, string folder)
     {
         Directory.CreateDirectory(site.Installation.File(folder));
         var recovered = await site.Installation.RunAsync(
-            ["recovery", "run", .. machines.SelectMany(static name => new[] { "--vm", name }), "--folder", site.Installation.File(folder), "--keep-identity", "--format", "raw", .. more]);
+            ["recovery", "run", .. machines.SelectMany(static name => new[] { "--vm", name }), "--folder", site.Installation.File(folder), "--keep-identity", "--format", "raw", "--agent", site.Agent.Name, .. more]);
         return recovered.ExitCode == 0
             ? recovered.Json.GetProperty("result").GetProperty("recovery") : throw new RefutedException($"the machines were not recovered: {recovered.Stderr}{recovered.Stdout}");
     }

@@ -79,7 +79,7 @@ internal sealed class PeerSite : IAsyncDisposable
         IReadOnlyDictionary<string, string> disks;
         try
         {
-            disks = await Installation.RestoreDisksAsync(point, folder, "--format", "raw");
+            disks = await Installation.RestoreDisksAsync(point, folder, "--format", "raw", "--agent", Agent.Name);
         }
         catch (Exception failed) when (failed is not RefutedException and not OperationCanceledException)
         {

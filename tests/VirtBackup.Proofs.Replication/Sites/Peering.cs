@@ -31,9 +31,6 @@ internal sealed record Peering(PeerSite Receiver, PeerSite Source)
     /// <summary>Pulls all that is missing, and waits for the end.</summary>
     public Task<CommandResult> PullAsync() => Receiver.Installation.RunAsync("replication", "run", Source.Name);
 
-    /// <summary>Gives the receiver the source's keys.</summary>
-    public Task<JsonElement> UnlockAsync() => Receiver.RunAsync("peer", "unlock", Source.Name, "--kit", Source.Installation.Kit);
-
     /// <summary>What the receiver says of how far behind it is.</summary>
     public async Task<JsonElement> ShowAsync() => (await Receiver.RunAsync("replication", "status", Source.Name)).GetProperty("rules").EnumerateArray().Single();
 }
