@@ -291,6 +291,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _owners.Dispose();
         _groups.Dispose();
         _replications.Dispose();
+        Replication.Dispose();
         await _records.DisposeAsync();
         _retentionRun.Dispose();
         _custody.Dispose();

@@ -104,8 +104,8 @@ public sealed class ControllerHome
         var found = new List<(Id16, byte[])>();
         foreach (var path in Directory.EnumerateFiles(Path.GetDirectoryName(EscrowPath)!, Path.GetFileName(EscrowPath) + ".*"))
         {
-            // The pattern finds this controller's own keys, too, which have no extension.
-            if (Id16.TryParse(Path.GetExtension(path).TrimStart('.'), out var repository) && OriginEscrowPath(repository) == path)
+            // The pattern fits the own keys' file, too, which has no extension.
+            if (Path.GetExtension(path) is ['.', .. var name] && Id16.TryParse(name, out var repository) && OriginEscrowPath(repository) == path)
             {
                 found.Add((repository, PrivateFiles.ReadPrivate(path)));
             }

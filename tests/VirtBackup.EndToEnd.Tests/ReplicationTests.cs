@@ -117,6 +117,37 @@ public sealed class ReplicationTests
         Assert.Equal("kept", Encoding.UTF8.GetString(await restored.ReadFileAsync("/data/marker")));
     }
 
+    [Fact]
+    public async Task A_peers_certificate_is_renewed_in_time_and_one_that_expired_says_what_to_do()
+    {
+        await using var east = await Installation.CreateAsync();
+        await using var west = await Installation.CreateAsync();
+        await east.Controller.StartAsync();
+        await west.Controller.StartAsync();
+        await JoinAsync(east, "east", west, "west");
+        var folder = Path.Combine(west.Home, "peers", "east");
+        var certificate = new IssuedCertificate(Path.Combine(folder, "tls.crt"), east.Home);
+        var key = await File.ReadAllTextAsync(Path.Combine(folder, "tls.key"));
+        var now = DateTimeOffset.UtcNow;
+        foreach (var (until, isRenewed) in new[] { (now.AddDays(5), true), (now.AddMinutes(-1), false) })
+        {
+            await west.Controller.StopAsync();
+            await certificate.RedateAsync(now.AddDays(-25), until);
+            await west.Controller.StartAsync();
+            if (isRenewed)
+            {
+                await Installation.PollAsync("the renewal", () => Task.FromResult(certificate.Read().NotAfter.ToUniversalTime() > now.AddDays(25)));
+            }
+        }
+        Assert.Contains("expired", (await west.RunAsync("replication", "run", "east")).Stderr, StringComparison.Ordinal);
+        Assert.Equal(key, await File.ReadAllTextAsync(Path.Combine(folder, "tls.key")));
+
+        // Joining anew helps, with a new key.
+        await JoinAsync(east, "east", west, "west");
+        (await west.RunAsync("replication", "run", "east")).EnsureSuccess();
+        Assert.NotEqual(key, await File.ReadAllTextAsync(Path.Combine(folder, "tls.key")));
+    }
+
     /// <summary>Has a controller join another one: a token is made there, and used here.</summary>
     private static async Task JoinAsync(Installation there, string nameOfThere, Installation here, string nameOfHere, params string[] options)
     {

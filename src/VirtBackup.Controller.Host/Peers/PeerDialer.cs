@@ -7,6 +7,7 @@ using VirtBackup.Identity;
 using VirtBackup.Protocol.Grpc;
 using VirtBackup.Protocol.Replication.V1;
 using VirtBackup.Protocol.Transport;
+using PeerCalls = VirtBackup.Protocol.Replication.V1.ReplicationService;
 
 namespace VirtBackup.Controller.Host.Peers;
 
@@ -126,7 +127,7 @@ internal sealed class PeerDialer(PeerKeyFolders folders, Id32 ownAuthority, Time
         using var channel = PeerChannels.OpenPinned(pin, address, verdict => refusal = verdict);
         try
         {
-            var client = new Protocol.Replication.V1.ReplicationService.ReplicationServiceClient(channel);
+            var client = new PeerCalls.ReplicationServiceClient(channel);
             var deadline = time.GetUtcNow().UtcDateTime + CallTimeout;
             var response = await GrpcCalls.UnaryAsync(client.JoinAsync(request, deadline: deadline, cancellationToken: cancellationToken), NameOf(address), cancellationToken);
             return (response, X509CertificateLoader.LoadCertificate(pin.Root!.RawDataMemory.Span));

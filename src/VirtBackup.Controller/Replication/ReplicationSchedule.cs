@@ -104,7 +104,7 @@ public sealed partial class ReplicationSchedule(ReplicationParts parts, Replicat
         var triedAt = (long?)null;
         while (await parts.Catalog.Replication.FindRuleAsync(first.Peer, cancellationToken) is { } row && row.ChangedMs == first.ChangedMs)
         {
-            var isNew = await listing.RefreshAsync(conversation, rule, row, PollWait, cancellationToken);
+            var isNew = await listing.RefreshAsync(conversation, rule, row, PollWait, again: false, cancellationToken);
             var isTime = triedAt is null || parts.Time.GetElapsedTime(triedAt.Value) >= RetryInterval;
             if ((isNew || isTime) && (await parts.Catalog.Replication.ListElsewhereAsync(first.Peer, cancellationToken)).Count > 0)
             {

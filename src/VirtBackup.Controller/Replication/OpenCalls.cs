@@ -4,7 +4,7 @@ using VirtBackup.Core;
 namespace VirtBackup.Controller.Replication;
 
 /// <summary>The calls that peers have open here: they end when the key that opened them is good no longer. Safe for concurrent use.</summary>
-internal sealed class PeerCalls
+internal sealed class OpenCalls
 {
     private readonly ConcurrentDictionary<OpenCall, string> _open = new();
 
