@@ -119,6 +119,12 @@ internal sealed class LossTrial(ProofOptions options, int trial) : IAsyncDisposa
     {
         var first = _generations.Where(static one => one.Value == 1).Select(static one => one.Key).ToList();
         await Installation.PollAsync("the first generation at the other site", async () => await Left.TryListAsync() is { } listed && first.All(listed.Contains));
+        // Their names come with the listing, not with the points.
+        await Installation.PollAsync("the machines at the other site", async () =>
+        {
+            var known = (await Left.RunAsync("vm", "list")).GetProperty("virtual_machines").EnumerateArray().Select(static machine => machine.GetProperty("name").GetString()).ToList();
+            return Names.All(known.Contains);
+        });
         var order = Names.ToArray();
         _random.Shuffle(order);
         Edges = _random.Next(2) == 0 || options.Short ? [(order[1], order[0]), (order[2], order[0])] : [(order[1], order[0]), (order[2], order[1])];
