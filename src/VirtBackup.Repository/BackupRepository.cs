@@ -114,7 +114,6 @@ public sealed class BackupRepository : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(index);
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(clock);
-        ArgumentNullException.ThrowIfNull(entropy);
         var floored = new FlooredClock(clock);
         floored.Raise(options.TimeFloorMs);
         floored.Raise((await index.ReadAsync(CollectionRow.Read, cancellationToken)).StartedMs);
@@ -252,8 +251,6 @@ public sealed class BackupRepository : IAsyncDisposable
         IngestSession session, ReadOnlyMemory<byte> manifest, CommitExpectation expected, ILeafInspector inspector, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(session);
-        ArgumentNullException.ThrowIfNull(expected);
-        ArgumentNullException.ThrowIfNull(inspector);
         // The long part first, beside other commits: what it marks, the walk below finds done.
         using (await _marking.EnterAsync(cancellationToken))
         {
