@@ -315,6 +315,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _groups.Dispose();
         _replications.Dispose();
         _copies.Dispose();
+        Replication.Dispose();
         await _records.DisposeAsync();
         _retentionRun.Dispose();
         _custody.Dispose();

@@ -1,6 +1,7 @@
 using Grpc.Core;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Replication;
+using VirtBackup.Controller.Replication.Streams;
 using VirtBackup.Protocol.Replication.V1;
 using PeerCalls = VirtBackup.Protocol.Replication.V1.ReplicationService;
 
@@ -19,7 +20,7 @@ public sealed class ReplicationGrpcService(PeerEnrollment enrollment, Replicatio
     {
         var caller = CallGate.CallerOf(context);
         _ = await enrollment.RequireAsync(caller, context.CancellationToken);
-        await endpoint.PullAsync(caller, new GrpcServerDuplex<Ask, Answer>(requestStream, responseStream), context.CancellationToken);
+        await endpoint.PullAsync(caller, new GrpcServerDuplex<Ask, Answer>(requestStream, responseStream, AnsweringEnd.IsFollowed), context.CancellationToken);
     }
 
     public override async Task Offer(IAsyncStreamReader<Answer> requestStream, IServerStreamWriter<Ask> responseStream, ServerCallContext context)

@@ -105,7 +105,7 @@ public sealed partial class OriginUnlocking(
         var count = 0;
         foreach (var point in await catalog.Points.ListSealedAsync(origin, CancellationToken.None))
         {
-            if (await catalog.Points.FindAsync(point, CancellationToken.None) is { } before && await describer.DescribeAsync(point, CancellationToken.None) is { } row)
+            if (await catalog.Points.FindAsync(point, CancellationToken.None) is { } before && await TryDescribeAsync(point) is { } row)
             {
                 await catalog.Points.SaveAsync(
                     row with { Peer = before.Peer, Forgotten = before.Forgotten, StoredBytes = before.StoredBytes }, CancellationToken.None);
@@ -114,6 +114,23 @@ public sealed partial class OriginUnlocking(
         }
         return count;
     }
+
+    /// <summary>One that is damaged stays as it is and must not keep the others.</summary>
+    private async ValueTask<PointRow?> TryDescribeAsync(Id16 point)
+    {
+        try
+        {
+            return await describer.DescribeAsync(point, CancellationToken.None);
+        }
+        catch (FaultException damaged)
+        {
+            LogNotDescribed(point, damaged.Message);
+            return null;
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Recovery point {Point} does not open with the keys of its repository: {Reason}")]
+    private partial void LogNotDescribed(Id16 point, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The keys of repository {Repository} were given to this controller: points that were made there can be restored here.")]
     private partial void LogUnlocked(Id16 repository);

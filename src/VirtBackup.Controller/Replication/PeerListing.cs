@@ -18,11 +18,12 @@ internal sealed class PeerListing(ReplicationParts parts)
     /// <param name="rule">The peer's.</param>
     /// <param name="row">Where the last listing ended.</param>
     /// <param name="wait">For so long, while the peer has nothing new; at most 30 s.</param>
+    /// <param name="again">All that the peer has, also what expired here.</param>
     /// <returns>Whether anything was listed.</returns>
     public async ValueTask<bool> RefreshAsync(
-        Conversation conversation, ReplicationRule rule, ReplicationRuleRow row, TimeSpan wait, CancellationToken cancellationToken)
+        Conversation conversation, ReplicationRule rule, ReplicationRuleRow row, TimeSpan wait, bool again, CancellationToken cancellationToken)
     {
-        var ask = new ListPointsAsk { ListingId = row.ListingId, After = (ulong)row.Position, WaitMs = (uint)wait.TotalMilliseconds };
+        var ask = new ListPointsAsk { ListingId = again ? "" : row.ListingId, After = (ulong)row.Position, WaitMs = (uint)wait.TotalMilliseconds };
         ask.VmIds.Add(await SelectAsync(conversation, rule, cancellationToken));
         var missing = new List<ElsewhereRow>();
         var machines = new Dictionary<Id16, (string Name, long NewestMs)>();
@@ -37,7 +38,7 @@ internal sealed class PeerListing(ReplicationParts parts)
                 {
                     throw conversation.Confused();
                 }
-                await NoteAsync(point, missing, machines, cancellationToken);
+                await NoteAsync(point, missing, machines, again, cancellationToken);
             }
         }
         if (end is not { ListingId.Length: > 0 and <= ListingIdCharsMax, Position: <= long.MaxValue })
@@ -45,18 +46,19 @@ internal sealed class PeerListing(ReplicationParts parts)
             throw conversation.Confused();
         }
         await parts.Catalog.Replication.NoteListingAsync(
-            row.Peer, isWhole: end.ListingId != row.ListingId, missing, [.. machines.Select(static machine => (machine.Key, machine.Value.Name, machine.Value.NewestMs))],
+            row.Peer, isWhole: end.ListingId != ask.ListingId, missing, [.. machines.Select(static machine => (machine.Key, machine.Value.Name, machine.Value.NewestMs))],
             end.ListingId, (long)end.Position, parts.Time.NowMs(), cancellationToken);
         return count > 0;
     }
 
-    private async ValueTask NoteAsync(ListedPoint point, List<ElsewhereRow> missing, Dictionary<Id16, (string Name, long NewestMs)> machines, CancellationToken cancellationToken)
+    private async ValueTask NoteAsync(ListedPoint point, List<ElsewhereRow> missing, Dictionary<Id16, (string Name, long NewestMs)> machines, bool again, CancellationToken cancellationToken)
     {
         var (pointId, vmId) = (WireText.ToId(point.PointId, "id of the recovery point"), WireText.ToId(point.VmId, "id of the virtual machine"));
         var name = WireText.Bounded(point.VmName, NameCharsMax, "name of the machine");
         var known = machines.GetValueOrDefault(vmId);
         machines[vmId] = (name.Length > 0 ? name : known.Name ?? vmId.ToString(), Math.Max(known.NewestMs, point.CreatedMs));
-        if (await parts.Repository.FindPointAsync(pointId, cancellationToken) is { IsComplete: true })
+        if (await parts.Repository.FindPointAsync(pointId, cancellationToken) is { IsComplete: true }
+            || (!again && await parts.Catalog.Replication.IsExpiredAsync(pointId, cancellationToken)))
         {
             return;
         }

@@ -11,7 +11,7 @@ using VirtBackup.Repository;
 namespace VirtBackup.Controller.Replication;
 
 /// <summary>What other controllers call, and the streams that this one opens to answer on. Safe for concurrent use.</summary>
-public sealed partial class ReplicationEndpoint
+public sealed partial class ReplicationEndpoint : IDisposable
 {
     /// <summary>Streams that are offered to one peer at a time: one idle, the others taken.</summary>
     private const int OffersMax = 16;
@@ -26,6 +26,7 @@ public sealed partial class ReplicationEndpoint
     private readonly TimeProvider _time;
     private readonly OpenCalls _calls = new();
     private readonly ILogger _logger;
+    private readonly CancellationTokenSource _stopping = new();
 
     public ReplicationEndpoint(
         PeerAccess access, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, ControllerIdentity identity, PeerLinks links, TimeProvider time,
@@ -39,7 +40,7 @@ public sealed partial class ReplicationEndpoint
     public Task PullAsync(Caller caller, IServerDuplex<Ask, Answer> stream, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(caller);
-        return _calls.ServeAsync(
+        return UntilStoppedAsync(stopping => _calls.ServeAsync(
             caller.Name,
             async ended =>
             {
@@ -49,25 +50,27 @@ public sealed partial class ReplicationEndpoint
                 using var answering = new AnsweringStream(caller.Name, stream, _parts);
                 await answering.RunAsync(ended);
             },
-            cancellationToken);
+            stopping), cancellationToken);
     }
 
     /// <summary>Keeps a stream on which a peer that called answers.</summary>
     public Task OfferAsync(Caller caller, IServerDuplex<Answer, Ask> stream, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(caller);
-        return _calls.ServeAsync(
+        return UntilStoppedAsync(stopping => _calls.ServeAsync(
             caller.Name,
             async ended =>
             {
                 _ = await _parts.Access.RequirePeerAsync(caller.Name, ended);
                 await _links.KeepAsync(caller.Name, stream, ended);
             },
-            cancellationToken);
+            stopping), cancellationToken);
     }
 
     /// <summary>Ends what the peer has open: its key is good no longer.</summary>
     public void EndPeer(string peer) => _calls.End(peer);
+
+    public void Dispose() => _stopping.Dispose();
 
     /// <summary>Offers streams to the peers that cannot call this site, until cancelled.</summary>
     public async Task RunAsync(CancellationToken cancellationToken)
@@ -92,7 +95,22 @@ public sealed partial class ReplicationEndpoint
         finally
         {
             await scope.CancelAsync();
+            await _stopping.CancelAsync();
             await Task.WhenAll(offering.Values).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        }
+    }
+
+    /// <summary>Streams that wait for something would keep the controller from stopping.</summary>
+    private async Task UntilStoppedAsync(Func<CancellationToken, Task> serve, CancellationToken cancellationToken)
+    {
+        using var scope = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stopping.Token);
+        try
+        {
+            await serve(scope.Token);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new FaultException(FaultReason.Unavailable, "The controller stops: try again in a moment.");
         }
     }
 

@@ -31,8 +31,8 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     /// <summary>Pulls also what expired here.</summary>
     public bool Again { get; init; }
 
-    /// <summary>Only these machines of those that the rule selects; none: all.</summary>
-    public IReadOnlySet<Id16> Only { get; init; } = new HashSet<Id16>();
+    /// <summary>Only these machines of those that the rule selects, by name there or id; none: all.</summary>
+    public IReadOnlyCollection<string> Only { get; init; } = [];
 
     /// <summary>Bytes that came since the begin.</summary>
     public long BytesReceived => _rate.Received;
@@ -48,7 +48,7 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
         try
         {
             var row = await parts.Catalog.Replication.FindRuleAsync(peer.Name, cancellationToken) ?? new ReplicationRuleRow(peer.Name, [], 0);
-            await new PeerListing(parts).RefreshAsync(streams[0], rule, row, TimeSpan.Zero, cancellationToken);
+            await new PeerListing(parts).RefreshAsync(streams[0], rule, row, TimeSpan.Zero, Again, cancellationToken);
             var machines = await SelectAsync(cancellationToken);
             _bytesTotal = machines.Sum(static machine => machine.Sum(static wish => wish.LogicalBytes));
             if (machines.Count > 0)
@@ -96,10 +96,11 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     {
         var wishes = await parts.Catalog.Replication.ListElsewhereAsync(peer.Name, cancellationToken);
         var forgotten = (await parts.Repository.ListForgottenAsync(cancellationToken)).Select(static point => point.Point).ToHashSet();
+        var only = await FindMachinesAsync(cancellationToken);
         var selected = new List<ElsewhereRow>();
         foreach (var wish in wishes.Concat(await ListDamagedAsync(wishes, cancellationToken)))
         {
-            if (Only.Count > 0 && !Only.Contains(wish.VmId))
+            if (only.Count > 0 && !only.Contains(wish.VmId))
             {
                 continue;
             }
@@ -116,6 +117,27 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
             selected.Add(wish);
         }
         return [.. selected.GroupBy(static wish => wish.VmId).Select(static group => group.ToList())];
+    }
+
+    private async ValueTask<HashSet<Id16>> FindMachinesAsync(CancellationToken cancellationToken)
+    {
+        var ids = new HashSet<Id16>();
+        foreach (var machine in Only)
+        {
+            if (Id16.TryParse(machine, out var id))
+            {
+                ids.Add(id);
+                continue;
+            }
+            var found = await parts.Catalog.Replication.FindMachinesAsync(peer.Name, machine, 2, cancellationToken);
+            if (found.Count != 1)
+            {
+                throw new FaultException(
+                    FaultReason.NotFound, $"'{machine}' means {(found.Count == 0 ? "no machine" : "more than one machine")} of the peer '{peer.Name}' that this site may read: give its id.");
+            }
+            ids.Add(found[0]);
+        }
+        return ids;
     }
 
     /// <summary>What came from the peer before and is not whole any more: it is made so again.</summary>

@@ -105,7 +105,7 @@ public sealed partial class ReplicationSchedule(ReplicationParts parts, Replicat
         var toldAt = (long?)null;
         while (await parts.Catalog.Replication.FindRuleAsync(first.Peer, cancellationToken) is { } row && row.ChangedMs == first.ChangedMs)
         {
-            var isNew = await listing.RefreshAsync(conversation, rule, row, PollWait, cancellationToken);
+            var isNew = await listing.RefreshAsync(conversation, rule, row, PollWait, again: false, cancellationToken);
             if (toldAt is null || parts.Time.GetElapsedTime(toldAt.Value) >= PeerReceipts.Interval)
             {
                 await new PeerReceipts(parts).TellAllAsync(conversation, peer.Name, cancellationToken);

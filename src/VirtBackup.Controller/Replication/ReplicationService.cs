@@ -99,31 +99,10 @@ public sealed partial class ReplicationService : IDisposable
         var progress = new JobProgress<ReplicationProgress>(_parts.Jobs, job.JobId, _parts.Time, ToMessage);
         var run = new ReplicationRun(_parts, peer, rule, line => _parts.Jobs.NoteAsync(job.JobId, line, cancellationToken), _logger)
         {
-            Again = request.Again, Progress = progress, Only = await SelectAsync(request, cancellationToken),
+            Again = request.Again, Progress = progress, Only = request.Vms,
         };
         state.Watch(run, _parts.Time);
         return await progress.DuringAsync(() => run.RunAsync(cancellationToken), cancellationToken);
-    }
-
-    private async ValueTask<IReadOnlySet<Id16>> SelectAsync(StartReplicationRequest request, CancellationToken cancellationToken)
-    {
-        var ids = new HashSet<Id16>();
-        foreach (var machine in request.Vms)
-        {
-            if (Id16.TryParse(machine, out var id))
-            {
-                ids.Add(id);
-                continue;
-            }
-            var found = await _parts.Catalog.Replication.FindMachinesAsync(request.Peer, machine, 2, cancellationToken);
-            if (found.Count != 1)
-            {
-                throw new FaultException(
-                    FaultReason.NotFound, $"'{machine}' means {(found.Count == 0 ? "no machine" : "more than one machine")} of the peer '{request.Peer}' that is known here: give its id.");
-            }
-            ids.Add(found[0]);
-        }
-        return ids;
     }
 
     private ValueTask TellAsync(JobRow job, ReplicationProgress progress, CancellationToken cancellationToken) =>

@@ -80,6 +80,13 @@ internal static class UnlocatedTable
         return statement.Bind(1, pack).Step() ? (statement.GetInt64(0), statement.GetInt64(1)) : default;
     }
 
+    /// <summary>Whether anything is in quarantine or in doubt.</summary>
+    public static bool HasAny(ISqlConnection connection)
+    {
+        using var statement = connection.Prepare("SELECT 1 FROM object WHERE pack <= 0 LIMIT 1");
+        return statement.Step();
+    }
+
     /// <summary>Doubtful packs are the next to be read: what could not be opened before may be now.</summary>
     public static void CheckDoubtfulSoon(ISqlConnection connection)
     {

@@ -7,8 +7,14 @@ namespace VirtBackup.Repository.Replication;
 /// A lane that several calls feed with whole records, and the ids of all that was asked for and is not durable yet, so that nothing is asked
 /// for twice. Safe for concurrent use.
 /// </summary>
-internal sealed class IntakeLane(IngestLane lane) : IDisposable
+/// <param name="lane">Its own from now on.</param>
+/// <param name="packsFirstAlone">
+/// The first record gets a pack of its own: what comes again in the order in which it came before would make a pack of the same
+/// name, and if that one is damaged it is in the way.
+/// </param>
+internal sealed class IntakeLane(IngestLane lane, bool packsFirstAlone) : IDisposable
 {
+    private bool _hasFirst;
     private readonly Gate _appending = new();
     private readonly Lock _sync = new();
     private readonly HashSet<Id32> _underWay = [];
@@ -54,6 +60,11 @@ internal sealed class IntakeLane(IngestLane lane) : IDisposable
     {
         using var closed = await _appending.CloseAsync(cancellationToken);
         await lane.AppendAsync(record, cancellationToken);
+        if (packsFirstAlone && !_hasFirst)
+        {
+            await lane.FlushAsync(cancellationToken);
+        }
+        _hasFirst = true;
         lock (_sync)
         {
             _appended.Enqueue((lane.AppendedOffset, id));

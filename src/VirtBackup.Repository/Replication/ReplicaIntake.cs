@@ -126,8 +126,9 @@ internal sealed class ReplicaIntake(ReplicaIntakeParts parts)
     private async ValueTask FetchAsync(
         IReplicaSource source, Manifest manifest, IngestSession session, int recordCalls, ReplicaCounts counts, CancellationToken cancellationToken)
     {
-        using var mapLane = new IntakeLane(session.OpenLane(RecordKind.Map));
-        using var dataLane = new IntakeLane(session.OpenLane(RecordKind.Data));
+        var hasDamage = await parts.Index.ReadAsync(UnlocatedTable.HasAny, cancellationToken);
+        using var mapLane = new IntakeLane(session.OpenLane(RecordKind.Map), hasDamage);
+        using var dataLane = new IntakeLane(session.OpenLane(RecordKind.Data), hasDamage);
         using var looking = new Gate();
         var fetch = new ReplicaFetch
         {

@@ -61,6 +61,7 @@ internal sealed class Peering : IAsyncDisposable
     /// <summary>In fair weather the peer gets all that the site has, and whoever comes after it gets it from the peer.</summary>
     public async Task RequireWorkingAsync()
     {
+        Stage.Enter("replicate-all");
         _crashAfter = null;
         _peer.Power.FailsAt = null;
         await RequireAllAsync(_peer, _site.Repository, _site.Connect()!.Value.Power);

@@ -30,7 +30,15 @@ internal sealed class OfferedStream(IServerDuplex<Answer, Ask> stream, Cancellat
 /// <summary>A stream that this side opened to answer on.</summary>
 internal sealed class AnsweringEnd(IDuplex<Answer, Ask> stream) : IServerDuplex<Ask, Answer>
 {
+    private const int MessagesPerFlush = 4;
+
+    private int _sent;
+
+    /// <summary>Whether the answer goes on behind this part, so that it need not be sent at once.</summary>
+    public static bool IsFollowed(Answer message) => message is { PartCase: Answer.PartOneofCase.Data, Last: false };
+
     public IAsyncEnumerable<Ask> ReceiveAsync(CancellationToken cancellationToken) => stream.ReceiveAsync(cancellationToken);
 
-    public ValueTask SendAsync(Answer message, CancellationToken cancellationToken) => stream.SendAsync(message, cancellationToken);
+    public ValueTask SendAsync(Answer message, CancellationToken cancellationToken) =>
+        IsFollowed(message) && ++_sent % MessagesPerFlush != 0 ? stream.GatherAsync(message, cancellationToken) : stream.SendAsync(message, cancellationToken);
 }
