@@ -41,7 +41,8 @@ internal sealed class Peering : IAsyncDisposable
     /// <summary>The site's peer; null: this seed has none.</summary>
     public static Peering? Draw(Site site, IReadOnlyList<Host> hosts, ProvenObjects proven, Random random, string? defect, Coverage coverage)
     {
-        if (random.Next(PeerOneIn) != 0)
+        // A defect of a peer needs one.
+        if (random.Next(PeerOneIn) != 0 && defect?.StartsWith("peer-", StringComparison.Ordinal) != true)
         {
             return null;
         }
