@@ -155,7 +155,7 @@ public sealed class ReplicationVerbTests : ControllerTests
     {
         Controller.Admin.Origin = new PointOrigin { RepositoryId = FakeReplication.Repository, Peer = "east", Sealed = true };
         var list = (await RunAsync("recovery-point", "list")).Succeeds().Output.Split('\n');
-        Assert.Contains("MADE AT", list[0], StringComparison.Ordinal);
+        Assert.Contains("FROM", list[0], StringComparison.Ordinal);
         Assert.EndsWith("east (sealed)", list[1], StringComparison.Ordinal);
         Assert.EndsWith("here", list[2], StringComparison.Ordinal);
         Assert.Contains("virtbackup peer unlock --kit FILE", (await RunAsync("recovery-point", "show", "web1@latest")).Succeeds().Output, StringComparison.Ordinal);

@@ -16,7 +16,7 @@ internal static class PointTables
         }
         var stated = points.Any(static point => point.Forgotten || point.Damaged);
         var foreign = points.Any(static point => point.Origin is not null);
-        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", "?GOES", "?KEPT BY", "?RULE SET", .. foreign ? ["?MADE AT"] : Array.Empty<string>(), .. stated ? ["STATE"] : Array.Empty<string>()]);
+        var table = new ColumnTable(["POINT", "VM", ">SEQ", "?CREATED", "?CONSISTENCY", "?>SIZE", "?>READ", ">STORED", "?GOES", "?KEPT BY", "?RULE SET", .. foreign ? ["?FROM"] : Array.Empty<string>(), .. stated ? ["STATE"] : Array.Empty<string>()]);
         foreach (var point in points)
         {
             table.AddRow(
@@ -40,7 +40,7 @@ internal static class PointTables
             ("VM", TextLayout.Cell($"{point.Vm} ({point.VmId})")),
             ("Name", TextLayout.Cell($"{point.Vm}@{point.Sequence}")),
             ("Created", TextLayout.Cell(Units.Time(point.CreateTime))),
-            ("Made at", point.Origin is { } origin ? OriginOf(point, $" (repository {origin.RepositoryId})") : null),
+            ("Came from", point.Origin is { } origin ? OriginOf(point, $"; made in repository {origin.RepositoryId}") : null),
             ("Sealed", point.Origin is { Sealed: true }
                 ? TextLayout.Cell("there are no keys for it here. With the recovery kit of that site: virtbackup peer unlock --kit FILE", TextLayout.Doubtful) : null),
             ("State", point.Forgotten || point.Damaged ? StateOf(point) : null),

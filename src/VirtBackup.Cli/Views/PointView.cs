@@ -16,7 +16,7 @@ internal sealed record PointStateView(ulong MemoryBytes, ulong StoredBytes, ulon
 }
 
 /// <summary>Where a recovery point was made that came from another site.</summary>
-/// <param name="Peer">The peer whose repository that is; null: none that is known.</param>
+/// <param name="Peer">The peer that it came from; null: not known any more.</param>
 /// <param name="Sealed">There are no keys for it here: it can be verified and replicated, not restored.</param>
 internal sealed record PointOriginView(string RepositoryId, string? Peer, bool Sealed)
 {

@@ -148,16 +148,39 @@ public sealed class OtherSiteTests
         await b.PullAsync("a");
         foreach (var site in (Site[])[a, b])
         {
-            await foreach (var info in site.World.Store.ListAsync("packs/", World.Token))
+            foreach (var pack in await ListPacksAsync(site))
             {
-                site.World.Store.Rot(info.Key, Flip);
-                break;
+                site.World.Store.Rot(pack, Flip);
+                await ScrubAsync(site);
+                if (site == b)
+                {
+                    // Without keys nobody knows which chunks of the pack are damaged: the next run brings the point's anew.
+                    await b.PullAsync("a");
+                    await ScrubAsync(b);
+                }
+                var verified = await site.WaitAsync((await site.Role.Admin.StartVerifyAsync(new StartVerifyRequest(), World.Token)).Job);
+                Assert.True(verified.Result.Verify.DamagesTotal == 0, $"{site.Name}: {verified.Result.Verify}");
             }
-            await site.WaitAsync((await site.Role.Admin.StartScrubAsync(new StartScrubRequest(), World.Token)).Job);
-            var verified = await site.WaitAsync((await site.Role.Admin.StartVerifyAsync(new StartVerifyRequest(), World.Token)).Job);
-            Assert.Equal(0UL, verified.Result.Verify.DamagesTotal);
         }
         Assert.Equal(disk, await RestoreAsync(agent, made.PointId, disk.Length));
+    }
+
+    private static async Task ScrubAsync(Site site)
+    {
+        // What was proven in the same millisecond is not read again.
+        site.World.Time.Advance(TimeSpan.FromSeconds(1));
+        var done = await site.WaitAsync((await site.Role.Admin.StartScrubAsync(new StartScrubRequest(), World.Token)).Job);
+        Assert.True(done.State == Protocol.Common.V1.JobState.Succeeded, done.FailureMessage);
+    }
+
+    private static async Task<List<string>> ListPacksAsync(Site site)
+    {
+        var packs = new List<string>();
+        await foreach (var info in site.World.Store.ListAsync("packs/", World.Token))
+        {
+            packs.Add(info.Key);
+        }
+        return packs;
     }
 
     private static byte[] Flip(byte[] bytes)
