@@ -79,4 +79,6 @@ public sealed class CopyVerbTests : ControllerTests
         Assert.Contains("Recovery point x: it is damaged.", outcome.Output, StringComparison.Ordinal);
         (await RunAsync("store", "run", "gone")).Fails(5, "There is no copy store called 'gone'.", "virtbackup store list");
     }
+
+    private Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(Home, [.. arguments, "--credentials", Credentials]);
 }

@@ -1,4 +1,3 @@
-using VirtBackup.Catalog;
 using VirtBackup.Catalog.Copies;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;

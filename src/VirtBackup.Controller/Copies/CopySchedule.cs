@@ -1,5 +1,4 @@
 using Microsoft.Extensions.Logging;
-using VirtBackup.Controller.Replication;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 using VirtBackup.Repository;

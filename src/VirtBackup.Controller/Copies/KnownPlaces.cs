@@ -1,4 +1,3 @@
-using VirtBackup.Catalog;
 using VirtBackup.Catalog.Replication;
 using VirtBackup.Core;
 

@@ -1,4 +1,3 @@
-using VirtBackup.Core;
 using VirtBackup.Protocol.Admin.V1;
 
 namespace VirtBackup.Controller.Copies;
