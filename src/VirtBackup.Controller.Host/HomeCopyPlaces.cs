@@ -12,16 +12,27 @@ internal sealed class HomeCopyPlaces(ControllerHome home) : ICopyPlaces
 {
     private const string IndexName = "index.db";
     private const string SpoolName = "spool";
+    private const string CacheName = "cache";
 
     public async ValueTask<CopyPlace> OpenAsync(string name, StoreLocation location, bool isNew, CancellationToken cancellationToken)
     {
+        if (location.Lock != ProviderLock.None)
+        {
+            throw new FaultException(FaultReason.Unsupported, "Locks of a copy store bind the controller alone: leave 'lock' out of its address. Only the repository's own place has them enforced by its provider.");
+        }
         if (location.IsFolder)
         {
             RequireFolder(location.Text, isNew);
         }
         var folder = home.EnsureCopyFolder(name);
         var opened = await StoreOpener.OpenOwnedAsync(
-            location, Path.Combine(folder, SpoolName), SystemEntropy.Instance, notice => Console.Error.WriteLine($"virtbackupd: copy store {name}: {notice}"), cancellationToken);
+            location,
+            new StoreOwner
+            {
+                SpoolFolder = Path.Combine(folder, SpoolName), CopiesFolder = Path.Combine(folder, CacheName), Entropy = SystemEntropy.Instance,
+                OnWait = notice => Console.Error.WriteLine($"virtbackupd: copy store {name}: {notice}"),
+            },
+            cancellationToken);
         try
         {
             var index = SqliteDatabase.Open(Path.Combine(folder, IndexName), RepositoryIndex.Schema, new SqliteOptions { CacheKibibytes = 2 << 10 });

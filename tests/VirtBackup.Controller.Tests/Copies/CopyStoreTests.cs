@@ -251,7 +251,7 @@ public sealed class CopyStoreTests
         return packs != 2;
     }
 
-    private static Task AddAsync(CopyWorld copies, string name, string location) =>
+    private static Task<AddCopyStoreResponse> AddAsync(CopyWorld copies, string name, string location) =>
         copies.World.Role.CopyStores.AddCopyStoreAsync(new AddCopyStoreRequest { Name = name, Location = location }, World.Token).AsTask();
 
     private static async Task RefusedAsync(FaultReason reason, Func<Task> call) => Assert.Equal(reason, (await Assert.ThrowsAsync<FaultException>(call)).Reason);
