@@ -4,7 +4,7 @@
 # usage: tests/run.sh [--only PATTERN] [--no-build] [--limit SECONDS] [--sabotages one|all]
 #   --only PATTERN    only test projects and proofs whose name contains PATTERN (a shell pattern)
 #   --no-build        no set-up and no build: run what is built
-#   --limit SECONDS   time limit of each test project and each run of a proof (default 900)
+#   --limit SECONDS   time limit of each test project and each run of a proof (default 1500)
 #   --sabotages WHICH of every third proof 'one' (default), other ones with every commit; or 'all', which takes many minutes more
 #
 # Each test counts as one. Each proof (tests/proofs/*.sh) counts as one, and so does each sabotage of it that is planted,
@@ -19,7 +19,7 @@ configuration=Release
 logs=$PWD/artifacts/tests
 only=
 build=yes
-limit=900
+limit=1500
 sabotages=one
 
 passed=0
