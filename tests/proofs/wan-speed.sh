@@ -7,7 +7,7 @@
 #   --seed N          decides what is on the disks; chance without it, and printed
 #   --trials N        how many comparisons at each round trip, of which the median counts; 3 without it
 #   --start-trial I   number of the first
-#   --short           one comparison, at 40 ms, on a small disk
+#   --short           one comparison, at 40 ms, on a small disk; 0.7 times is enough then
 #   --sabotage NAME   plants a fault that must be found; 'list' names them
 # Needs root: network namespaces, /dev/net/tun.
 # The last line is 'wan-speed: PASS ...' or 'wan-speed: FAIL ...'.
