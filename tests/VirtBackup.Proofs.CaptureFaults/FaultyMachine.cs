@@ -13,15 +13,10 @@ internal abstract class FaultyMachine
         "(n=0; while :; do dd if=/dev/urandom of=/data/w bs=64k count=4 seek=$((n * 4)) conv=notrunc,fsync 2>/dev/null || echo x >> /run/failed; " +
         "n=$(((n + 7) % 90)); echo $n > /run/turn; sleep 0.2; done) </dev/null >/dev/null 2>&1 &";
 
-    /// <summary>Writes within 15 s, or ends with exit code 9: what waits for a frozen file system cannot be ended.</summary>
-    private const string Probe =
-        "rm -f /run/probe; (dd if=/dev/zero of=/data/probe bs=4k count=1 conv=fsync 2>/dev/null && sync && : > /run/probe) </dev/null >/dev/null 2>&1 & " +
-        "n=0; while [ ! -e /run/probe ]; do n=$((n + 1)); [ $n -lt 150 ] || exit 9; sleep 0.1; done; " +
-        "n=0; t=$(cat /run/turn); echo $t; while [ $(cat /run/turn) = $t ] && [ $n -lt 150 ]; do n=$((n + 1)); sleep 0.1; done; cat /run/turn && wc -c < /run/failed && (dmesg | grep -c -i -E 'I/O error|remount' || true)";
-
-    /// <summary>Exit code 0: a write came through within 2 s.</summary>
-    protected const string CanWrite =
-        "rm -f /run/probe; (echo x > /data/probe && sync && : > /run/probe) </dev/null >/dev/null 2>&1 & n=0; while [ ! -e /run/probe ]; do n=$((n + 1)); [ $n -lt 20 ] || exit 9; sleep 0.1; done";
+    /// <summary>Writes within 15 s, or ends with exit code 9; its load then has as long to go on.</summary>
+    private static readonly string Probe = LabGuest.WriteWithin(tenths: 150) +
+        "; n=0; t=$(cat /run/turn); echo $t; while [ $(cat /run/turn) = $t ] && [ $n -lt 150 ]; do n=$((n + 1)); sleep 0.1; done; " +
+        "cat /run/turn && wc -c < /run/failed && (dmesg | grep -c -i -E 'I/O error|remount' || true)";
 
     public abstract string Name { get; }
 
@@ -165,7 +160,7 @@ internal sealed class LibvirtMachine(LabDomain domain) : FaultyMachine
         {
             await KillGuestAgentAsync(TimeSpan.Zero);
             await RequireGuestAgentKilledAsync();
-            await Installation.PollAsync($"the guest of {Name} lets writes through", async () => (await ExecAsync(CanWrite)).ExitCode == 0);
+            await Installation.PollAsync($"the guest of {Name} lets writes through", async () => (await ExecAsync(LabGuest.WriteWithin(tenths: 20))).ExitCode == 0);
         }
     }
 

@@ -1,3 +1,5 @@
+using VirtBackup.Testing.Lab;
+
 namespace VirtBackup.Hypervisors.Tests.Libvirt;
 
 /// <summary>A guest agent that is killed while its file systems are frozen, and begins again at once.</summary>
@@ -6,11 +8,6 @@ public sealed class LostGuestAgentTests
     private const string Kill = "kill -9 $(ps | grep '[o]rg.qemu.guest_agent.0' | awk '{ print $1 }')";
 
     private const string KillInTheFreeze = $"(while [ ! -e /var/run/qga.state.isfrozen ]; do :; done; sleep DELAY; {Kill} && : > /run/killed) </dev/null >/dev/null 2>&1 &";
-
-    // What waits for a frozen file system cannot be ended, so it is not waited for.
-    private const string Probe =
-        "rm -f /run/probe; (echo x > /data/probe && sync && : > /run/probe) </dev/null >/dev/null 2>&1 & " +
-        "n=0; while [ ! -e /run/probe ]; do n=$((n + 1)); [ $n -lt TENTHS ] || exit 9; sleep 0.1; done";
 
     [Theory]
     [InlineData("0")]
@@ -32,5 +29,5 @@ public sealed class LostGuestAgentTests
     }
 
     private static async Task<bool> CanWriteAsync(LibvirtLab lab, int tenths) =>
-        (await lab.Domain.ExecAsync(Probe.Replace("TENTHS", $"{tenths}", StringComparison.Ordinal))).ExitCode == 0;
+        (await lab.Domain.ExecAsync(LabGuest.WriteWithin(tenths))).ExitCode == 0;
 }

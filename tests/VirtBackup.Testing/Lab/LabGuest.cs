@@ -43,6 +43,14 @@ public sealed class LabGuest
         }
     }
 
+    /// <summary>
+    /// A command line for the guest: exit code 9 unless a write to /data comes through within so many tenths of a second. What waits for a
+    /// frozen file system cannot be ended, so it is not waited for.
+    /// </summary>
+    public static string WriteWithin(int tenths) =>
+        "rm -f /run/probe; (dd if=/dev/zero of=/data/probe bs=4k count=1 conv=fsync 2>/dev/null && sync && : > /run/probe) </dev/null >/dev/null 2>&1 & " +
+        $"n=0; while [ ! -e /run/probe ]; do n=$((n + 1)); [ $n -lt {tenths} ] || exit 9; sleep 0.1; done";
+
     private static async Task<LabGuest> BuildAsync()
     {
         var script = Path.Combine(RepositoryRoot, "deploy", "lab", "build-guest.sh");
