@@ -17,16 +17,7 @@ public sealed class CopyVerbTests : ControllerTests
     [InlineData("copies list", "policies.1.within_minutes=90", "every copy store")]
     [InlineData("copies set plain --machines all", "name=plain all_vms=true locked_at=null", "virtbackup copies status plain")]
     [InlineData("copies remove plain", "removed=plain", "The policy 'plain' is removed.")]
-    public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
-    {
-        var forPrograms = (await RunAsync([.. line.Split(' '), "--output", "json"])).Succeeds();
-        Assert.Empty(forPrograms.Error);
-        forPrograms.Json.Holds(json);
-        var forPeople = (await RunAsync(line.Split(' '))).Succeeds();
-        Assert.Contains(table, forPeople.Output);
-        Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
-        Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
-    }
+    public Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table) => PrintsForBothAsync(line, json, table);
 
     [Fact]
     public async Task What_is_overdue_has_its_own_exit_code()
@@ -79,6 +70,4 @@ public sealed class CopyVerbTests : ControllerTests
         Assert.Contains("Recovery point x: it is damaged.", outcome.Output, StringComparison.Ordinal);
         (await RunAsync("store", "run", "gone")).Fails(5, "There is no copy store called 'gone'.", "virtbackup store list");
     }
-
-    private Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(Home, [.. arguments, "--credentials", Credentials]);
 }

@@ -72,16 +72,7 @@ public sealed class RemoteVerbTests : ControllerTests
     [InlineData("migrate remove-source 77aa --yes", "kind=migration state=succeeded", "succeeded")]
     [InlineData("migrate cancel 77aa", "job_id=77aa55bb11220000000000000000000c cancel_requested=true", "77aa55bb1122")]
     [InlineData("repository verify --full", "result.verify.records=7 result.verify.damages_total=0", "none")]
-    public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
-    {
-        var forPrograms = (await RunAsync([.. line.Split(' '), "--output", "json"])).Succeeds();
-        Assert.Empty(forPrograms.Error);
-        forPrograms.Json.Holds(json);
-        var forPeople = (await RunAsync(line.Split(' '))).Succeeds();
-        Assert.Contains(table, forPeople.Output);
-        Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
-        Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
-    }
+    public Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table) => PrintsForBothAsync(line, json, table);
 
     [Theory]
     [InlineData("", "exactly one of --folder DIR, --replace and --in-place")]
@@ -334,8 +325,6 @@ public sealed class RemoteVerbTests : ControllerTests
         var outcome = await CommandLine.EndAsync(shell);
         Assert.Contains(completed, outcome.Output.Split('\n', '\r').Select(static line => line.Trim()));
     }
-
-    private Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(Home, [.. arguments, "--credentials", Credentials]);
 
     private async Task<string[]> CompleteAsync(string line)
     {

@@ -26,16 +26,7 @@ public sealed class ReplicationVerbTests : ControllerTests
     [InlineData("replication status", "rules.0.running=true rules.0.machines.0.lag_seconds=5400 rules.0.machines.0.newest_here_time=null rules.0.machines.1.lag_seconds=null rules.0.rule.rule_set=gold", "db7       1h 30m         2   2031-05-04 12:00:00   -")]
     [InlineData("replication status east", "rules.0.bytes_per_second=12582912", "pulling, 12.0 MiB/s")]
     [InlineData("replication run east", "kind=replication state=succeeded result.replication.points_received=1 result.replication.received.0.vm=db7 result.backup=null", "Replication from east succeeded")]
-    public async Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table)
-    {
-        var forPrograms = (await RunAsync([.. line.Split(' '), "--output", "json"])).Succeeds();
-        Assert.Empty(forPrograms.Error);
-        forPrograms.Json.Holds(json);
-        var forPeople = (await RunAsync(line.Split(' '))).Succeeds();
-        Assert.Contains(table, forPeople.Output);
-        Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
-        Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
-    }
+    public Task Verbs_print_json_for_programs_and_tables_for_people(string line, string json, string table) => PrintsForBothAsync(line, json, table);
 
     [Fact]
     public async Task What_is_asked_of_a_rule_and_a_run_reaches_the_controller()
@@ -186,6 +177,4 @@ public sealed class ReplicationVerbTests : ControllerTests
     }
 
     private Task<Outcome> AddAsync(string tokenFile) => RunAsync("peer", "add", "east", "--token-file", Home.File(tokenFile));
-
-    private Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(Home, [.. arguments, "--credentials", Credentials]);
 }

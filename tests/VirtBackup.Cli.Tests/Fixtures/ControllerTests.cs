@@ -10,6 +10,20 @@ public abstract class ControllerTests : IAsyncLifetime
     /// <summary>A folder.</summary>
     private protected string Credentials { get; private set; } = "";
 
+    private protected Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(Home, [.. arguments, "--credentials", Credentials]);
+
+    /// <summary>The command holds this in the JSON that it prints for programs, and this in what it prints for people, plain.</summary>
+    private protected async Task PrintsForBothAsync(string line, string json, string table)
+    {
+        var forPrograms = (await RunAsync([.. line.Split(' '), "--output", "json"])).Succeeds();
+        Assert.Empty(forPrograms.Error);
+        forPrograms.Json.Holds(json);
+        var forPeople = (await RunAsync(line.Split(' '))).Succeeds();
+        Assert.Contains(table, forPeople.Output);
+        Assert.DoesNotContain('\u001b', forPeople.Output + forPeople.Error);
+        Assert.DoesNotContain(forPeople.Output.Split('\n'), static text => text.EndsWith(' '));
+    }
+
     public async ValueTask InitializeAsync()
     {
         Controller = await FakeController.StartAsync();
