@@ -36,7 +36,7 @@ internal sealed class IndexWriter(HistoryShape shape, PackLayout layout, Referen
             }
         });
         load.Insert(
-            "point(point, vm, lineage, scope, sequence, created_ms, generation, attempt, manifest, manifest_bytes, previous_manifest, base_manifest, agent_key, stream_bytes, state, roots, forgotten_ms)",
+            "point(point, vm, lineage, scope, sequence, created_ms, generation, attempt, manifest, manifest_bytes, previous_manifest, base_manifest, agent_key, stream_bytes, state, origin, roots, forgotten_ms)",
             row => points.OrderBy(static point => point.Head.Point).ToList().ForEach(point => AddPoint(row, point)));
         load.Insert(
             "pack(number, hash, kind, records, bytes, raw_bytes, state, state_ms, generation, created_ms, dead_records, dead_bytes)",
@@ -56,7 +56,7 @@ internal sealed class IndexWriter(HistoryShape shape, PackLayout layout, Referen
         row(
             head.Point.ToArray(), head.Vm.ToArray(), head.Lineage.ToArray(), head.Scope.ToArray(), head.Sequence, head.CreatedMs, head.Generation, head.Attempt,
             manifest.Hash.ToArray(), (long)manifest.Bytes.Length, head.PreviousManifest.ToArray(), head.BaseManifest.ToArray(), head.AgentKeyId.ToArray(),
-            head.Streams.Sum(static stream => stream.Geometry.StreamLength), 0L, head.Streams[0].Root.ToArray(), 0L);
+            head.Streams.Sum(static stream => stream.Geometry.StreamLength), 0L, head.Repository.ToArray(), head.Streams[0].Root.ToArray(), 0L);
     }
 
     private void AddPacks(BulkLoad.Row row, Dictionary<long, RealPack> data, IReadOnlyList<RealPack> maps)

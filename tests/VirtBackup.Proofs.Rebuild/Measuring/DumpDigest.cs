@@ -27,10 +27,10 @@ internal static class DumpDigest
             """),
         ("vm_key", "bbb", "SELECT vm, epoch, recipient FROM vm_key ORDER BY vm, epoch, recipient"),
         ("pending_commit", "bb", "SELECT point, manifest FROM pending_commit ORDER BY point"),
-        ("point", "bbbbiiiibibbbiibi",
+        ("point", "bbbbiiiibibbbiibbi",
             """
             SELECT point, vm, lineage, scope, sequence, created_ms, generation, attempt, manifest, manifest_bytes, previous_manifest, base_manifest,
-                agent_key, stream_bytes, state, roots, forgotten_ms > 0 FROM point ORDER BY point
+                agent_key, stream_bytes, state, origin, roots, forgotten_ms > 0 FROM point ORDER BY point
             """),
     ];
 

@@ -101,6 +101,9 @@ internal sealed class FlipRun : IAsyncDisposable
             machine.Disks[0].Write(_random.Next(machine.Disks[0].Content.Length - data.Length), data);
             await _host.BackUpAsync(machine, CancellationToken.None);
         }
+        // A controller remembers the keys that it stored since it began: this one has to read them.
+        await _site.BootAsync(_store, new Power(), false, false);
+        await _host.RestartAsync(enroll: false);
         _census = await Census.TakeAsync(_store);
     }
 
