@@ -32,20 +32,21 @@ public static class ObjectStoreExtensions
             {
                 return count <= bytesMax ? first[..count] : throw TooLong(key, count, bytesMax);
             }
+            var info = await store.FindAsync(key, cancellationToken)
+                ?? throw new FaultException(FaultReason.NotFound, $"The object {key} is not in the repository.");
+            if (info.Length > bytesMax)
+            {
+                throw TooLong(key, info.Length, bytesMax);
+            }
+            var bytes = new byte[info.Length];
+            first.AsSpan(0, Math.Min(count, bytes.Length)).CopyTo(bytes);
+            await store.ReadExactlyAsync(key, count, bytes.AsMemory(Math.Min(count, bytes.Length)), cancellationToken);
+            return bytes;
         }
         finally
         {
             ArrayPool<byte>.Shared.Return(first);
         }
-        var info = await store.FindAsync(key, cancellationToken)
-            ?? throw new FaultException(FaultReason.NotFound, $"The object {key} is not in the repository.");
-        if (info.Length > bytesMax)
-        {
-            throw TooLong(key, info.Length, bytesMax);
-        }
-        var bytes = new byte[info.Length];
-        await store.ReadExactlyAsync(key, 0, bytes, cancellationToken);
-        return bytes;
     }
 
     /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>.</summary>

@@ -58,7 +58,7 @@ public sealed class BackupRepository : IAsyncDisposable
         Serving = new ReplicaServing(store, index, _keys, _committer.Adoptions, owner.Generation, options.NodeCacheBytes);
         _intake = new ReplicaIntake(new ReplicaIntakeParts
         {
-            Store = store, Index = index, Committer = _committer, Keys = _keys, ChangingPoints = _changingPoints, Deleting = _deleting, Marking = _marking,
+            Head = head, Store = store, Index = index, Committer = _committer, Keys = _keys, ChangingPoints = _changingPoints, Deleting = _deleting, Marking = _marking,
             Begin = scope => Begin(scope, null, null, options.IsCopy ? int.MaxValue : ReplicaPackBytesMax),
         });
         Upkeep = new RepositoryUpkeep(new UpkeepParts

@@ -13,7 +13,8 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
     /// <summary>The generation of chunk-id keys that controllers use for their repository's own scope.</summary>
     private const ushort FirstGeneration = 1;
 
-    private readonly Keyholder _keyholder;
+    // As they were: what is unlocked meanwhile has no key in the ring.
+    private readonly HashSet<Id16> _origins;
     private readonly OpenedKeys _vmKeys;
     private readonly ChunkKeyRing _ring;
     private readonly ChunkOpener _opener;
@@ -25,17 +26,18 @@ public sealed class EscrowedChunkOpener : IChunkOpener, IDisposable
     {
         ArgumentNullException.ThrowIfNull(keyholder);
         ArgumentNullException.ThrowIfNull(head);
-        _keyholder = keyholder;
+        var origins = keyholder.Origins;
+        _origins = [head.Uuid, .. origins];
         _vmKeys = new OpenedKeys(keyholder);
         var scopes = head.Scopes.Select(static scope => (Id: Id16.Parse(scope.Id), scope.Generation)).Append((Id: head.Uuid, Generation: FirstGeneration)).Distinct();
         var idKeys = scopes.Select(scope => keyholder.DeriveIdKey(scope.Id, scope.Generation))
-            .Concat(keyholder.Origins.Select(origin => keyholder.DeriveIdKey(origin, origin, FirstGeneration))).ToList();
+            .Concat(origins.Select(origin => keyholder.DeriveIdKey(origin, origin, FirstGeneration))).ToList();
         _ring = new ChunkKeyRing(idKeys);
         idKeys.ForEach(static key => key.Dispose());
         _opener = new ChunkOpener(_ring);
     }
 
-    public bool Opens(Id16 origin) => _keyholder.Has(origin);
+    public bool Opens(Id16 origin) => _origins.Contains(origin);
 
     public async ValueTask OpenAsync(Id16 vm, MapEntry entry, ReadOnlyMemory<byte> record, CancellationToken cancellationToken)
     {

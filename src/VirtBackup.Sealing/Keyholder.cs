@@ -69,19 +69,22 @@ public sealed class Keyholder(IObjectStore store, EscrowKeys escrow, Id16 reposi
     /// <exception cref="FaultException">The key object is missing, damaged, or sealed to another key.</exception>
     public async ValueTask<VmKey> OpenAsync(Id16 vm, Id16 epoch, CancellationToken cancellationToken)
     {
-        if (_stored.ContainsKey((vm, epoch, escrow.RestoreKey.Public.Id)))
+        try
         {
             return await OpenAsync(vm, epoch, escrow, cancellationToken);
         }
-        foreach (var keys in _origins.Values)
+        catch (FaultException missing) when (missing.Reason == FaultReason.NotFound)
         {
-            var key = ObjectKeys.VmKey(vm, epoch, keys.RestoreKey.Public.Id);
-            if (_stored.ContainsKey((vm, epoch, keys.RestoreKey.Public.Id)) || await store.FindAsync(key, cancellationToken) is not null)
+            foreach (var keys in _origins.Values)
             {
-                return await OpenAsync(vm, epoch, keys, cancellationToken);
+                if (_stored.ContainsKey((vm, epoch, keys.RestoreKey.Public.Id))
+                    || await store.FindAsync(ObjectKeys.VmKey(vm, epoch, keys.RestoreKey.Public.Id), cancellationToken) is not null)
+                {
+                    return await OpenAsync(vm, epoch, keys, cancellationToken);
+                }
             }
+            throw;
         }
-        return await OpenAsync(vm, epoch, escrow, cancellationToken);
     }
 
     public void Dispose()

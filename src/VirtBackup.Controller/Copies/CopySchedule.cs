@@ -19,8 +19,6 @@ internal sealed partial class CopySchedule(CopyParts parts, CopyService service,
     private static readonly TimeSpan BackOffMin = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan BackOffMax = TimeSpan.FromMinutes(2);
 
-    private static readonly HashSet<Id16> NoMachine = [];
-
     private volatile TaskCompletionSource _news = NewSignal();
 
     public void Wake()
@@ -113,7 +111,7 @@ internal sealed partial class CopySchedule(CopyParts parts, CopyService service,
         while (true)
         {
             var news = _news.Task;
-            var cursor = (await parts.Repository.Serving.ListAsync(NoMachine, default, cancellationToken)).Next;
+            var cursor = parts.Repository.Serving.Now;
             var wait = LookInterval;
             if ((await comparison.RunAsync(copy, cancellationToken)).IsNothing)
             {

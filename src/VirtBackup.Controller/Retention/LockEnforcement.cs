@@ -77,7 +77,9 @@ public sealed partial class LockEnforcement(BackupRepository repository, PointLo
             {
                 all = began;
             }
-            await WaitAsync(_problem is null ? s_everything : s_again, cancellationToken);
+            // Since everything was gone over, whatever nudged meanwhile.
+            var left = all is { } done && _problem is null ? s_everything - time.GetElapsedTime(done) : s_again;
+            await WaitAsync(left > TimeSpan.Zero ? left : TimeSpan.Zero, cancellationToken);
         }
     }
 
@@ -104,6 +106,7 @@ public sealed partial class LockEnforcement(BackupRepository repository, PointLo
         try
         {
             var now = (await clock.ReadAsync(cancellationToken)).NowMs;
+            await repository.Retention.EndOverAsync(now, cancellationToken);
             foreach (var (point, until) in (await locks.ListAsync(cancellationToken)).Where(entry => entry.Value > now).OrderBy(static entry => entry.Value))
             {
                 if (isAll || !IsEnforced(point, until))

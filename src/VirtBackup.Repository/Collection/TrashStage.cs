@@ -66,6 +66,11 @@ internal static class TrashStage
     private static async ValueTask<bool> TryDeleteAsync(CollectionRun run, PackRow pack, CancellationToken cancellationToken)
     {
         var key = ObjectKeys.Pack(pack.Hash);
+        // Trash that the provider retains goes later.
+        if (await PointRetention.IsRetainedAsync(run.Store, run.Index, key, run.NowMs, cancellationToken))
+        {
+            return false;
+        }
         var entries = Array.Empty<PackEntry>();
         var isNeeded = false;
         if (await run.Store.FindAsync(key, cancellationToken) is { } info)
@@ -80,11 +85,6 @@ internal static class TrashStage
                 // It cannot tell what lay in it: every row is asked, while others go on. No row comes to name a pack in the trash.
                 isNeeded = (await run.Index.ReadAsync(connection => PackRecords.Scan(connection, pack.Number), cancellationToken)).Count > 0;
             }
-        }
-        // Trash that the provider retains goes later.
-        if (await PointRetention.IsRetainedAsync(run.Store, run.Index, key, run.NowMs, cancellationToken))
-        {
-            return false;
         }
         if (run.IsDryRun)
         {

@@ -64,21 +64,24 @@ internal sealed class RecoveryPointCommitter(IObjectStore store, IDatabase index
         {
             return;
         }
-        await owner.RequireAsync(cancellationToken);
         await CheckAsync(manifest, inspector: null, cancellationToken);
         if (known is null)
         {
             await SettleOtherAsync(manifest, cancellationToken);
-            await owner.RequireAsync(cancellationToken);
+        }
+        await owner.RequireAsync(cancellationToken);
+        if (known is null)
+        {
             await index.WriteAsync(
                 connection => PointTable.PutPending(connection, manifest, clock.GetUtcNow().ToUnixTimeMilliseconds()), cancellationToken);
-            while (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, CancellationToken.None))
+        }
+        // Also of one that is known: its manifest may be what is missing.
+        while (!await store.PutAsync(ObjectKeys.Manifest(head.Vm, head.Point), manifest.Bytes, CancellationToken.None))
+        {
+            if (!await TryRemoveTombstoneAsync(head, CancellationToken.None))
             {
-                if (!await TryRemoveTombstoneAsync(head, CancellationToken.None))
-                {
-                    await RequireSameAsync(manifest, CancellationToken.None);
-                    break;
-                }
+                await RequireSameAsync(manifest, CancellationToken.None);
+                break;
             }
         }
         await AdoptAsync(manifest, isComplete: true, forgottenMs: 0, CancellationToken.None);

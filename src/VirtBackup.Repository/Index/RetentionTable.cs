@@ -19,7 +19,7 @@ internal static class RetentionTable
         using var statement = connection.Prepare(
             """
             INSERT INTO retained(name, wanted_ms, until_ms) VALUES (?1, ?2, 0)
-            ON CONFLICT(name) DO UPDATE SET wanted_ms = max(wanted_ms, excluded.wanted_ms)
+            ON CONFLICT(name) DO UPDATE SET wanted_ms = excluded.wanted_ms WHERE excluded.wanted_ms > wanted_ms
             """);
         foreach (var name in names)
         {
@@ -51,6 +51,13 @@ internal static class RetentionTable
     {
         using var statement = connection.Prepare("SELECT 1 FROM retained WHERE name = ?1 AND wanted_ms > ?2");
         return statement.Bind(1, name).Bind(2, nowMs).Step();
+    }
+
+    /// <summary>What need not be retained any more: to be asked for it now, a provider would refuse.</summary>
+    public static void RemoveOver(ISqlConnection connection, long nowMs)
+    {
+        using var statement = connection.Prepare("DELETE FROM retained WHERE wanted_ms <= ?1");
+        statement.Bind(1, nowMs).Execute();
     }
 
     /// <summary>The object is gone.</summary>

@@ -36,6 +36,12 @@ public sealed class PointRetention
     public ValueTask<(long Retained, long Open)> CountAsync(long nowMs, CancellationToken cancellationToken) =>
         _index.ReadAsync(connection => RetentionTable.Count(connection, nowMs), cancellationToken);
 
+    /// <summary>Gives up what was to be retained until then, whether the provider ever promised it or not.</summary>
+    /// <param name="nowMs">Unix milliseconds.</param>
+    /// <param name="cancellationToken">Stops before the change.</param>
+    public async ValueTask EndOverAsync(long nowMs, CancellationToken cancellationToken) =>
+        await _index.WriteAsync(connection => RetentionTable.RemoveOver(connection, nowMs), cancellationToken);
+
     /// <summary>Returns when the provider retains all that the point needs; a point that is gone needs nothing.</summary>
     /// <param name="point">The point.</param>
     /// <param name="untilMs">Unix milliseconds.</param>
@@ -111,7 +117,10 @@ public sealed class PointRetention
                 connection => numbers.Select(number => PackTable.FindHash(connection, number)).OfType<Id32>().Select(ObjectKeys.Pack).ToList(), cancellationToken));
             await NoteAsync(names, untilMs, cancellationToken);
         }
-        await NoteAsync(names, untilMs, cancellationToken);
+        if (names.Count > 0)
+        {
+            await NoteAsync(names, untilMs, cancellationToken);
+        }
         return true;
     }
 

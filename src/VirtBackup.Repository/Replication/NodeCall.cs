@@ -86,7 +86,7 @@ internal sealed class NodeCall(ReplicaFetch fetch, List<OpenNode> nodes)
                 return;
             }
         }
-        if (next < asked.Count)
+        if (next < asked.Count || cutter.IsInside)
         {
             throw FaultException.Malformed($"It sent {next} of {asked.Count} map nodes.");
         }

@@ -125,14 +125,16 @@ internal sealed class ReplicaFetch
     /// <summary>Whoever runs again need not ask for what came whole.</summary>
     private async ValueTask KeepAsync()
     {
-        try
+        foreach (var lane in new[] { MapLane, DataLane })
         {
-            await MapLane.FlushAsync(Stopping);
-            await DataLane.FlushAsync(Stopping);
-        }
-        catch (FaultException)
-        {
-            // Then it is asked for again.
+            try
+            {
+                await lane.FlushAsync(Stopping);
+            }
+            catch (FaultException)
+            {
+                // Then it is asked for again.
+            }
         }
     }
 }

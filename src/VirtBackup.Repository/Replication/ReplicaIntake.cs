@@ -1,5 +1,6 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
+using VirtBackup.Format;
 using VirtBackup.Format.Keys;
 using VirtBackup.Format.Manifests;
 using VirtBackup.Format.Records;
@@ -78,7 +79,7 @@ internal sealed class ReplicaIntake(ReplicaIntakeParts parts)
         return new ReplicaReport(manifest.Hash, WasHere: known is not null, session.StoredBytes, counts.Done);
     }
 
-    private static Manifest Parse(ReplicaPoint replica, ReplicaWish wish)
+    private Manifest Parse(ReplicaPoint replica, ReplicaWish wish)
     {
         var manifest = Manifest.Parse(replica.Manifest);
         var head = manifest.Head;
@@ -89,6 +90,11 @@ internal sealed class ReplicaIntake(ReplicaIntakeParts parts)
         if (head.Scope.IsEmpty)
         {
             throw FaultException.Malformed("The manifest names no scope.");
+        }
+        // Ids of chunks stand in the clear in maps: whoever knows one must not put other bytes under it where this repository looks for its own.
+        if (head.Repository != parts.Head.Uuid && (head.Scope == parts.Head.Uuid || parts.Head.Scopes.Any(own => Id16.Parse(own.Id) == head.Scope)))
+        {
+            throw FaultException.Malformed("The manifest is of another repository and names a scope of this one.");
         }
         if (replica.AgentPublicKey.Length is 0 or > KeyKeeper.AgentKeyBytesMax || KeyId.Compute(replica.AgentPublicKey.Span) != head.AgentKeyId)
         {
@@ -156,6 +162,7 @@ internal sealed class ReplicaIntake(ReplicaIntakeParts parts)
 /// <summary>What an intake works with; all of it is the repository's.</summary>
 internal sealed record ReplicaIntakeParts
 {
+    public required RepositoryHead Head { get; init; }
     public required IObjectStore Store { get; init; }
     public required IDatabase Index { get; init; }
     public required RecoveryPointCommitter Committer { get; init; }

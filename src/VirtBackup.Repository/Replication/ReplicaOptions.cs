@@ -18,7 +18,7 @@ public sealed record ReplicaOptions
 {
     public required ManifestVerifier Verify { get; init; }
 
-    /// <summary>Told on every node and on every few records. Must return at once.</summary>
+    /// <summary>Told on every node and record. Must return at once.</summary>
     public IProgress<ReplicaProgress>? Progress { get; init; }
 
     /// <summary>

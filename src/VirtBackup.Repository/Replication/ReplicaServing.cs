@@ -34,6 +34,9 @@ public sealed class ReplicaServing
         _nodeCacheBytes = nodeCacheBytes;
     }
 
+    /// <summary>Behind everything that is here now.</summary>
+    public ReplicaCursor Now => new(_generation, _adoptions.Latest);
+
     /// <summary>
     /// The visible and whole points by machine and sequence, with a cursor for the next call. Behind a cursor of this opening of
     /// the repository, only those that became so since then; behind any other, all.
@@ -44,8 +47,12 @@ public sealed class ReplicaServing
     public async ValueTask<ReplicaListing> ListAsync(IReadOnlySet<Id16>? vms, ReplicaCursor after, CancellationToken cancellationToken)
     {
         // Before the look: what is adopted meanwhile is listed again rather than missed.
-        var next = new ReplicaCursor(_generation, _adoptions.Latest);
+        var next = Now;
         var since = after.Generation == _generation ? after.Number : -1;
+        if (since == next.Number)
+        {
+            return new ReplicaListing([], next);
+        }
         var points = await _index.ReadAsync(static connection => PointTable.List(connection, null), cancellationToken);
         points.RemoveAll(point => !point.IsComplete || vms?.Contains(point.Vm) == false || _adoptions.NumberOf(point.Point) <= since);
         return new ReplicaListing(points, next);

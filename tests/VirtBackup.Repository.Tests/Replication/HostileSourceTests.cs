@@ -61,6 +61,22 @@ public sealed class HostileSourceTests
         await here.AssertWholeAsync(point);
     }
 
+    /// <summary>Records under it would answer this repository's own probes, and nobody without keys can tell what is in them.</summary>
+    [Fact]
+    public async Task AForeignPointMayNotNameAScopeOfThisRepository()
+    {
+        await using var there = await Sites.CreateAsync(1);
+        await using var here = await Sites.CreateAsync(2);
+        var point = Sites.MachineOf(1).Point(1, Disk);
+        await there.BackUpAsync(point);
+        var forged = Machine.Seal(point.Head with { Scope = Sites.UuidOf(2) }, salt: 9);
+        var source = new PullSource(there.Repository) { ChangePoint = replica => replica with { Manifest = forged } };
+        var fault = await Assert.ThrowsAsync<FaultException>(async () => await here.PullAsync(source, point));
+        Assert.Equal(FaultReason.Malformed, fault.Reason);
+        Assert.Contains("names a scope of this one", fault.Message, StringComparison.Ordinal);
+        Assert.Empty(await here.Repository.ListPointsAsync(null, Token));
+    }
+
     [Fact]
     public async Task KeysOfTwoRepositoriesAreNotMixedInOneEpoch()
     {
