@@ -4,9 +4,12 @@ using VirtBackup.Core;
 namespace VirtBackup.CloudStores;
 
 /// <summary>Retention of a store's objects by its provider. Safe for concurrent use.</summary>
-internal sealed class CloudRetention(ICloudRequests requests, string prefix, RequestRunner runner) : IObjectRetention
+/// <param name="requireOwnership">Throws when another controller owns the store by now.</param>
+internal sealed class CloudRetention(ICloudRequests requests, string prefix, RequestRunner runner, bool isFinal, Action<string> requireOwnership) : IObjectRetention
 {
     private static readonly long s_latestMs = DateTimeOffset.MaxValue.ToUnixTimeMilliseconds() - 1000;
+
+    public bool IsFinal => isFinal;
 
     public async ValueTask RequireAsync(CancellationToken cancellationToken) => await RunAsync(
         "have objects retained",
@@ -28,6 +31,7 @@ internal sealed class CloudRetention(ICloudRequests requests, string prefix, Req
             key,
             async token =>
             {
+                requireOwnership(key);
                 await requests.RetainAsync(prefix + key, until, token);
                 return true;
             },

@@ -49,7 +49,7 @@ public sealed class CloudStore : IObjectStore, IDisposable
         {
             (_copies, _near) = (copies, new NearStore(this, copies));
         }
-        Retention = options.IsRetaining ? new CloudRetention(requests, _prefix, _runner) : null;
+        Retention = options.Lock == ProviderLock.None ? null : new CloudRetention(requests, _prefix, _runner, options.Lock == ProviderLock.Compliance, RequireOwnership);
     }
 
     public string Location => _requests.Location;

@@ -18,8 +18,8 @@ public sealed record CloudStoreOptions
     /// <summary>Bytes of all copies.</summary>
     public long CopiesBytesMax { get; init; }
 
-    /// <summary>Whether the provider enforces retention locks.</summary>
-    public bool IsRetaining { get; init; }
+    /// <summary>How the provider enforces retention locks.</summary>
+    public ProviderLock Lock { get; init; }
 
     /// <summary>How long requests may take.</summary>
     public RequestPatience Patience { get; init; } = new();

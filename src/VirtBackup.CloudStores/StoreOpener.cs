@@ -31,7 +31,7 @@ public static class StoreOpener
         var options = new CloudStoreOptions
         {
             SpoolFolder = owner.SpoolFolder, SpoolFreeBytesMin = owner.SpoolFreeBytesMin, CopiesFolder = owner.CopiesFolder, CopiesBytesMax = location.CacheBytesMax,
-            IsRetaining = location.Lock != ProviderLock.None, Entropy = owner.Entropy, Patience = PatienceFor(location),
+            Lock = location.Lock, Entropy = owner.Entropy, Patience = PatienceFor(location),
         };
         var store = OpenCloud(location, options);
         StoreLease? lease = null;

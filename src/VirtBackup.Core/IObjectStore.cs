@@ -65,6 +65,9 @@ public interface IObjectStore
 /// </summary>
 public interface IObjectRetention
 {
+    /// <summary>Nobody can end it before its time, also not with special rights.</summary>
+    bool IsFinal { get; }
+
     /// <exception cref="FaultException"><see cref="FaultReason.FailedPrecondition"/>: the place was not made for it; the message says so.</exception>
     ValueTask RequireAsync(CancellationToken cancellationToken);
 

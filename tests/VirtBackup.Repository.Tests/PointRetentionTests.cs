@@ -70,6 +70,23 @@ public sealed class PointRetentionTests
         Assert.All(store.Until.Values, until => Assert.Equal(Day(11), until));
     }
 
+    [Fact]
+    public async Task APromiseThatCouldBeBrokenDoesNotCountWhereNobodyMayBreakIt()
+    {
+        var store = new RetainingStore(new SimulatedStore(), _clock);
+        await using var world = await World.CreateAsync(store, SmallPacks, _clock);
+        var point = world.NewMachine(1).Point(1, [.. Enumerable.Range(1, 30)]);
+        await world.BackUpAsync(point);
+        var retention = world.Repository.Retention;
+        var objects = await retention.RetainAsync(point.Id, Day(10), Token);
+        store.IsFinal = true;
+        Assert.Equal(objects, await retention.RetainAsync(point.Id, Day(10), Token));
+        Assert.Equal(0, await retention.RetainAsync(point.Id, Day(10), Token));
+        // The stronger one is as good where the weaker would do.
+        store.IsFinal = false;
+        Assert.Equal(0, await retention.RetainAsync(point.Id, Day(10), Token));
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

@@ -20,9 +20,13 @@ internal static class AzureRetention
     public static async Task<bool> RetainAsync(BlobClient blob, ProviderLock kind, DateTimeOffset until, CancellationToken cancellationToken)
     {
         // A policy may be put in place of a longer one, as long as that is not locked.
-        if (await FindAsync(blob, cancellationToken) is { } present && present >= until)
+        if ((await blob.GetPropertiesAsync(cancellationToken: cancellationToken)).Value.ImmutabilityPolicy is { ExpiresOn: { } present } found && present >= until)
         {
-            return true;
+            if (kind != ProviderLock.Compliance || found.PolicyMode == BlobImmutabilityPolicyMode.Locked)
+            {
+                return true;
+            }
+            until = present;
         }
         var policy = new BlobImmutabilityPolicy { ExpiresOn = until, PolicyMode = kind == ProviderLock.Compliance ? BlobImmutabilityPolicyMode.Locked : BlobImmutabilityPolicyMode.Unlocked };
         await blob.SetImmutabilityPolicyAsync(policy, cancellationToken: cancellationToken);

@@ -82,8 +82,22 @@ internal sealed class CopyFolder
         return null;
     }
 
+    /// <summary>Whether the device has space for a copy of so many bytes.</summary>
+    public bool HasSpaceFor(long length)
+    {
+        try
+        {
+            return HasSpace(length + CopyFile.TableLength(length));
+        }
+        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>Makes a spooled object a copy, if there is room for it. It can only be disposed afterwards.</summary>
-    public async ValueTask AddAsync(string key, SpooledContent content, CancellationToken cancellationToken)
+    /// <returns>False: there is no copy.</returns>
+    public async ValueTask<bool> AddAsync(string key, SpooledContent content, CancellationToken cancellationToken)
     {
         var name = NameOf(key);
         var path = Path.Combine(_path, name);
@@ -92,15 +106,17 @@ internal sealed class CopyFolder
             var length = content.Length + CopyFile.TableLength(content.Length);
             if (!MakeRoom(length) || !HasSpace(length))
             {
-                return;
+                return false;
             }
             await CopyFile.FinishAsync(content, key, cancellationToken);
             content.MoveTo(path);
             Note(name, length);
+            return true;
         }
         catch (Exception failure) when (failure is IOException or UnauthorizedAccessException or FaultException)
         {
             // It is asked of the provider again.
+            return false;
         }
     }
 

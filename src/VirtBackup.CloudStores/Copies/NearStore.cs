@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using VirtBackup.CloudStores.Spool;
 using VirtBackup.Core;
 
@@ -12,6 +13,10 @@ internal sealed class NearStore : IObjectStore, IDisposable
     // So many different objects are fetched at once; one that several ask for is fetched once.
     private const int FetchesMax = 8;
 
+    // Objects that cannot be kept, because they are damaged or too long: forgotten when there are so many.
+    private const int ApartMax = 4096;
+
+    private readonly ConcurrentDictionary<string, byte> _apart = new(StringComparer.Ordinal);
     private readonly CloudStore _store;
     private readonly CopyFolder _copies;
     private readonly SemaphoreSlim[] _fetching = [.. Enumerable.Range(0, FetchesMax).Select(static _ => new SemaphoreSlim(1, 1))];
@@ -41,6 +46,11 @@ internal sealed class NearStore : IObjectStore, IDisposable
         {
             return near;
         }
+        // To fetch all of it for each part that is read would cost more than there is to gain.
+        if (_apart.ContainsKey(key) || !_copies.HasSpaceFor(_store.PackBytesTarget))
+        {
+            return await _store.ReadAsync(key, offset, destination, cancellationToken);
+        }
         var fetching = _fetching[(uint)key.GetHashCode(StringComparison.Ordinal) % FetchesMax];
         await fetching.WaitAsync(cancellationToken);
         try
@@ -50,9 +60,9 @@ internal sealed class NearStore : IObjectStore, IDisposable
                 return fetched;
             }
             using var content = await _store.FetchAsync(key, cancellationToken);
-            if (content is not null)
+            if (content is null || !await _copies.AddAsync(key, content, cancellationToken))
             {
-                await _copies.AddAsync(key, content, cancellationToken);
+                SetApart(key);
             }
         }
         catch (FaultException full) when (full.Reason == FaultReason.DeviceFull)
@@ -82,13 +92,22 @@ internal sealed class NearStore : IObjectStore, IDisposable
         }
     }
 
+    private void SetApart(string key)
+    {
+        if (_apart.Count >= ApartMax)
+        {
+            _apart.Clear();
+        }
+        _apart[key] = 0;
+    }
+
     private async ValueTask<bool> PublishAsync(string key, SpooledContent content, CancellationToken cancellationToken)
     {
         var isStored = await _store.PublishAsync(key, content, cancellationToken);
         if (isStored)
         {
             // It is stored, whoever goes away.
-            await _copies.AddAsync(key, content, CancellationToken.None);
+            _ = await _copies.AddAsync(key, content, CancellationToken.None);
         }
         return isStored;
     }

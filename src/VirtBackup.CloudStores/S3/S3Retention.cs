@@ -42,7 +42,8 @@ internal sealed class S3Retention(AmazonS3Client client, StoreLocation place)
         catch (AmazonS3Exception refused) when (refused.StatusCode == HttpStatusCode.Forbidden)
         {
             // What would become shorter is refused, and good enough.
-            if (await FindAsync(name, cancellationToken) is not { } present || present < until)
+            if (await FindPresentAsync(name, cancellationToken) is not { RetainUntilDate: { } present } found || present.ToUniversalTime() < until.UtcDateTime
+                || (wanted.Mode == ObjectLockRetentionMode.Compliance && found.Mode != ObjectLockRetentionMode.Compliance))
             {
                 throw;
             }
@@ -50,12 +51,14 @@ internal sealed class S3Retention(AmazonS3Client client, StoreLocation place)
         return true;
     }
 
-    public async Task<DateTimeOffset?> FindAsync(string name, CancellationToken cancellationToken)
+    public async Task<DateTimeOffset?> FindAsync(string name, CancellationToken cancellationToken) =>
+        await FindPresentAsync(name, cancellationToken) is { RetainUntilDate: { } until } ? new DateTimeOffset(until.ToUniversalTime()) : null;
+
+    private async Task<ObjectLockRetention?> FindPresentAsync(string name, CancellationToken cancellationToken)
     {
         try
         {
-            var found = await client.GetObjectRetentionAsync(new GetObjectRetentionRequest { BucketName = place.Bucket, Key = name }, cancellationToken);
-            return found.Retention?.RetainUntilDate is { } until ? new DateTimeOffset(until.ToUniversalTime()) : null;
+            return (await client.GetObjectRetentionAsync(new GetObjectRetentionRequest { BucketName = place.Bucket, Key = name }, cancellationToken)).Retention;
         }
         catch (AmazonS3Exception without) when (s_notRetained.Contains(without.ErrorCode))
         {

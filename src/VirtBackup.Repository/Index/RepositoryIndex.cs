@@ -210,7 +210,8 @@ public static class RepositoryIndex
         CREATE TABLE retained(
             name TEXT NOT NULL PRIMARY KEY,
             wanted_ms INTEGER NOT NULL,
-            until_ms INTEGER NOT NULL) WITHOUT ROWID;
+            until_ms INTEGER NOT NULL,
+            final INTEGER NOT NULL) WITHOUT ROWID;
         CREATE INDEX object_to_retain ON retained(name) WHERE wanted_ms > until_ms;
         """,
     ]);

@@ -13,17 +13,19 @@ internal readonly record struct RetainedRow(string Name, long WantedMs);
 /// </summary>
 internal static class RetentionTable
 {
-    /// <summary>The object is to be retained until then; never for less than before.</summary>
-    public static void Want(ISqlConnection connection, IEnumerable<string> names, long untilMs)
+    /// <summary>The object is to be retained until then; never for less than before. A promise of the other kind does not count.</summary>
+    public static void Want(ISqlConnection connection, IEnumerable<string> names, long untilMs, bool isFinal)
     {
         using var statement = connection.Prepare(
             """
-            INSERT INTO retained(name, wanted_ms, until_ms) VALUES (?1, ?2, 0)
-            ON CONFLICT(name) DO UPDATE SET wanted_ms = excluded.wanted_ms WHERE excluded.wanted_ms > wanted_ms
+            INSERT INTO retained(name, wanted_ms, until_ms, final) VALUES (?1, ?2, 0, ?3)
+            ON CONFLICT(name) DO UPDATE SET
+                wanted_ms = max(wanted_ms, excluded.wanted_ms), until_ms = CASE WHEN final >= excluded.final THEN until_ms ELSE 0 END, final = max(final, excluded.final)
+            WHERE excluded.wanted_ms > wanted_ms OR excluded.final > final
             """);
         foreach (var name in names)
         {
-            statement.Bind(1, name).Bind(2, untilMs).Execute();
+            statement.Bind(1, name).Bind(2, untilMs).Bind(3, isFinal ? 1 : 0).Execute();
         }
     }
 

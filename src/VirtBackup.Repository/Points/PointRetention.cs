@@ -129,7 +129,7 @@ public sealed class PointRetention
         await _index.WriteAsync(
             connection =>
             {
-                RetentionTable.Want(connection, names, untilMs);
+                RetentionTable.Want(connection, names, untilMs, _store.Retention is { IsFinal: true });
                 return true;
             },
             cancellationToken);

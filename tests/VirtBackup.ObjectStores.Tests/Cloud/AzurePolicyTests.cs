@@ -69,7 +69,7 @@ public sealed class AzurePolicyTests(ObjectServers servers) : IAsyncLifetime
     private CloudStore Open(string kind)
     {
         var location = StoreLocation.Parse(_server!.LocationOf($"policies/{Id16.Create(SystemEntropy.Instance)}", _proxy!.Endpoint) + $"&lock={kind}");
-        var store = StoreOpener.OpenCloud(location, new CloudStoreOptions { SpoolFolder = _folder.File("spool"), IsRetaining = location.Lock != ProviderLock.None });
+        var store = StoreOpener.OpenCloud(location, new CloudStoreOptions { SpoolFolder = _folder.File("spool"), Lock = location.Lock });
         _opened.Add(store);
         return store;
     }

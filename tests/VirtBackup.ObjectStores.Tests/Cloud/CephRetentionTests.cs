@@ -91,7 +91,7 @@ public sealed class CephRetentionTests(ObjectServers servers) : IAsyncLifetime
     private CloudStore Open(string bucket, string settings)
     {
         var location = StoreLocation.Parse($"s3://{bucket}?endpoint={_server!.Endpoint}{settings}");
-        var store = StoreOpener.OpenCloud(location, new CloudStoreOptions { SpoolFolder = _folder.File("spool"), IsRetaining = location.Lock != ProviderLock.None });
+        var store = StoreOpener.OpenCloud(location, new CloudStoreOptions { SpoolFolder = _folder.File("spool"), Lock = location.Lock });
         _opened.Add(store);
         return store;
     }

@@ -24,6 +24,8 @@ public sealed class RetainingStore(IObjectStore inner, TimeProvider clock) : IOb
 
     public IObjectRetention? Retention => this;
 
+    public bool IsFinal { get; set; }
+
     public ValueTask<IObjectWriter> CreateAsync(CancellationToken cancellationToken) => inner.CreateAsync(cancellationToken);
 
     public ValueTask<int> ReadAsync(string key, long offset, Memory<byte> destination, CancellationToken cancellationToken) =>

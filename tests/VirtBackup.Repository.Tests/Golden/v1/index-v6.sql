@@ -102,7 +102,8 @@ CREATE TABLE damage(
 CREATE TABLE retained(
     name TEXT NOT NULL PRIMARY KEY,
     wanted_ms INTEGER NOT NULL,
-    until_ms INTEGER NOT NULL) WITHOUT ROWID;
+    until_ms INTEGER NOT NULL,
+    final INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO sqlite_sequence VALUES ('pack', 8);
 INSERT INTO sqlite_sequence VALUES ('scope', 2);
 INSERT INTO sqlite_sequence VALUES ('epoch_set', 2);
