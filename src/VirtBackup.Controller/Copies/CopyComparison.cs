@@ -62,12 +62,18 @@ internal sealed class CopyComparison(CopyParts parts)
         var plan = new CopyPlan
         {
             Missing = missing, Recallable = missing.Select(static point => point.Point).Where(forgottenThere.Contains).ToHashSet(), Policies = policies,
-            LockedHere = lockedHere, Locks = [], Expired = now.MayExpire ? await FindExpiredAsync(store, rows, here, policies, now.NowMs, cancellationToken) : [],
+            LockedHere = lockedHere, Locks = [], Expired = [],
         };
-        var locks = rows.Where(row => row.ReleasedMs is null)
+        // Also of what the repository let go meanwhile: a policy's lock holds from when the point was made, whenever it is placed.
+        var locks = rows
             .Select(row => (Row: row, UntilMs: plan.LockedUntil(store, row.PointId, row.VmId, replicas.Contains(row.PointId), row.CreatedMs)))
             .Where(wish => wish.UntilMs > now.NowMs && wish.UntilMs > wish.Row.LockedUntilMs).ToList();
-        return plan with { Locks = locks };
+        var locked = locks.Select(static wish => wish.Row.PointId).ToHashSet();
+        return plan with
+        {
+            Locks = locks,
+            Expired = now.MayExpire ? (await FindExpiredAsync(store, rows, here, policies, now.NowMs, cancellationToken)).FindAll(row => !locked.Contains(row.PointId)) : [],
+        };
     }
 
     private async ValueTask<List<CopyPointRow>> NoteAsync(

@@ -5,6 +5,9 @@ namespace VirtBackup.Controller.Copies;
 /// <summary>How copy stores and policies may be called: the name of a store is also that of a folder.</summary>
 internal static class CopyNames
 {
+    /// <summary>What the repository is called among the places of copies.</summary>
+    public const string Repository = "repository";
+
     private const int CharsMax = 63;
 
     /// <exception cref="FaultException"><see cref="FaultReason.InvalidArgument"/>.</exception>

@@ -89,14 +89,17 @@ internal sealed partial class CopyRun(CopyParts parts, OpenCopy copy, Func<strin
                 await LockAsync(row, untilMs, cancellationToken);
             }
         }
-        catch (FaultException fault) when (fault.Reason == FaultReason.NotFound)
-        {
-            // It was forgotten meanwhile: the next comparison sees what became of it.
-            await note($"Recovery point {point.Point} was not copied: {fault.Message}");
-        }
         catch (FaultException fault) when (ReplicationRun.IsOfThePoint(fault.Reason))
         {
-            await RefuseAsync(point.Point, fault.Message);
+            if (await parts.Repository.FindPointAsync(point.Point, cancellationToken) is null)
+            {
+                // It was forgotten meanwhile: the next comparison sees what became of it.
+                await note($"Recovery point {point.Point} was not copied: {fault.Message}");
+            }
+            else
+            {
+                await RefuseAsync(point.Point, fault.Message);
+            }
         }
         progress.End();
     }

@@ -10,15 +10,13 @@ namespace VirtBackup.Controller.Copies;
 public sealed class CopyStoreEndpoint(CatalogDatabase catalog, CopyService service, CopyOutlook outlook, TimeProvider time)
 {
     private const int LocationCharsMax = 1024;
-    private const string RepositoryName = "repository";
-
     public async ValueTask<AddCopyStoreResponse> AddCopyStoreAsync(AddCopyStoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
         CopyNames.Validate(request.Name, "copy store");
-        if (request.Name == RepositoryName)
+        if (request.Name == CopyNames.Repository)
         {
-            throw new FaultException(FaultReason.InvalidArgument, $"'{RepositoryName}' means the repository itself: choose another name.");
+            throw new FaultException(FaultReason.InvalidArgument, $"'{CopyNames.Repository}' means the repository itself: choose another name.");
         }
         if (await catalog.Peers.FindAsync(request.Name, cancellationToken) is not null)
         {

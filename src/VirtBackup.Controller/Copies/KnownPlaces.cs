@@ -33,7 +33,7 @@ internal sealed class KnownPlaces
         var kinds = await parts.Catalog.Receipts.ListKindsAsync(cancellationToken);
         var peers = (await parts.Catalog.Peers.ListAsync(cancellationToken)).FindAll(static peer => peer.RevokedMs is null);
         return new KnownPlaces(
-            new PlaceInfo("repository", KindOf(parts.Identity.RepositoryLocation), OffSite: false, IsPeer: false),
+            new PlaceInfo(CopyNames.Repository, KindOf(parts.Identity.RepositoryLocation), OffSite: false, IsPeer: false),
             (await parts.Catalog.Copies.ListStoresAsync(cancellationToken)).Select(static row => new PlaceInfo(row.Name, KindOf(row.Location), row.OffSite, IsPeer: false)),
             peers.Select(peer => new PlaceInfo(peer.Name, kinds.GetValueOrDefault(peer.Name, ""), OffSite: true, IsPeer: true)),
             peers);

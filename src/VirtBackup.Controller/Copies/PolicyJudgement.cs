@@ -118,7 +118,15 @@ internal sealed class PolicyJudgement(StoredPolicy policy, KnownPlaces places, M
         foreach (var name in at)
         {
             var found = point.Places.FirstOrDefault(place => place.Place.Name == name);
-            if (found.Place is not null && found.LockedUntilMs < untilMs)
+            if (found.Place is null)
+            {
+                // That it is not there may be said already.
+                if (!reasons.Exists(reason => reason.StartsWith($"not at {name}", StringComparison.Ordinal)))
+                {
+                    reasons.Add($"not locked at {name}: it is not there");
+                }
+            }
+            else if (found.LockedUntilMs < untilMs)
             {
                 reasons.Add(found.Place.IsPeer ? $"not locked for long enough at {name}: its rule there says for how long (replication rule set --lock-for)" : $"not locked for long enough at {name}");
             }

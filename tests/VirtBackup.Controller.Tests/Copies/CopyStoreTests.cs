@@ -123,6 +123,38 @@ public sealed class CopyStoreTests
     }
 
     [Fact]
+    public async Task A_lock_that_a_policy_wants_later_holds_what_the_repository_let_go_before()
+    {
+        await using var copies = await CopyWorld.CreateAsync();
+        await copies.World.Role.Retention.SetRuleSetAsync(new SetRuleSetRequest { Name = "two", Rules = new RetentionRules { KeepLast = 2 } }, World.Token);
+        await copies.AddAsync("second");
+        await copies.SetAsync(new CopyPolicy { Name = "held", AllVms = true, RuleSet = "two" });
+        var points = new[] { await copies.BackUpAsync(), await copies.BackUpAsync() };
+        await copies.UntilCompleteAsync("second", 2);
+        await copies.World.Role.Admin.ForgetRecoveryPointAsync(new ForgetRecoveryPointRequest { Point = points[0] }, World.Token);
+        await copies.UntilAsync(async () => (await copies.GetAsync("second")).PointsKept == 1);
+        // The rule set that kept it is not the policy's any more, and the lock is.
+        await copies.SetAsync(new CopyPolicy { Name = "held", AllVms = true, LockDays = 5 });
+        var result = await copies.RunAsync("second");
+        Assert.Equal((0UL, 0UL), (result.PointsForgotten, result.PointsRefused));
+        Assert.Equal(2UL, (await copies.GetAsync("second")).Points);
+        await copies.UntilAsync(async () => (await copies.GetAsync("second")).Points == 1, TimeSpan.FromMinutes(20));
+    }
+
+    [Fact]
+    public async Task No_two_places_of_copies_are_called_the_same()
+    {
+        await using var copies = await CopyWorld.CreateAsync();
+        await copies.AddAsync("second");
+        foreach (var name in new[] { "second", "repository" })
+        {
+            var refused = await Assert.ThrowsAsync<FaultException>(
+                () => copies.World.Role.PeerAdmin.CreatePeerTokenAsync(new CreatePeerTokenRequest { Name = name }, World.Token).AsTask());
+            Assert.Equal(FaultReason.AlreadyExists, refused.Reason);
+        }
+    }
+
+    [Fact]
     public async Task Locks_of_the_repository_are_carried_over()
     {
         await using var copies = await CopyWorld.CreateAsync();
