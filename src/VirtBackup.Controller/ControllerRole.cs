@@ -169,14 +169,14 @@ public sealed partial class ControllerRole : IAsyncDisposable
         Groups = new GroupEndpoint(Catalog, references, Jobs, _groups, groupPoints, entropy, time);
         var replication = new ReplicationParts
         {
-            Repository = parts.Repository, Store = parts.Store, Catalog = Catalog, Describer = _describer, Locks = locks, Clock = _clock, Jobs = Jobs, Links = links, Entropy = entropy, Time = time,
+            Repository = parts.Repository, Store = parts.Store, Catalog = Catalog, Describer = _describer, Locks = locks, Enforcement = _enforcement, Clock = _clock, Jobs = Jobs, Links = links, Entropy = entropy, Time = time,
             StoreKind = KnownPlaces.KindOf(parts.Identity.RepositoryLocation),
         };
         _replications = new ReplicationService(replication, loggers.CreateLogger<ReplicationService>());
         _replicationSchedule = new ReplicationSchedule(replication, _replications, loggers.CreateLogger<ReplicationSchedule>());
         _unlocking = new OriginUnlocking(parts.Repository, parts.Store, _keyholder, parts.OriginKeys, Catalog, _describer, loggers.CreateLogger<OriginUnlocking>());
         Replication = new ReplicationEndpoint(
-            new PeerAccess(Catalog, parts.Repository), parts.Repository, parts.Store, Catalog, parts.Identity, links, time, loggers.CreateLogger<ReplicationEndpoint>());
+            new PeerAccess(Catalog, parts.Repository), Peers, parts.Repository, parts.Store, Catalog, parts.Identity, links, time, loggers.CreateLogger<ReplicationEndpoint>());
         PeerAdmin = new PeerEndpoint(Catalog, references, Peers, links, _unlocking, _keyholder, time);
         Rules = new RuleEndpoint(Catalog, _replications, time);
         _custody.Changed = _copies.Wake;

@@ -170,7 +170,7 @@ public sealed class PeerRecords(IDatabase database)
                 {
                     Revoke(connection, row.TlsKeyId, name, nowMs);
                 }
-                foreach (var (table, column) in ((string, string)[])[("peer", "name"), ("peer_allowed", "peer"), ("replication_rule", "peer"), ("point_elsewhere", "peer"), ("point_receipt", "peer"), ("receipt_peer", "peer")])
+                foreach (var (table, column) in ((string, string)[])[("peer", "name"), ("peer_allowed", "peer"), ("replication_rule", "peer"), ("point_elsewhere", "peer"), ("machine_elsewhere", "peer"), ("point_receipt", "peer"), ("receipt_peer", "peer")])
                 {
                     using var statement = connection.Prepare($"DELETE FROM {table} WHERE {column} = ?1");
                     statement.Bind(1, name).Execute();

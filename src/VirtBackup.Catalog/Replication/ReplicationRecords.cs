@@ -93,6 +93,7 @@ public sealed class ReplicationRecords(IDatabase database)
             connection =>
             {
                 Forget(connection, "point_elsewhere", peer);
+                Forget(connection, "machine_elsewhere", peer);
                 return Forget(connection, "replication_rule", peer) == 1;
             },
             cancellationToken);

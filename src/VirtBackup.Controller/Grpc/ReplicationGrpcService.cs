@@ -19,14 +19,12 @@ public sealed class ReplicationGrpcService(PeerEnrollment enrollment, Replicatio
     public override async Task Pull(IAsyncStreamReader<Ask> requestStream, IServerStreamWriter<Answer> responseStream, ServerCallContext context)
     {
         var caller = CallGate.CallerOf(context);
-        _ = await enrollment.RequireAsync(caller, context.CancellationToken);
         await endpoint.PullAsync(caller, new GrpcServerDuplex<Ask, Answer>(requestStream, responseStream, AnsweringEnd.IsFollowed), context.CancellationToken);
     }
 
     public override async Task Offer(IAsyncStreamReader<Answer> requestStream, IServerStreamWriter<Ask> responseStream, ServerCallContext context)
     {
         var caller = CallGate.CallerOf(context);
-        _ = await enrollment.RequireAsync(caller, context.CancellationToken);
         await endpoint.OfferAsync(caller, new GrpcServerDuplex<Answer, Ask>(requestStream, responseStream), context.CancellationToken);
     }
 }

@@ -1,6 +1,7 @@
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Replication;
 using VirtBackup.Controller.Admin;
+using VirtBackup.Controller.Copies;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Core;
 using VirtBackup.Identity;
@@ -16,6 +17,7 @@ public sealed class PeerEndpoint(
     public async ValueTask<CreatePeerTokenResponse> CreatePeerTokenAsync(CreatePeerTokenRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
+        await RequireNameAsync(request.Name, cancellationToken);
         var (text, expires) = await enrollment.CreateTokenAsync(request.Name, request.LifetimeMinutes, cancellationToken);
         return new CreatePeerTokenResponse { JoinToken = text, ExpireTime = WireText.ToTimestamp(expires.ToUnixTimeMilliseconds()) };
     }
@@ -23,7 +25,7 @@ public sealed class PeerEndpoint(
     public async ValueTask<AddPeerResponse> AddPeerAsync(AddPeerRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
-        PeerKeyFolders.RequireName(request.Name);
+        await RequireNameAsync(request.Name, cancellationToken);
         var dialer = links.Dialer ?? throw new FaultException(FaultReason.Unsupported, "This controller calls no others.");
         var admission = await dialer.JoinAsync(
             request.Name, WireText.Bounded(request.Controller, 255, "address"), WireText.Bounded(request.JoinToken, JoinToken.TextLengthMax, "join token"), cancellationToken);
@@ -100,6 +102,16 @@ public sealed class PeerEndpoint(
         var expected = request.Name.Length == 0 ? Id16.Empty : (await catalog.Peers.RequireAsync(request.Name, cancellationToken)).RepositoryId;
         var (origin, points) = await unlocking.UnlockAsync(request.RecoveryKit.Memory, expected, cancellationToken);
         return new UnlockPeerResponse { RepositoryId = origin.ToString(), RecoveryPoints = (ulong)points };
+    }
+
+    /// <summary>Policies name the places of copies: no two may be called the same.</summary>
+    private async ValueTask RequireNameAsync(string name, CancellationToken cancellationToken)
+    {
+        PeerKeyFolders.RequireName(name);
+        if (name == CopyNames.Repository || (await catalog.Copies.ListStoresAsync(cancellationToken)).Exists(store => store.Name == name))
+        {
+            throw new FaultException(FaultReason.AlreadyExists, $"'{name}' is the name of a place of copies here, and policies name both: choose another name.");
+        }
     }
 
     private async ValueTask<Peer> ToMessageAsync(PeerRow row, CancellationToken cancellationToken)

@@ -25,6 +25,7 @@ internal sealed class PeerListing(ReplicationParts parts)
     {
         var ask = new ListPointsAsk { ListingId = again ? "" : row.ListingId, After = (ulong)row.Position, WaitMs = (uint)wait.TotalMilliseconds };
         ask.VmIds.Add(await SelectAsync(conversation, rule, cancellationToken));
+        var selected = ask.VmIds.Select(Id16.Parse).ToHashSet();
         var missing = new List<ElsewhereRow>();
         var machines = new Dictionary<Id16, (string Name, long NewestMs)>();
         ListPointsAnswer? end = null;
@@ -34,7 +35,8 @@ internal sealed class PeerListing(ReplicationParts parts)
             end = part.Points ?? throw conversation.Confused();
             foreach (var point in end.Points)
             {
-                if (++count > PointsMax)
+                // What the rule does to the points that come, it does to machines that it names.
+                if (++count > PointsMax || (selected.Count > 0 && !selected.Contains(WireText.ToId(point.VmId, "id of the virtual machine"))))
                 {
                     throw conversation.Confused();
                 }

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using VirtBackup.Catalog;
 using VirtBackup.Catalog.Replication;
+using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Replication.Source;
 using VirtBackup.Controller.Replication.Streams;
 using VirtBackup.Core;
@@ -22,6 +23,7 @@ public sealed partial class ReplicationEndpoint : IDisposable
 
     private readonly CatalogDatabase _catalog;
     private readonly PeerLinks _links;
+    private readonly PeerEnrollment _enrollment;
     private readonly SourceParts _parts;
     private readonly TimeProvider _time;
     private readonly OpenCalls _calls = new();
@@ -29,10 +31,10 @@ public sealed partial class ReplicationEndpoint : IDisposable
     private readonly CancellationTokenSource _stopping = new();
 
     public ReplicationEndpoint(
-        PeerAccess access, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, ControllerIdentity identity, PeerLinks links, TimeProvider time,
-        ILogger<ReplicationEndpoint> logger)
+        PeerAccess access, PeerEnrollment enrollment, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, ControllerIdentity identity, PeerLinks links,
+        TimeProvider time, ILogger<ReplicationEndpoint> logger)
     {
-        (_catalog, _links, _time, _logger) = (catalog, links, time, logger);
+        (_catalog, _links, _enrollment, _time, _logger) = (catalog, links, enrollment, time, logger);
         _parts = new SourceParts(repository, store, identity, access, new PointListings(repository, catalog, access, time), catalog.Receipts, NoteHelloAsync);
     }
 
@@ -44,8 +46,8 @@ public sealed partial class ReplicationEndpoint : IDisposable
             caller.Name,
             async ended =>
             {
-                // Behind the entry in the list of calls: whoever is revoked from here on is found there.
-                _ = await _parts.Access.RequirePeerAsync(caller.Name, ended);
+                // Behind the entry in the list of calls: whoever is revoked, or joins anew, from here on is found there.
+                _ = await _enrollment.RequireAsync(caller, ended);
                 using var presence = _links.Enter(caller.Name);
                 using var answering = new AnsweringStream(caller.Name, stream, _parts);
                 await answering.RunAsync(ended);
@@ -61,7 +63,7 @@ public sealed partial class ReplicationEndpoint : IDisposable
             caller.Name,
             async ended =>
             {
-                _ = await _parts.Access.RequirePeerAsync(caller.Name, ended);
+                _ = await _enrollment.RequireAsync(caller, ended);
                 await _links.KeepAsync(caller.Name, stream, ended);
             },
             stopping), cancellationToken);
@@ -120,47 +122,61 @@ public sealed partial class ReplicationEndpoint : IDisposable
         await Task.Yield();
         var backOff = BackOffMin;
         var streams = new List<Task>();
-        while (await _catalog.Peers.FindAsync(peer, cancellationToken) is { } row && IsOffered(row))
+        try
         {
-            try
+            while (await _catalog.Peers.FindAsync(peer, cancellationToken) is { } row && IsOffered(row))
             {
-                streams.RemoveAll(static stream => stream.IsCompleted);
-                if (streams.Count >= OffersMax)
+                try
                 {
-                    await Task.WhenAny(streams).WaitAsync(cancellationToken);
-                    continue;
+                    streams.RemoveAll(static stream => stream.IsCompleted);
+                    if (streams.Count >= OffersMax)
+                    {
+                        await Task.WhenAny(streams).WaitAsync(cancellationToken);
+                        continue;
+                    }
+                    var taken = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                    var stream = OfferOneAsync(row, () => taken.TrySetResult(), cancellationToken);
+                    streams.Add(stream);
+                    if (await Task.WhenAny(taken.Task, stream) == stream)
+                    {
+                        await stream;
+                    }
+                    backOff = BackOffMin;
                 }
-                var taken = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-                var stream = OfferOneAsync(row, () => taken.TrySetResult(), cancellationToken);
-                streams.Add(stream);
-                if (await Task.WhenAny(taken.Task, stream) == stream)
+                catch (FaultException fault)
                 {
-                    await stream;
+                    _links.NoteProblem(peer, fault);
+                    LogNotOffered(peer, fault.Message);
+                    await Task.Delay(backOff, _time, cancellationToken);
+                    backOff = backOff * 2 < BackOffMax ? backOff * 2 : BackOffMax;
                 }
-                backOff = BackOffMin;
-            }
-            catch (FaultException fault)
-            {
-                _links.NoteProblem(peer, fault);
-                LogNotOffered(peer, fault.Message);
-                await Task.Delay(backOff, _time, cancellationToken);
-                backOff = backOff * 2 < BackOffMax ? backOff * 2 : BackOffMax;
             }
         }
-        await Task.WhenAll(streams);
+        finally
+        {
+            // Each of them works with the repository until it is over.
+            await Task.WhenAll(streams).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        }
     }
 
     private async Task OfferOneAsync(PeerRow peer, Action taken, CancellationToken cancellationToken)
     {
         await Task.Yield();
-        await using var transport = _links.Dialer!.Open(peer.Name, peer.Controller);
-        using var presence = _links.Enter(peer.Name);
-        await using var stream = transport.Offer(cancellationToken);
-        using var answering = new AnsweringStream(peer.Name, new AnsweringEnd(stream), _parts) { Taken = taken };
-        await answering.RunAsync(cancellationToken);
+        await _calls.ServeAsync(
+            peer.Name,
+            async ended =>
+            {
+                _ = await _parts.Access.RequirePeerAsync(peer.Name, ended);
+                await using var transport = _links.Dialer!.Open(peer.Name, peer.Controller);
+                using var presence = _links.Enter(peer.Name);
+                await using var stream = transport.Offer(ended);
+                using var answering = new AnsweringStream(peer.Name, new AnsweringEnd(stream), _parts) { Taken = taken };
+                await answering.RunAsync(ended);
+            },
+            cancellationToken);
     }
 
-    private bool IsOffered(PeerRow peer) => peer is { Offer: true, Controller.Length: > 0 } && _links.Dialer is not null;
+    private bool IsOffered(PeerRow peer) => peer is { Offer: true, Controller.Length: > 0, RevokedMs: null } && _links.Dialer is not null;
 
     private ValueTask NoteHelloAsync(string peer, Id16 repository, string version, CancellationToken cancellationToken)
     {

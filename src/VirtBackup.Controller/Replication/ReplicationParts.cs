@@ -1,5 +1,6 @@
 using VirtBackup.Catalog;
 using VirtBackup.Controller.Control;
+using VirtBackup.Controller.Retention;
 using VirtBackup.Controller.Store;
 using VirtBackup.Core;
 using VirtBackup.Repository;
@@ -20,6 +21,9 @@ public sealed record ReplicationParts
     public required PointDescriber Describer { get; init; }
 
     public required PointLocks Locks { get; init; }
+
+    /// <summary>Of locks that rules place.</summary>
+    public required LockEnforcement Enforcement { get; init; }
 
     public required ITrustedClock Clock { get; init; }
 

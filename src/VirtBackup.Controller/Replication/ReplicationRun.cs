@@ -172,15 +172,8 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
         var workers = Math.Min(streams.Count, machines.Count);
         var running = Enumerable.Range(0, workers)
             .Select(worker => WorkAsync([.. streams.Where((_, i) => i % workers == worker)], queue, scope)).ToList();
-        try
-        {
-            await Task.WhenAll(running);
-        }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-        {
-            // Another worker's fault is the cause.
-            await await Task.WhenAny(running.Where(static task => task.IsFaulted));
-        }
+        // A worker's fault comes before the cancellation of the others.
+        await Task.WhenAll(running);
     }
 
     private async Task WorkAsync(List<Conversation> streams, ConcurrentQueue<List<ElsewhereRow>> queue, CancellationTokenSource scope)
@@ -255,18 +248,29 @@ internal sealed partial class ReplicationRun(ReplicationParts parts, PeerRow pee
     {
         if (rule.LockDays > 0 && await parts.Locks.FindAsync(wish.PointId, cancellationToken) == 0)
         {
+            await parts.Enforcement.RequireAsync(cancellationToken);
             var now = await parts.Clock.ReadAsync(cancellationToken);
             await parts.Locks.LengthenAsync(wish.PointId, now.NowMs + (rule.LockDays * DayMs), cancellationToken);
+            parts.Enforcement.Nudge();
         }
-        if (rule.RuleSet.Length > 0 && await parts.Catalog.RuleSets.FindOfAsync(wish.VmId, cancellationToken) is not { IsOwn: true })
+        // A machine that an agent of this site reports is kept as this site wants.
+        if (rule.RuleSet.Length > 0 && await parts.Catalog.Machines.FindAsync(wish.VmId, cancellationToken) is not { Peer.Length: 0 }
+            && await parts.Catalog.RuleSets.FindOfAsync(wish.VmId, cancellationToken) is not { IsOwn: true })
         {
             await parts.Catalog.RuleSets.AttachAsync(wish.VmId, rule.RuleSet, cancellationToken);
         }
         await parts.Catalog.Machines.NoteElsewhereAsync(wish.VmId, name, peer.Name, cancellationToken);
         if (await parts.Describer.DescribeAsync(wish.PointId, cancellationToken) is { } row)
         {
+            // A point that was healed is where it came from before, and its run stored what it did.
+            var before = await parts.Catalog.Points.FindAsync(wish.PointId, cancellationToken);
             await parts.Catalog.Points.SaveAsync(
-                row with { Peer = peer.Name, VmName = row.Sealed ? name : row.VmName, StoredBytes = report.WasHere ? row.StoredBytes : report.StoredBytes }, cancellationToken);
+                row with
+                {
+                    Peer = before?.Peer ?? peer.Name, VmName = row.Sealed ? name : row.VmName,
+                    StoredBytes = before?.StoredBytes ?? (report.WasHere ? row.StoredBytes : report.StoredBytes),
+                },
+                cancellationToken);
         }
         await parts.Catalog.Replication.NoteWantedAsync(wish.PointId, cancellationToken);
         await parts.Catalog.Replication.RemoveElsewhereAsync(wish.PointId, cancellationToken);

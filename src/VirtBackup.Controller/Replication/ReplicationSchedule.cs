@@ -11,6 +11,7 @@ public sealed partial class ReplicationSchedule(ReplicationParts parts, Replicat
 {
     private static readonly TimeSpan LookInterval = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan PollWait = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan PollPause = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan BackOffMin = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan BackOffMax = TimeSpan.FromMinutes(1);
 
@@ -48,6 +49,7 @@ public sealed partial class ReplicationSchedule(ReplicationParts parts, Replicat
     {
         await Task.Yield();
         var backOff = BackOffMin;
+        long? failed = null;
         while (await parts.Catalog.Replication.FindRuleAsync(peer, cancellationToken) is { } row)
         {
             var rule = ReplicationRule.Parser.ParseFrom(row.Rule);
@@ -61,12 +63,12 @@ public sealed partial class ReplicationSchedule(ReplicationParts parts, Replicat
                 }
                 else if (rule.EveryMinutes > 0)
                 {
-                    await RunWhenDueAsync(row, rule, state, cancellationToken);
+                    failed = await RunWhenDueAsync(row, rule, state, failed, cancellationToken) ? null : failed;
                 }
                 else
                 {
                     state.NextMs = null;
-                    await RunOnNewsAsync(row, rule, cancellationToken);
+                    await RunOnNewsAsync(row, rule, state, cancellationToken);
                 }
                 backOff = BackOffMin;
             }
@@ -74,38 +76,55 @@ public sealed partial class ReplicationSchedule(ReplicationParts parts, Replicat
             {
                 LogNotNow(peer, fault.Message);
                 state.End(fault.Message);
+                failed = parts.Time.NowMs();
                 await Task.Delay(backOff, parts.Time, cancellationToken);
                 backOff = backOff * 2 < BackOffMax ? backOff * 2 : BackOffMax;
             }
         }
     }
 
-    private async ValueTask RunWhenDueAsync(ReplicationRuleRow row, ReplicationRule rule, ReplicationState state, CancellationToken cancellationToken)
+    /// <param name="failedMs">When a run failed, Unix milliseconds; null: none did since one ended well.</param>
+    /// <returns>Whether a run ended well.</returns>
+    private async ValueTask<bool> RunWhenDueAsync(ReplicationRuleRow row, ReplicationRule rule, ReplicationState state, long? failedMs, CancellationToken cancellationToken)
     {
         var now = parts.Time.NowMs();
-        // A clock that was set back does not put a run off.
+        // A clock that was set back does not put a run off, and neither does a link that broke in the middle of one.
         var due = row.ListedMs is { } listed && listed <= now ? listed + (rule.EveryMinutes * 60_000L) : now;
+        if (failedMs is { } failed && failed <= now)
+        {
+            due = Math.Min(due, failed + (long)RetryInterval.TotalMilliseconds);
+        }
         state.NextMs = due;
         if (due > now)
         {
             var wait = TimeSpan.FromMilliseconds(due - now);
             await Task.Delay(wait < LookInterval ? wait : LookInterval, parts.Time, cancellationToken);
-            return;
+            return false;
         }
+        // A peer that is not there is no failed job.
+        await (await parts.Links.OpenAsync(await parts.Catalog.Peers.RequireAsync(row.Peer, cancellationToken), NoPace.Instance, cancellationToken)).DisposeAsync();
         await RunAsync(row.Peer, cancellationToken);
+        return true;
     }
 
     /// <summary>One stream waits for news; each time that there are some, a run fetches them.</summary>
-    private async ValueTask RunOnNewsAsync(ReplicationRuleRow first, ReplicationRule rule, CancellationToken cancellationToken)
+    private async ValueTask RunOnNewsAsync(ReplicationRuleRow first, ReplicationRule rule, ReplicationState state, CancellationToken cancellationToken)
     {
         var peer = await parts.Catalog.Peers.RequireAsync(first.Peer, cancellationToken);
         await using var conversation = await parts.Links.OpenAsync(peer, NoPace.Instance, cancellationToken);
+        state.End("");
         var listing = new PeerListing(parts);
         var triedAt = (long?)null;
         var toldAt = (long?)null;
         while (await parts.Catalog.Replication.FindRuleAsync(first.Peer, cancellationToken) is { } row && row.ChangedMs == first.ChangedMs)
         {
+            var asked = parts.Time.GetTimestamp();
             var isNew = await listing.RefreshAsync(conversation, rule, row, PollWait, again: false, cancellationToken);
+            if (!isNew && parts.Time.GetElapsedTime(asked) is var took && took < PollPause)
+            {
+                // A peer that does not wait is not asked without a pause.
+                await Task.Delay(PollPause - took, parts.Time, cancellationToken);
+            }
             if (toldAt is null || parts.Time.GetElapsedTime(toldAt.Value) >= PeerReceipts.Interval)
             {
                 await new PeerReceipts(parts).TellAllAsync(conversation, peer.Name, cancellationToken);

@@ -84,6 +84,10 @@ public sealed class CopyPolicyTests
         await b.JoinAsync(a, (await a.World.EnrollAsync("host-2")).VmName);
         Assert.Contains("0 of 1 off-site copy: no peer may read this machine (peer allow)", (await StatusAsync(a)).Reasons);
         await a.AllowAsync("b");
+        // A lock where the point is not protects nothing.
+        await a.Role.CopyPolicies.SetCopyPolicyAsync(new SetCopyPolicyRequest { Policy = new CopyPolicy { Name = "bound", AllVms = true, LockDays = 2, LockedAt = "b" } }, World.Token);
+        Assert.Equal(["not locked at b: it is not there"], (await a.Role.CopyPolicies.GetCopyStatusAsync(new GetCopyStatusRequest(), World.Token)).Machines.Single(static of => of.Policy == "bound").Reasons);
+        await a.Role.CopyPolicies.RemoveCopyPolicyAsync(new RemoveCopyPolicyRequest { Name = "bound" }, World.Token);
         Assert.Contains("0 of 1 off-site copy: no peer pulls this machine", (await StatusAsync(a)).Reasons);
         await b.SetRuleAsync("a", static rule => rule.LockDays = 3);
         await b.PullAsync("a");

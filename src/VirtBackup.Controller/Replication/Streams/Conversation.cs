@@ -124,7 +124,8 @@ internal sealed class Conversation : IAsyncDisposable
         {
             await foreach (var pending in _asks.Reader.ReadAllAsync(_end.Token))
             {
-                await _expected.Writer.WriteAsync(pending, _end.Token);
+                // There is room for as many as there may be asks. None is let go of in between: whoever asked waits for an answer.
+                Check.That(_expected.Writer.TryWrite(pending));
                 await _stream.SendAsync(pending.Ask, _end.Token);
             }
         }
