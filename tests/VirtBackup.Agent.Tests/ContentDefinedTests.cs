@@ -13,7 +13,7 @@ public sealed class ContentDefinedTests
     [Fact]
     public void AnIncrementalRunCutsAsAFullOneWould() =>
         Gen.Select(Gen.Int[1, 1 << 20], Gen.Int[1, 1_500_000], Gen.Select(Gen.Double[0, 1], Gen.Int[1, 90_000], Gen.Int[0, 3]).Array[1, 8]).Sample(
-            (seed, length, writes) => IncrementalAsync(seed, length, writes).GetAwaiter().GetResult(), iter: 120, threads: 1);
+            (seed, length, writes) => IncrementalAsync(seed, length, writes).GetAwaiter().GetResult(), iter: 40, threads: 1);
 
     private static async Task IncrementalAsync(int seed, int length, (double Place, int Length, int Kind)[] writes)
     {

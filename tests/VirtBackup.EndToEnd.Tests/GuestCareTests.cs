@@ -27,9 +27,10 @@ public sealed class GuestCareTests
         });
         await using var _ = installation;
         await installation.WaitForMachineAsync("web");
-        (await vm.ExecAsync("(while :; do dd if=/dev/zero of=/data/w bs=4k count=1 conv=notrunc,fsync; sleep 0.05; done) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
+        (await vm.ExecAsync("(while [ ! -e /run/enough ]; do dd if=/dev/zero of=/data/w bs=4k count=1 conv=notrunc,fsync; sleep 0.05; done) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
 
         var job = (await installation.RunAsync("backup", "run", "web", "--quiesce-timeout", "30")).Json;
+        (await vm.ExecAsync("touch /run/enough")).EnsureSuccess();
         var point = job.GetProperty("result").GetProperty("backup");
         Assert.Equal("application", point.GetProperty("consistency").GetString());
         Assert.Contains("2 file systems were frozen for", point.GetProperty("consistency_detail").GetString(), StringComparison.Ordinal);

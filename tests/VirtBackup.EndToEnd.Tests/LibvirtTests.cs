@@ -110,8 +110,9 @@ public sealed class LibvirtTests
     /// <summary>A backup with hooks, beside a guest that writes: what it says of the guest is what was done and measured.</summary>
     private static async Task<JsonElement> BackUpWithCareAsync(Installation installation, LabDomain domain)
     {
-        (await domain.ExecAsync("(while :; do dd if=/dev/zero of=/data/w bs=4k count=1 conv=notrunc,fsync; sleep 0.05; done) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
+        (await domain.ExecAsync("(while [ ! -e /run/enough ]; do dd if=/dev/zero of=/data/w bs=4k count=1 conv=notrunc,fsync; sleep 0.05; done) </dev/null >/dev/null 2>&1 &")).EnsureSuccess();
         var job = (await installation.RunAsync("backup", "run", "web", "--quiesce-timeout", "30")).Json;
+        (await domain.ExecAsync("touch /run/enough")).EnsureSuccess();
         var backup = job.GetProperty("result").GetProperty("backup");
         Assert.Equal("application", backup.GetProperty("consistency").GetString());
         Assert.Contains("2 file systems were frozen for", backup.GetProperty("consistency_detail").GetString(), StringComparison.Ordinal);

@@ -7,14 +7,18 @@ namespace VirtBackup.Testing.CommandLine;
 
 /// <summary>
 /// The command line within the process of a test: a process of its own takes ten times as long to start as most commands
-/// to run. That the program does the same is for VirtBackup.Cli.Tests, which start it.
+/// to run. That the program does the same is for those tests of VirtBackup.Cli.Tests that start it.
 /// </summary>
 public static class LoadedCommandLine
 {
     /// <summary>Every <see cref="Installation"/> uses it from now on.</summary>
     public static void Install() => Installation.CommandLine = RunAsync;
 
-    private static async Task<CommandResult> RunAsync(IReadOnlyList<string> arguments, IReadOnlyDictionary<string, string?> environment, CancellationToken cancellationToken)
+    /// <summary>Runs a command whose standard input is empty.</summary>
+    /// <param name="arguments">Behind the program's name.</param>
+    /// <param name="environment">What differs from the test's own; null: it is not set.</param>
+    /// <param name="cancellationToken">Ends the waiting, not the command.</param>
+    public static async Task<CommandResult> RunAsync(IReadOnlyList<string> arguments, IReadOnlyDictionary<string, string?> environment, CancellationToken cancellationToken)
     {
         using var output = new StringWriter();
         using var error = new StringWriter();

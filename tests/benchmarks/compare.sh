@@ -44,12 +44,8 @@ rm -rf "$bin"
 "$here/deploy/publish.sh" "$bin" >&2
 
 if [ -z "$work" ]; then work=$(mktemp -d "${TMPDIR:-/tmp}/virtbackup-compare.XXXXXX"); made=yes; else mkdir -p "$work"; work=$(mktemp -d "$(readlink -f "$work")/compare.XXXXXX"); made=yes; fi
-controller_pid='' agent_pid=''
-stop_services() {
-  local pid
-  for pid in $agent_pid $controller_pid; do kill "$pid" 2> /dev/null || true; wait "$pid" 2> /dev/null || true; done
-  controller_pid='' agent_pid=''
-}
+# shellcheck source=tests/benchmarks/parts/services.bash
+. "$here/tests/benchmarks/parts/services.bash"
 clean_up() { stop_services; [ "$made" = yes ] && rm -rf "$work"; }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
@@ -83,9 +79,6 @@ change() {
 
 warm() { cat "$disk" > /dev/null; }
 du_mib() { du -sk "$1" 2> /dev/null | awk '{ printf "%.1f", $1 / 1024 }'; }
-ticks=$(getconf CLK_TCK)
-# CPU seconds of a process and its ended children, from proc(5) fields 14 to 17
-cpu_of() { awk -v t="$ticks" '{ sub(/^.*\) /, ""); print ($12 + $13 + $14 + $15) / t }' "/proc/$1/stat"; }
 peak_of() { awk '/^VmHWM/ { printf "%.1f", $2 / 1024 }' "/proc/$1/status"; }
 reset_peak() { echo 5 > "/proc/$1/clear_refs" 2> /dev/null || true; }
 
@@ -117,38 +110,6 @@ measure() {
     --argjson stored "$(du_mib "$repository")" --argjson read "$read_mib" --argjson agent "$agent" --argjson controller "$controller" --argjson equal "$restore_equal" \
     '{tool:$tool,work:$work,wall_s:$wall,cpu_s:$cpu,stored_mib:$stored,read_mib:$read,agent:$agent,controller:$controller,restore_equal:$equal}' >> "$runs"
   say "$(tail -n 1 "$runs" | jq -r '"\(.tool) \(.work): \(.wall_s * 100 | round / 100) s, CPU \(.cpu_s * 100 | round / 100) s, stored \(.stored_mib) MiB"')"
-}
-
-wait_for() {
-  local i
-  for i in $(seq 300); do
-    grep -q "$2" "$1" 2> /dev/null && return 0
-    kill -0 "$3" 2> /dev/null || { cat "$1" >&2; fail 'a service ended early'; }
-    sleep 0.1
-  done
-  cat "$1" >&2
-  fail 'a service did not become ready'
-}
-
-start_services() {
-  local port=$((20000 + RANDOM % 20000)) vb=$work/vb
-  rm -rf "$vb"
-  mkdir -p "$vb/agent"
-  "$bin/virtbackup" controller init --data "$vb/controller" --repository "$vb/repository" --listen "127.0.0.1:$port" --server-name 127.0.0.1 \
-    --kit "$vb/kit.txt" --operator-credentials "$vb/operator" > "$vb/init.log" 2>&1 || { cat "$vb/init.log" >&2; fail 'controller init failed'; }
-  "$bin/virtbackupd" --data "$vb/controller" > "$vb/controller.log" 2>&1 &
-  controller_pid=$!
-  wait_for "$vb/controller.log" 'ready: listening' "$controller_pid"
-  printf 'home: %s\nimages:\n  - name: bench\n    uuid: 5f0b9cbe-6c0f-4a55-8f0f-0d6a7a4b3c21\n    disks:\n      - name: disk\n        path: %s\n        format: raw\n' "$vb/agent" "$disk" > "$vb/agent.yaml"
-  "$bin/virtbackup" agent token --output json | jq -r .join_token | "$bin/virtbackup" agent enroll - --name bench --home "$vb/agent" --controller "127.0.0.1:$port" > /dev/null
-  "$bin/virtbackup-agent" --config "$vb/agent.yaml" > "$vb/agent.log" 2>&1 &
-  agent_pid=$!
-  wait_for "$vb/agent.log" 'ready: connected' "$agent_pid"
-  for _ in $(seq 100); do
-    "$bin/virtbackup" vm list --output json | grep -q '"bench"' && return 0
-    sleep 0.1
-  done
-  fail 'the agent did not report its machine'
 }
 
 one() {

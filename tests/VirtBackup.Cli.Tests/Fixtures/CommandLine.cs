@@ -1,5 +1,8 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
+using VirtBackup.Testing.CommandLine;
 
 [assembly: System.Runtime.Versioning.SupportedOSPlatform("linux")]
 
@@ -44,7 +47,7 @@ internal sealed record Outcome(int ExitCode, string Output, string Error)
     }
 }
 
-/// <summary>Runs the built program, with streams that are not terminals.</summary>
+/// <summary>Runs the built program, with streams that are not terminals, or what is in it within the test's process, which is faster.</summary>
 internal static class CommandLine
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -52,6 +55,25 @@ internal static class CommandLine
     // From its own output folder: beside the tests, assemblies that their framework brings along are missing.
     private static readonly string Program = Path.Combine(
         AppContext.BaseDirectory.Replace("/tests/VirtBackup.Cli.Tests/", "/src/VirtBackup.Cli/", StringComparison.Ordinal), "virtbackup");
+
+    // Times are shown as the program shows them here.
+    [ModuleInitializer]
+    [SuppressMessage("Usage", "CA2255", Justification = "A program of tests, not a library.")]
+    public static void SetZone()
+    {
+        Environment.SetEnvironmentVariable("TZ", "UTC");
+        TimeZoneInfo.ClearCachedData();
+    }
+
+    /// <summary>A command without input, whose relative paths are not those of the home.</summary>
+    public static async Task<Outcome> RunWithinAsync(TempFolder home, params string[] arguments)
+    {
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        patience.CancelAfter(Patience);
+        var environment = new Dictionary<string, string?> { ["HOME"] = home.Path, ["TERM"] = "xterm", ["VIRTBACKUP_CREDENTIALS"] = null };
+        var result = await LoadedCommandLine.RunAsync(arguments, environment, patience.Token);
+        return new Outcome(result.ExitCode, result.Stdout, result.Stderr);
+    }
 
     public static Task<Outcome> RunAsync(TempFolder home, params string[] arguments) => RunAsync(home, "", arguments);
 

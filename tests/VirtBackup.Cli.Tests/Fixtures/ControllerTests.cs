@@ -10,7 +10,7 @@ public abstract class ControllerTests : IAsyncLifetime
     /// <summary>A folder.</summary>
     private protected string Credentials { get; private set; } = "";
 
-    private protected Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunAsync(Home, [.. arguments, "--credentials", Credentials]);
+    private protected Task<Outcome> RunAsync(params string[] arguments) => CommandLine.RunWithinAsync(Home, [.. arguments, "--credentials", Credentials]);
 
     /// <summary>The command holds this in the JSON that it prints for programs, and this in what it prints for people, plain.</summary>
     private protected async Task PrintsForBothAsync(string line, string json, string table)

@@ -6,7 +6,7 @@ namespace VirtBackup.Testing.Lab;
 public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
 {
     private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(2);
-    private const int TriesPerAgent = 80;
+    private const int TriesPerAgent = 40;
 
     public string Name => name;
 
@@ -60,7 +60,8 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
         {
             if (limit.IsCancellationRequested) throw new TimeoutException($"libvirt does not reach the guest agent of {name} within {BootLimit.TotalSeconds:0} s: {refused.Stderr}\n{await File.ReadAllTextAsync(libvirt.File("libvirtd.log"))}");
             if (tries % TriesPerAgent == 0 && (await libvirt.VirshAsync("domjobinfo", name)).Contains("None", StringComparison.Ordinal)) await ExecAsync("pkill -f org.qemu.guest_agent.0");
-            await Task.Delay(100);
+            // Each try is a process.
+            await Task.Delay(200);
         }
     }
 
@@ -79,7 +80,7 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
     public async Task WaitForStateAsync(string state)
     {
         using var limit = new CancellationTokenSource(BootLimit);
-        while ((await libvirt.VirshAsync("domstate", name)).Trim() != state) await Task.Delay(50, limit.Token);
+        while ((await libvirt.VirshAsync("domstate", name)).Trim() != state) await Task.Delay(150, limit.Token);
     }
 
     private async Task<T> WithAgentAsync<T>(Func<LabGuestAgent, CancellationToken, Task<T>> use)

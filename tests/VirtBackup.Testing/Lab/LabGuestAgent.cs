@@ -61,7 +61,8 @@ public sealed class LabGuestAgent : IAsyncDisposable
             ["capture-output"] = true,
         }, cancellationToken);
         var pid = started.GetProperty("pid").GetInt64();
-        while (true)
+        // To be asked costs the guest as much as many a command.
+        for (var pause = 20; ; pause = Math.Min(200, pause * 3 / 2))
         {
             var status = await ExecuteAsync("guest-exec-status", new JsonObject { ["pid"] = pid }, cancellationToken);
             if (status.GetProperty("exited").GetBoolean())
@@ -70,7 +71,7 @@ public sealed class LabGuestAgent : IAsyncDisposable
                 return new GuestResult(code, Text(status, "out-data"), Text(status, "err-data"));
             }
             // The agent has no way to tell of the end; it must be asked.
-            await Task.Delay(20, cancellationToken);
+            await Task.Delay(pause, cancellationToken);
         }
     }
 

@@ -118,7 +118,7 @@ public sealed class LabLibvirt : IAsyncDisposable
         while ((await Proc.RunAsync("virsh", ["-q", "-c", Uri, "list"])).ExitCode != 0)
         {
             if (daemon.HasExited || limit.IsCancellationRequested) throw new LabException($"libvirtd does not answer at {Socket}.\n{daemon.Stderr}");
-            await Task.Delay(50);
+            await Task.Delay(150);
         }
     }
 
