@@ -176,7 +176,7 @@ public sealed partial class ControllerRole : IAsyncDisposable
         _replicationSchedule = new ReplicationSchedule(replication, _replications, loggers.CreateLogger<ReplicationSchedule>());
         _unlocking = new OriginUnlocking(parts.Repository, parts.Store, _keyholder, parts.OriginKeys, Catalog, _describer, loggers.CreateLogger<OriginUnlocking>());
         Replication = new ReplicationEndpoint(
-            new PeerAccess(Catalog, parts.Repository), Peers, parts.Repository, parts.Store, Catalog, parts.Identity, links, time, loggers.CreateLogger<ReplicationEndpoint>());
+            new PeerAccess(Catalog, parts.Repository), Peers, parts.Repository, parts.Store, Catalog, _describer, parts.Identity, links, time, loggers.CreateLogger<ReplicationEndpoint>());
         PeerAdmin = new PeerEndpoint(Catalog, references, Peers, links, _unlocking, _keyholder, time);
         Rules = new RuleEndpoint(Catalog, _replications, time);
         _custody.Changed = _copies.Wake;

@@ -4,6 +4,7 @@ using VirtBackup.Catalog.Replication;
 using VirtBackup.Controller.Enrollment;
 using VirtBackup.Controller.Replication.Source;
 using VirtBackup.Controller.Replication.Streams;
+using VirtBackup.Controller.Store;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Replication.V1;
 using VirtBackup.Protocol.Transport;
@@ -31,11 +32,11 @@ public sealed partial class ReplicationEndpoint : IDisposable
     private readonly CancellationTokenSource _stopping = new();
 
     public ReplicationEndpoint(
-        PeerAccess access, PeerEnrollment enrollment, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, ControllerIdentity identity, PeerLinks links,
-        TimeProvider time, ILogger<ReplicationEndpoint> logger)
+        PeerAccess access, PeerEnrollment enrollment, BackupRepository repository, IObjectStore store, CatalogDatabase catalog, PointDescriber describer,
+        ControllerIdentity identity, PeerLinks links, TimeProvider time, ILogger<ReplicationEndpoint> logger)
     {
         (_catalog, _links, _enrollment, _time, _logger) = (catalog, links, enrollment, time, logger);
-        _parts = new SourceParts(repository, store, identity, access, new PointListings(repository, catalog, access, time), catalog.Receipts, NoteHelloAsync);
+        _parts = new SourceParts(repository, store, identity, access, new PointListings(repository, catalog, describer, access, time), catalog.Receipts, NoteHelloAsync);
     }
 
     /// <summary>Answers a peer that called to ask.</summary>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using VirtBackup.Catalog;
+using VirtBackup.Controller.Store;
 using VirtBackup.Core;
 using VirtBackup.Protocol.Common.V1;
 using VirtBackup.Protocol.Replication.V1;
@@ -14,7 +15,7 @@ namespace VirtBackup.Controller.Replication.Source;
 internal sealed record PointListing(string Id, ulong Position, IReadOnlyList<RecoveryPointInfo> Points);
 
 /// <summary>Lists points for peers: only what they may read. Safe for concurrent use.</summary>
-internal sealed class PointListings(BackupRepository repository, CatalogDatabase catalog, PeerAccess access, TimeProvider time)
+internal sealed class PointListings(BackupRepository repository, CatalogDatabase catalog, PointDescriber describer, PeerAccess access, TimeProvider time)
 {
     /// <summary>What a peer may read may change while it waits.</summary>
     private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(5);
@@ -51,7 +52,8 @@ internal sealed class PointListings(BackupRepository repository, CatalogDatabase
             PointId = info.Point.ToString(), VmId = info.Vm.ToString(), Sequence = (ulong)info.Sequence, CreatedMs = info.CreatedMs, ManifestHash = Google.Protobuf.ByteString.CopyFrom(info.ManifestHash.ToArray()),
             OriginId = repository.Head.Uuid.ToString(),
         };
-        if (await catalog.Points.FindAsync(info.Point, cancellationToken) is { } row)
+        // The catalog follows the repository: a point that was committed just now may not be there yet.
+        if ((await catalog.Points.FindAsync(info.Point, cancellationToken) ?? await TryDescribeAsync(info.Point, cancellationToken)) is { } row)
         {
             listed.VmName = WireText.Shortened(row.VmName, 256);
             listed.OriginId = (row.Origin.IsEmpty ? repository.Head.Uuid : row.Origin).ToString();
@@ -62,6 +64,19 @@ internal sealed class PointListings(BackupRepository repository, CatalogDatabase
             listed.ConsistencyDetail = WireText.Shortened(row.ConsistencyDetail, 256);
         }
         return listed;
+    }
+
+    private async ValueTask<PointRow?> TryDescribeAsync(Id16 point, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await describer.DescribeAsync(point, cancellationToken);
+        }
+        catch (FaultException)
+        {
+            // What is damaged, or was forgotten meanwhile, is told when the point is asked for.
+            return null;
+        }
     }
 
     private async ValueTask WaitAsync(ReplicaCursor cursor, TimeSpan wait, CancellationToken cancellationToken)
