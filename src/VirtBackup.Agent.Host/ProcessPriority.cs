@@ -23,6 +23,7 @@ internal sealed partial class ProcessPriority(SchedulingPriority usual, ILogger 
     private const int IoOfProcess = 1;
     private const int IoClassShift = 13, IoNone = 0, IoBestEffort = 2, IoIdle = 3, IoLowest = 7;
     private const int NiceOfProcess = 0, NiceLow = 10;
+    private const int LooksMax = 100;
     private readonly Lock _gate = new();
     private int _urgent;
     private bool _refused;
@@ -68,11 +69,18 @@ internal sealed partial class ProcessPriority(SchedulingPriority usual, ILogger 
             return;
         }
         var refused = false;
-        foreach (var thread in Directory.EnumerateDirectories("/proc/self/task"))
+        var changed = new HashSet<int>();
+        // A thread that was not reached yet may have started another one behind the look: until a look finds none.
+        for (var (found, looks) = (true, 0); found && looks < LooksMax; looks++)
         {
-            if (int.TryParse(Path.GetFileName(thread), NumberStyles.None, CultureInfo.InvariantCulture, out var id))
+            found = false;
+            foreach (var thread in Directory.EnumerateDirectories("/proc/self/task"))
             {
-                refused |= !TryApply(id, priority) && Directory.Exists(thread);
+                if (int.TryParse(Path.GetFileName(thread), NumberStyles.None, CultureInfo.InvariantCulture, out var id) && changed.Add(id))
+                {
+                    found = true;
+                    refused |= !TryApply(id, priority) && Directory.Exists(thread);
+                }
             }
         }
         if (refused && !_refused)
