@@ -23,7 +23,7 @@ public sealed class GuestCareTests
         var (installation, agent) = await Installation.StartAsync((_, agent) =>
         {
             agent.Add(vm);
-            agent.Append(Hooks + "\npriority: idle\n");
+            agent.Append(Hooks);
         });
         await using var _ = installation;
         await installation.WaitForMachineAsync("web");

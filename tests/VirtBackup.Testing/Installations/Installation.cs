@@ -12,7 +12,7 @@ namespace VirtBackup.Testing.Installations;
 public sealed class Installation : IAsyncDisposable
 {
     private static readonly TimeSpan CommandLimit = TimeSpan.FromMinutes(5);
-    private static readonly TimeSpan SettleLimit = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan SettleLimit = TimeSpan.FromMinutes(4);
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(100);
     private readonly List<InstalledAgent> _agents = [];
     private readonly string _temporary;

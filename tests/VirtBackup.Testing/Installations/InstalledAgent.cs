@@ -77,11 +77,12 @@ public sealed class InstalledAgent : IAsyncDisposable
     /// <summary>Kills it as soon as it has made a mark of how it holds a guest: <c>frozen</c>, <c>stopped</c>.</summary>
     public async Task KillAtAsync(string mark)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(3));
         while (!Directory.EnumerateFiles(FleeceFolder, mark, SearchOption.AllDirectories).Any())
         {
             limit.Token.ThrowIfCancellationRequested();
-            Thread.SpinWait(100);
+            // Some milliseconds of a freeze are long enough to be met, and the others here need the processors.
+            Thread.Sleep(1);
         }
         System.Diagnostics.Process.GetProcessById(Service.Pid).Kill();
         await Service.KillAsync();

@@ -6,7 +6,7 @@ namespace VirtBackup.Testing.Installations;
 /// <summary>A machine that a restore started. Disposal kills it.</summary>
 public sealed class RestoredVm : IAsyncDisposable
 {
-    private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(4);
     private readonly int _pid;
     private readonly string _agentSocket;
 

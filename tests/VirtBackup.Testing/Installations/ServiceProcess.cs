@@ -6,7 +6,7 @@ namespace VirtBackup.Testing.Installations;
 /// <summary>One service of an installation, which can be started, killed, frozen and started again. One caller at a time.</summary>
 public sealed class ServiceProcess : IAsyncDisposable
 {
-    private static readonly TimeSpan EndLimit = TimeSpan.FromSeconds(45);
+    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(2);
     private readonly string _program;
     private readonly string[] _arguments;
     private readonly string _ready;
@@ -37,7 +37,7 @@ public sealed class ServiceProcess : IAsyncDisposable
     public async Task StartAsync()
     {
         Launch();
-        await _process!.WaitForLineAsync(_ready, TimeSpan.FromMinutes(1));
+        await _process!.WaitForLineAsync(_ready, TimeSpan.FromMinutes(3));
     }
 
     /// <summary>Starts it without waiting.</summary>

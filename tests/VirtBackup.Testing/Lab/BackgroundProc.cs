@@ -82,7 +82,7 @@ public sealed class BackgroundProc : IAsyncDisposable
     public async Task<string> WaitForLineAsync(string text, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(timeout ?? TimeSpan.FromSeconds(30));
+        limit.CancelAfter(timeout ?? TimeSpan.FromSeconds(90));
         var exited = process.WaitForExitAsync(limit.Token);
         while (true)
         {

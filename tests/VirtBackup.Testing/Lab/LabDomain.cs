@@ -5,7 +5,7 @@ namespace VirtBackup.Testing.Lab;
 /// <summary>A machine of a <see cref="LabLibvirt"/>. Tests speak to its guest through a channel of their own. One caller at a time.</summary>
 public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
 {
-    private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(4);
     private const int TriesPerAgent = 40;
 
     public string Name => name;

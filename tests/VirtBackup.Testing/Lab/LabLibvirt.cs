@@ -10,7 +10,7 @@ public sealed class LabLibvirt : IAsyncDisposable
 {
     private const string Nobody = "65534";
     private const string QemuUser = "libvirt-qemu";
-    private static readonly TimeSpan StartLimit = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan StartLimit = TimeSpan.FromSeconds(90);
     private readonly LabDirectory directory = new();
     private readonly List<LabDomain> domains = [];
     private readonly bool isSystem;

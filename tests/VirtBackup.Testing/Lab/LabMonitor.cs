@@ -58,7 +58,7 @@ public sealed class LabMonitor : IAsyncDisposable
     public async Task<JsonElement> WaitForEventAsync(string name, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        limit.CancelAfter(timeout ?? TimeSpan.FromSeconds(30));
+        limit.CancelAfter(timeout ?? TimeSpan.FromSeconds(90));
         await turn.WaitAsync(cancellationToken);
         try
         {

@@ -13,8 +13,8 @@ namespace VirtBackup.Testing.Lab;
 /// </summary>
 public sealed class LabVm : IAsyncDisposable
 {
-    private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(2);
-    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(4);
+    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(2);
     private readonly LabDirectory directory;
     private readonly LabVmPaths paths;
     private readonly SemaphoreSlim agentTurn = new(1, 1);
