@@ -64,8 +64,8 @@ internal sealed partial class AgentService(AgentSettings settings, ILoggerFactor
             new ImageHypervisor(settings.ToImageMachines(), new ImageTools { StateFolder = Path.Combine(settings.Home, "machines") }, time),
             .. libvirt is null ? Array.Empty<IHypervisor>() : [libvirt],
         ];
-        var priority = new ProcessPriority(settings.ToPriority(), _logger);
-        priority.Apply();
+        using var priority = new ProcessPriority(settings.ToPriority(), _logger);
+        priority.Begin();
         var workers = settings.Workers > 0 ? settings.Workers : Environment.ProcessorCount;
         var context = new BackupContext(
             identity.Name, new GrpcStoreTransport(link.Data, $"The controller {endpoint}"), new FileBaseStore(Path.Combine(settings.Home, "state")), vmKeys,

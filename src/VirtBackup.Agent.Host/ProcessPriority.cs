@@ -17,25 +17,32 @@ public enum SchedulingPriority
 /// The priority of all threads of this process. Work that somebody waits for is done at normal priority: a frozen guest must not
 /// wait for a process that only gets what others leave. Safe for concurrent use.
 /// </summary>
-internal sealed partial class ProcessPriority(SchedulingPriority usual, ILogger logger)
+internal sealed partial class ProcessPriority(SchedulingPriority usual, ILogger logger) : IDisposable
 {
     private const int OtherPolicy = 0, IdlePolicy = 5;
     private const int IoOfProcess = 1;
     private const int IoClassShift = 13, IoNone = 0, IoBestEffort = 2, IoIdle = 3, IoLowest = 7;
     private const int NiceOfProcess = 0, NiceLow = 10;
     private const int LooksMax = 100;
+    // The runtime does not always hand a thread's priority on to those that it starts.
+    private static readonly TimeSpan LookInterval = TimeSpan.FromSeconds(1);
+
     private readonly Lock _gate = new();
+    private Timer? _looking;
     private int _urgent;
     private bool _refused;
 
-    /// <summary>From now on, the usual one.</summary>
-    public void Apply()
+    /// <summary>From now on, the usual one, also for threads that are started later, within a second or so. Once.</summary>
+    public void Begin()
     {
         if (usual != SchedulingPriority.Normal)
         {
             Apply(usual);
+            _looking = new Timer(_ => Look(), null, LookInterval, LookInterval);
         }
     }
+
+    public void Dispose() => _looking?.Dispose();
 
     /// <summary>Normal priority until the result is disposed, for this and for processes started meanwhile.</summary>
     public IDisposable BeginUrgent()
@@ -54,14 +61,24 @@ internal sealed partial class ProcessPriority(SchedulingPriority usual, ILogger 
     {
         lock (_gate)
         {
-            if (--_urgent == 0)
+            if (--_urgent == 0 && usual != SchedulingPriority.Normal)
             {
-                Apply();
+                Apply(usual);
             }
         }
     }
 
-    // A thread that is started meanwhile has the priority of the one that starts it.
+    private void Look()
+    {
+        lock (_gate)
+        {
+            if (_urgent == 0)
+            {
+                Apply(usual);
+            }
+        }
+    }
+
     private void Apply(SchedulingPriority priority)
     {
         if (!OperatingSystem.IsLinux())
