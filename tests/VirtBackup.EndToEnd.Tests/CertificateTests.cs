@@ -24,7 +24,8 @@ public sealed class CertificateTests
         await agent.Service.StartAsync();
         await installation.WaitForMachineAsync("m");
         var first = Outcomes.PointOf(await installation.BackUpAsync("m"));
-        Assert.DoesNotContain("renewed", agent.Service.Log, StringComparison.Ordinal);
+        // On a busy machine more than those 12 s may be over by now.
+        Assert.True(DateTimeOffset.UtcNow > now.AddSeconds(12) || !agent.Service.Log.Contains("renewed", StringComparison.Ordinal), agent.Service.Log);
         await agent.Service.WaitForLineAsync("The agent's certificate was renewed");
         using var renewed = certificate.Read();
         Assert.InRange(renewed.NotAfter.ToUniversalTime(), now.AddDays(29).UtcDateTime, now.AddDays(31).UtcDateTime);
