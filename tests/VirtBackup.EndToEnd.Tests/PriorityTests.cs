@@ -11,12 +11,21 @@ public sealed class PriorityTests
     // proc(5): field 41, behind the name in brackets and counted from there.
     private const int PolicyField = 38;
 
+    // As many as the runtime has before there is work.
+    private const int ThreadsMin = 8;
+
     [Fact]
     public async Task All_threads_of_an_agent_get_what_nobody_else_wants()
     {
-        var (installation, agent) = await Installation.StartAsync(static (_, agent) => agent.Append("priority: idle"));
-        await using var _ = installation;
-        await Installation.PollAsync("idle threads", () => Task.FromResult(Directory.GetDirectories($"/proc/{agent.Service.Pid}/task").All(static thread => PolicyOf(thread) is null or IdlePolicy)));
+        await using var installation = await Installation.CreateAsync();
+        await installation.Controller.StartAsync();
+        var agent = await installation.EnrollAsync("host");
+        agent.Append("priority: idle");
+        // Whether it connects is up to the others here.
+        agent.Service.Launch();
+        await Installation.PollAsync("idle threads", () => Task.FromResult(
+            Directory.GetDirectories($"/proc/{agent.Service.Pid}/task") is { Length: >= ThreadsMin } threads && threads.All(static thread => PolicyOf(thread) is null or IdlePolicy)));
+        await agent.Service.KillAsync();
     }
 
     private static int? PolicyOf(string thread)
