@@ -10,6 +10,7 @@ namespace VirtBackup.Controller.Copies;
 public sealed class CopyStoreEndpoint(CatalogDatabase catalog, CopyService service, CopyOutlook outlook, TimeProvider time)
 {
     private const int LocationCharsMax = 1024;
+
     public async ValueTask<AddCopyStoreResponse> AddCopyStoreAsync(AddCopyStoreRequest request, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);

@@ -72,6 +72,9 @@ internal sealed class PolicyJudgement(StoredPolicy policy, KnownPlaces places, M
     private IEnumerable<string> LockPlaces() =>
         policy.Policy.LockedAt.Length > 0 ? [policy.Policy.LockedAt] : policy.Policy.At.Count == 0 ? places.Stores : policy.Policy.At.Where(name => places.FindStore(name) is not null);
 
+    /// <summary>Where each point is to be.</summary>
+    private IEnumerable<string> WantedPlaces() => policy.Policy.At.Count > 0 ? policy.Policy.At : places.Stores;
+
     /// <summary>What is not so, for people; none: everything is as the policy wants it.</summary>
     private List<string> FindReasons(CopiedPoint point)
     {
@@ -81,7 +84,7 @@ internal sealed class PolicyJudgement(StoredPolicy policy, KnownPlaces places, M
         {
             reasons.Add("damaged in the repository");
         }
-        foreach (var name in wanted.At.Count > 0 ? wanted.At : places.Stores)
+        foreach (var name in WantedPlaces())
         {
             if (!point.Places.Any(at => at.Place.Name == name))
             {
@@ -120,8 +123,8 @@ internal sealed class PolicyJudgement(StoredPolicy policy, KnownPlaces places, M
             var found = point.Places.FirstOrDefault(place => place.Place.Name == name);
             if (found.Place is null)
             {
-                // That it is not there may be said already.
-                if (!reasons.Exists(reason => reason.StartsWith($"not at {name}", StringComparison.Ordinal)))
+                // Where it is wanted, that is said already.
+                if (!WantedPlaces().Contains(name))
                 {
                     reasons.Add($"not locked at {name}: it is not there");
                 }
