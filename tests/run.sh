@@ -220,9 +220,9 @@ run_projects() {
       continue
     fi
     if [ "${#names[@]}" -ge 3 ]; then await_project; fi
-    threads=2
+    threads=$(nproc)
     # They wait most of their time: for guests to start, for what libvirt and agents look at every so often.
-    if [[ $name == *EndToEnd* ]]; then threads=3; fi
+    if [[ $name == *EndToEnd* ]]; then threads=$((threads + 1)); fi
     begin "$logs/$name.log" "$program" -xml "$logs/$name.xml" -maxThreads "$threads" -noColor -noLogo
     names[$!]=$name
     starts[$!]=$SECONDS

@@ -73,6 +73,7 @@ public sealed class PlatformTests
         var over = false;
         for (var (at, after) = (Random.Shared.Next(1, KilledEvery + 1), Random.Shared.Next(2) == 0); !over; at += KilledEvery, after = !after)
         {
+            TestContext.Current.TestOutputHelper?.WriteLine($"Killed {(after ? "behind" : "before")} the effect of call {at}");
             using var rig = new PlatformRig(platform, at);
             var random = new Random(at);
             await rig.BackupAsync();

@@ -58,5 +58,5 @@ public sealed class ExtentsFileTests : ControllerTests
     }
 
     private Task<Outcome> RunAsync(string file) =>
-        CommandLine.RunWithinAsync(Home, "backup", "run", "web1", "--changed-extents", $"vda={file}", "--detach", "--credentials", Credentials);
+        RunAsync("backup", "run", "web1", "--changed-extents", $"vda={file}", "--detach");
 }

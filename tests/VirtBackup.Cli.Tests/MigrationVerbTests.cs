@@ -76,5 +76,5 @@ public sealed class MigrationVerbTests : ControllerTests
         Assert.Contains((await RunAsync("migrate show 77aa")).Succeeds().Output.Split('\n'), static line => line.StartsWith("Kind", StringComparison.Ordinal) && line.EndsWith(" cold", StringComparison.Ordinal));
     }
 
-    private Task<Outcome> RunAsync(string line) => CommandLine.RunWithinAsync(Home, [.. line.Split(' '), "--credentials", Credentials]);
+    private Task<Outcome> RunAsync(string line) => RunAsync(line.Split(' '));
 }

@@ -52,8 +52,7 @@ step() {
   "$@" > "$work/out" 2> "$work/err" || { cat "$work/err" >&2; fail "$name failed"; }
   jq -cn --arg step "$name" --argjson wall "$(awk "BEGIN { print $(date +%s.%N) - $began }")" \
     --argjson agent "$(awk "BEGIN { print $(cpu_of "$agent_pid") - $agent }")" --argjson controller "$(awk "BEGIN { print $(cpu_of "$controller_pid") - $controller }")" \
-    --argjson read "$(jq '.result.backup.read_bytes // .result.restore.data_bytes // 0 | tonumber' "$work/out")" \
-    '{step: $step, wall: $wall, agent: $agent, controller: $controller, read: $read}' >> "$work/steps"
+    '{step: $step, wall: $wall, agent: $agent, controller: $controller}' >> "$work/steps"
   say "$(tail -n 1 "$work/steps")"
 }
 
