@@ -39,12 +39,15 @@ public sealed class LabTpm : IAsyncDisposable
         File.Delete(Socket);
         swtpm = BackgroundProc.Start("swtpm", ["socket", "--tpm2", "--tpmstate", $"dir={StateFolder},mode=0600", "--ctrl", $"type=unixio,path={Socket},mode=0600", "--terminate"], directory.Path);
         using var limit = new CancellationTokenSource(StartLimit);
-        while (!File.Exists(Socket))
+        while (!IsListening())
         {
             if (swtpm.HasExited || limit.IsCancellationRequested) throw new LabException($"swtpm does not start: {swtpm.Stderr}");
             await Task.Delay(10);
         }
     }
+
+    // The socket is there a moment before it listens; a connection would be taken for the machine's. Flags are the fourth field (__SO_ACCEPTCON).
+    private bool IsListening() => File.ReadLines("/proc/net/unix").Any(line => line.EndsWith(" " + Socket, StringComparison.Ordinal) && line.Split(' ')[3] == "00010000");
 
     /// <summary>Waits until it has ended.</summary>
     public async Task WaitForEndAsync() => await swtpm!.WaitForExitAsync().WaitAsync(StartLimit);

@@ -33,7 +33,8 @@ internal sealed class IdentityComparison(IReadOnlyList<QemuMachine> machines)
                 findings.Add(new RestoreFinding("identity", FindingSeverity.Blocks,
                     $"A QEMU process of this host (pid {process.Pid}) runs with the UUID {request.Machine.ToUuidString()}. Stop it, or restore with a new identity."));
             }
-            else if (process.Name == request.Name)
+            // Of the same one, too: who takes a new identity instead still has to choose another name.
+            if (process.Name == request.Name)
             {
                 clashes++;
                 findings.Add(NameTaken(request, $"A QEMU process of this host (pid {process.Pid})"));
