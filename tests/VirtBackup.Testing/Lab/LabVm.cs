@@ -61,23 +61,25 @@ public sealed class LabVm : IAsyncDisposable
     private BackgroundProc Running => qemu ?? throw new InvalidOperationException("The VM is not running.");
 
     /// <summary>Builds the guest if need be, makes the disks and starts QEMU. The guest is still booting when this returns.</summary>
-    public static async Task<LabVm> StartAsync(LabVmOptions? options = null, CancellationToken cancellationToken = default)
+    public static async Task<LabVm> StartAsync(LabVmOptions? options = null, CancellationToken cancellationToken = default) =>
+        await StartAsync(options ?? new LabVmOptions(), await LabGuest.GetAsync(cancellationToken), saved: null, cancellationToken);
+
+    private static async Task<LabVm> StartAsync(LabVmOptions options, LabGuest guest, SavedGuest? saved, CancellationToken cancellationToken)
     {
-        options ??= new LabVmOptions();
-        var guest = await LabGuest.GetAsync(cancellationToken);
         var directory = new LabDirectory();
         LabVm? vm = null;
         try
         {
-            var paths = new LabVmPaths(directory);
+            var paths = new LabVmPaths(directory.Path);
             var disks = new List<LabVmDisk>();
-            foreach (var disk in (options.Disks ?? LabVmOptions.GuestDisks(guest)).Concat(options.ExtraDisks))
+            foreach (var disk in SavedGuest.Disks(options, guest))
             {
-                disks.Add(new LabVmDisk(disk.NodeName, disk.Device, await PrepareAsync(disk, paths, cancellationToken), disk.Format, disk.Bus));
+                disks.Add(new LabVmDisk(disk.NodeName, disk.Device, await PrepareAsync(disk, paths, saved, cancellationToken), disk.Format, disk.Bus));
             }
             var uuid = options.Uuid ?? Guid.NewGuid();
             vm = new LabVm(options, directory, paths, uuid, disks, LabVmArguments.For(options, uuid, guest, paths, disks));
-            await vm.StartAgainAsync(cancellationToken);
+            await vm.StartQemuAsync(saved is null ? [] : ["-incoming", "defer"], cancellationToken);
+            if (saved is not null) await vm.GoOnAsync(saved, cancellationToken);
             return vm;
         }
         catch
@@ -88,10 +90,16 @@ public sealed class LabVm : IAsyncDisposable
         }
     }
 
-    /// <summary>Starts a VM as <see cref="StartAsync"/> does and waits until its guest is up.</summary>
+    /// <summary>
+    /// Starts a VM as <see cref="StartAsync(LabVmOptions?, CancellationToken)"/> does and waits until its guest is up. It may go on from where a machine of
+    /// its kind was saved, unless <see cref="LabVmOptions.FromItsFirmware"/> says otherwise.
+    /// </summary>
     public static async Task<LabVm> BootAsync(LabVmOptions? options = null, CancellationToken cancellationToken = default)
     {
-        var vm = await StartAsync(options, cancellationToken);
+        options ??= new LabVmOptions();
+        var guest = await LabGuest.GetAsync(cancellationToken);
+        var saved = options.FromItsFirmware ? null : await SavedGuest.FindAsync(options, guest, cancellationToken);
+        var vm = await StartAsync(options, guest, saved, cancellationToken);
         try
         {
             await vm.WaitForAgentAsync(cancellationToken);
@@ -119,10 +127,36 @@ public sealed class LabVm : IAsyncDisposable
     public async Task StartAgainAsync(CancellationToken cancellationToken = default)
     {
         if (!HasExited) throw new InvalidOperationException("The VM is still running.");
+        await StartQemuAsync([], cancellationToken);
+    }
+
+    private async Task StartQemuAsync(IEnumerable<string> further, CancellationToken cancellationToken)
+    {
         await ReleaseAsync();
         foreach (var stale in new[] { paths.Qmp, paths.GuestAgent, paths.LabQmp, paths.LabAgent, paths.Serial }) File.Delete(stale);
-        qemu = BackgroundProc.Start(Program, Arguments, Directory);
+        qemu = BackgroundProc.Start(Program, [.. Arguments, .. further], Directory);
         monitor = await RetryAsync(token => LabMonitor.ConnectAsync(paths.LabQmp, token), "QEMU's monitor", EndLimit, cancellationToken);
+    }
+
+    private async Task GoOnAsync(SavedGuest saved, CancellationToken cancellationToken)
+    {
+        await QmpAsync("migrate-incoming", new JsonObject { ["uri"] = saved.Uri }.ToJsonString(), cancellationToken);
+        await WaitForMigrationAsync(cancellationToken);
+        await QmpAsync("cont", null, cancellationToken);
+        // It is as old as its memory.
+        (await ExecAsync($"date -u -s @{DateTimeOffset.UtcNow.ToUnixTimeSeconds()}", cancellationToken: cancellationToken)).EnsureSuccess();
+    }
+
+    /// <summary>Waits until the machine's state has gone out or come in whole.</summary>
+    internal async Task WaitForMigrationAsync(CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var status = (await QmpAsync("query-migrate", null, cancellationToken)).TryGetProperty("status", out var said) ? said.GetString() : "none";
+            if (status == "completed") return;
+            if (status is "failed" or "cancelled") throw new LabException($"The machine's state did not come through: {status}.{Story()}");
+            await Task.Delay(10, cancellationToken);
+        }
     }
 
     /// <summary>Waits until the guest is up, its disks are mounted and its agents run.</summary>
@@ -180,11 +214,12 @@ public sealed class LabVm : IAsyncDisposable
 
     private LabMonitor Monitor => monitor ?? throw new InvalidOperationException("The VM is not running.");
 
-    private static async Task<string> PrepareAsync(LabDiskOptions disk, LabVmPaths paths, CancellationToken cancellationToken)
+    private static async Task<string> PrepareAsync(LabDiskOptions disk, LabVmPaths paths, SavedGuest? saved, CancellationToken cancellationToken)
     {
         if (disk.UseInPlace is not null) return disk.UseInPlace;
         var path = paths.Image(disk);
-        if (disk.CopyFrom is null) await LabDisk.CreateAsync(path, disk.Format, disk.Size, cancellationToken);
+        if (saved is not null) await SavedGuest.CopyAsync(saved.Disk(disk.NodeName), path, cancellationToken);
+        else if (disk.CopyFrom is null) await LabDisk.CreateAsync(path, disk.Format, disk.Size, cancellationToken);
         else if (disk.Format == LabDiskFormat.Qcow2) File.Copy(disk.CopyFrom, path);
         else await LabDisk.ConvertAsync(disk.CopyFrom, LabDiskFormat.Qcow2, path, disk.Format, cancellationToken: cancellationToken);
         return path;

@@ -15,7 +15,7 @@ internal static class LabVmArguments
             "-uuid", $"{uuid}",
             "-name", $"guest={options.Name}",
         ];
-        var settings = (options.Disks ?? LabVmOptions.GuestDisks(guest)).Concat(options.ExtraDisks).ToList();
+        var settings = SavedGuest.Disks(options, guest).ToList();
         var sharedController = settings.Exists(d => d.Bus == LabBus.VirtioScsi && !d.IoThread);
         if (sharedController) a.AddRange(["-device", "virtio-scsi-pci,id=scsi0"]);
         var idePort = 0;
@@ -88,17 +88,18 @@ internal static class LabVmArguments
 }
 
 /// <summary>The sockets and files of a VM's directory.</summary>
-internal sealed class LabVmPaths(LabDirectory directory)
+/// <param name="folder">Empty: names of files alone, for what must not depend on the place.</param>
+internal sealed class LabVmPaths(string folder)
 {
-    public string Qmp { get; } = directory.File("qmp.sock");
+    public string Qmp { get; } = Path.Combine(folder, "qmp.sock");
 
-    public string GuestAgent { get; } = directory.File("qga.sock");
+    public string GuestAgent { get; } = Path.Combine(folder, "qga.sock");
 
-    public string LabQmp { get; } = directory.File("lab-qmp.sock");
+    public string LabQmp { get; } = Path.Combine(folder, "lab-qmp.sock");
 
-    public string LabAgent { get; } = directory.File("lab-qga.sock");
+    public string LabAgent { get; } = Path.Combine(folder, "lab-qga.sock");
 
-    public string Serial { get; } = directory.File("serial.log");
+    public string Serial { get; } = Path.Combine(folder, "serial.log");
 
-    public string Image(LabDiskOptions disk) => directory.File($"{disk.NodeName}.{LabDisk.NameOf(disk.Format)}");
+    public string Image(LabDiskOptions disk) => Path.Combine(folder, $"{disk.NodeName}.{LabDisk.NameOf(disk.Format)}");
 }

@@ -64,6 +64,9 @@ public sealed record LabVmOptions
     /// <summary>A file or pipe for all that the guest agent says to the program under test; null: it is written nowhere.</summary>
     public string? GuestAgentLog { get; init; }
 
+    /// <summary>Its guest boots as on a machine that was switched on, however often such a guest was started.</summary>
+    public bool FromItsFirmware { get; init; }
+
     /// <summary>Further arguments of QEMU, at the end.</summary>
     public IReadOnlyList<string> ExtraArguments { get; init; } = [];
 
