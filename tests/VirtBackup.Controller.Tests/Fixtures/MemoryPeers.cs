@@ -20,6 +20,9 @@ internal sealed class MemoryPeers : IPeerDialer
     /// <summary>Breaks a stream after so many bytes; null: never.</summary>
     public Func<long>? CutAfter { get; set; }
 
+    /// <summary>Makes of a peer's answer what a hostile one would send; null: answers come as they are.</summary>
+    public Action<Answer>? Falsify { get; set; }
+
     public void Connect(string name, World there, string calledThere) => _ways[name] = (there, calledThere);
 
     public ValueTask<PeerAdmission> JoinAsync(string peer, string controller, string joinToken, CancellationToken cancellationToken) =>
@@ -107,6 +110,10 @@ internal sealed class MemoryPeers : IPeerDialer
         private async ValueTask CarryAsync<T>(ChannelWriter<T> writer, T message, CancellationToken cancellationToken)
         {
             var copy = message is Answer answer ? (T)(object)Answer.Parser.ParseFrom(Google.Protobuf.MessageExtensions.ToByteArray(answer)) : message;
+            if (copy is Answer said)
+            {
+                peers.Falsify?.Invoke(said);
+            }
             var length = (message as Answer)?.Data.Length ?? 0;
             Interlocked.Add(ref peers.Received, length);
             if (Interlocked.Add(ref _bytes, length) > _cutAfter)

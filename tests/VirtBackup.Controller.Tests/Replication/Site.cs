@@ -19,9 +19,10 @@ internal sealed class Site : IAsyncDisposable
 
     public ControllerRole Role => World.Role;
 
-    public static async Task<Site> StartAsync(string name)
+    /// <param name="retains">Whether its store's provider retains objects.</param>
+    public static async Task<Site> StartAsync(string name, bool retains = false)
     {
-        var site = new Site(name, await World.CreateAsync());
+        var site = new Site(name, await World.CreateAsync(retains: retains));
         site._running = site.Role.RunAsync(site._stop.Token);
         return site;
     }

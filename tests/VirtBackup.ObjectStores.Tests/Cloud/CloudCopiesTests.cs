@@ -140,6 +140,25 @@ public abstract class CloudCopiesTests(ObjectServers servers, bool s3) : IAsyncL
         await RequireRangesAsync(store.Near);
     }
 
+    [Fact]
+    public async Task Where_the_device_has_no_space_for_a_copy_only_what_is_asked_for_is_read()
+    {
+        await Open().PutAsync(Key, _content, None);
+        Directory.Delete(CopiesPath, recursive: true);
+        Directory.CreateDirectory(CopiesPath);
+        await using var small = await SmallFolder.MountAsync(64, CopiesPath);
+        var store = Open();
+        var before = store.Traffic!.Value;
+        for (var i = 0; i < 3; i++)
+        {
+            Assert.Equal(100, await store.Near.ReadAsync(Key, 1000 * i, new byte[100], None));
+        }
+        var traffic = store.Traffic!.Value.Since(before);
+        Assert.Equal((3L, 300L), (traffic.Reads, traffic.BytesReceived));
+        await RequireRangesAsync(store.Near);
+        Assert.Empty(Directory.GetFiles(CopiesPath));
+    }
+
     private CloudStore Open(long bytesMax = 1 << 30)
     {
         var options = new CloudStoreOptions
