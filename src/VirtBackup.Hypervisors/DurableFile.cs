@@ -3,6 +3,9 @@ namespace VirtBackup.Hypervisors;
 /// <summary>Small files that survive a power loss once they are written, as a whole or not at all.</summary>
 public static class DurableFile
 {
+    /// <summary>Of what is written aside; a process that is killed leaves it.</summary>
+    internal const string PartialSuffix = ".partial";
+
     /// <summary>Written aside, flushed, renamed over what was there; the folder is flushed, too.</summary>
     public static void Write(string path, ReadOnlySpan<byte> content) => Write(path, content, new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write });
 
@@ -10,7 +13,7 @@ public static class DurableFile
     public static void WritePrivate(string path, ReadOnlySpan<byte> content)
     {
         // What is there keeps its rights when it is written to; the remains of a killed run may have others.
-        File.Delete(path + ".partial");
+        File.Delete(path + PartialSuffix);
         var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
         if (!OperatingSystem.IsWindows())
         {
@@ -21,7 +24,7 @@ public static class DurableFile
 
     private static void Write(string path, ReadOnlySpan<byte> content, FileStreamOptions options)
     {
-        var partial = path + ".partial";
+        var partial = path + PartialSuffix;
         try
         {
             using (var file = new FileStream(partial, options))

@@ -82,6 +82,9 @@ public sealed class IngestSession : IAsyncDisposable
     internal ValueTask<StagedPack> CreatePackAsync(RecordKind kind, CancellationToken cancellationToken) =>
         StagedPack.CreateAsync(_store, kind, cancellationToken);
 
+    /// <summary>A damaged pack that was in the way of one of this session is gone: what failed for that can be done again, in another session.</summary>
+    internal bool HasMadeRoom { get; private set; }
+
     /// <summary>Publishes and indexes; when it returns, the pack's records may be acknowledged.</summary>
     internal async ValueTask StoreAsync(StagedPack pack, CancellationToken cancellationToken)
     {
@@ -126,11 +129,13 @@ public sealed class IngestSession : IAsyncDisposable
         // Another lane, or a repair, may have put the sound pack there since it was looked at, and rely on it.
         if (await _store.FindAsync(key, cancellationToken) is null || await PackReader.HashAsync(_store, key, pack.Bytes, cancellationToken) == pack.Hash)
         {
+            HasMadeRoom = true;
             throw new FaultException(FaultReason.Unavailable, "A damaged copy of the pack was in the way and is not any more: send its records again.");
         }
         if (await _indexer.TryForgetAsync(pack.Hash, cancellationToken))
         {
             await _store.DeleteAsync(key, cancellationToken);
+            HasMadeRoom = true;
             throw new FaultException(FaultReason.Unavailable, "A damaged copy of the pack was in the way and has been removed: send its records again.");
         }
     }

@@ -18,6 +18,7 @@ namespace VirtBackup.Repository.Replication;
 internal sealed class ReplicaIntake(ReplicaIntakeParts parts)
 {
     private const int RecordCallsMax = 16;
+    private const int TriesMax = 8;
 
     /// <summary>Key objects of one epoch that a source may send: one for each recipient.</summary>
     private const int KeysPerEpochMax = 8;
@@ -64,8 +65,7 @@ internal sealed class ReplicaIntake(ReplicaIntakeParts parts)
         var known = await parts.Committer.FindReplicaAsync(manifest, cancellationToken);
         await options.Verify(manifest, replica.AgentPublicKey, cancellationToken);
         await StoreKeysAsync(replica, manifest.Head, cancellationToken);
-        await using var session = parts.Begin(manifest.Head.Scope);
-        await FetchAsync(source, manifest, session, options.RecordCalls, counts, cancellationToken);
+        await using var session = await FetchAsync(source, manifest, options.RecordCalls, counts, cancellationToken);
         using (await parts.Marking.EnterAsync(cancellationToken))
         {
             await parts.Committer.PrepareAsync(manifest, inspector: null, cancellationToken);
@@ -77,6 +77,30 @@ internal sealed class ReplicaIntake(ReplicaIntakeParts parts)
             await parts.Index.WriteAsync(UnlocatedTable.CheckDoubtfulSoon, CancellationToken.None);
         }
         return new ReplicaReport(manifest.Hash, WasHere: known is not null, session.StoredBytes, counts.Done);
+    }
+
+    /// <summary>All that the point lacks is here, and stays so while the session is open.</summary>
+    private async ValueTask<IngestSession> FetchAsync(IReplicaSource source, Manifest manifest, int recordCalls, ReplicaCounts counts, CancellationToken cancellationToken)
+    {
+        for (var tries = 1; ; tries++)
+        {
+            var session = parts.Begin(manifest.Head.Scope);
+            try
+            {
+                await FetchAsync(source, manifest, session, recordCalls, counts, cancellationToken);
+                return session;
+            }
+            catch (FaultException) when (session.HasMadeRoom && tries < TriesMax)
+            {
+                // A damaged pack was in the way, and is not any more.
+                await session.DisposeAsync();
+            }
+            catch
+            {
+                await session.DisposeAsync();
+                throw;
+            }
+        }
     }
 
     private Manifest Parse(ReplicaPoint replica, ReplicaWish wish)

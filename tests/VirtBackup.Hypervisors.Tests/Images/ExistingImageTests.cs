@@ -63,7 +63,11 @@ public sealed class ExistingImageTests : IDisposable
         }
         Assert.Equal(expected, await File.ReadAllBytesAsync(_raw.Path));
         Assert.False(File.Exists(InPlaceMark.PathOf(_raw.Path)) || File.Exists(InPlaceMark.PathOf(_qcow2.Path)));
+        // As a restore leaves it that was killed before its mark stood.
+        var remains = InPlaceMark.PathOf(_qcow2.Path) + ".partial";
+        await File.WriteAllBytesAsync(remains, [1]);
         await using var capture = await Driver.BeginCaptureAsync(request, default);
+        Assert.False(File.Exists(remains));
         var three = new byte[3];
         await capture.Disks[1].ReadAsync(1 << 20, three, default);
         Assert.Equal([1, 2, 3], three);

@@ -1,5 +1,4 @@
 using VirtBackup.Core;
-using VirtBackup.Format;
 using VirtBackup.Proofs.FlipBytes;
 using VirtBackup.Proofs.Installation;
 using VirtBackup.Proofs.Simulation;
@@ -35,7 +34,7 @@ internal sealed class Harming(
     public async Task RunAsync(bool mayLose, Func<Task, Task> seeThrough)
     {
         var whole = await Census.TakeAsync(store());
-        if (Rot.Plant(random, store(), whole, await ListLocatedAsync(), mayLose) is not { } rot)
+        if (Rot.Plant(random, store(), whole, IndexLines.Located(await site.DumpAsync()), mayLose) is not { } rot)
         {
             return;
         }
@@ -120,14 +119,7 @@ internal sealed class Harming(
         }
     }
 
-    /// <summary>Names of the packs that the index calls in use.</summary>
-    private async Task<HashSet<string>> ListPacksAsync() =>
-        [.. (await site.DumpAsync()).Where(line => line.StartsWith("pack ", StringComparison.Ordinal)).Select(line => ObjectKeys.Pack(Id32.Parse(line.Split(' ')[1])))];
-
-    /// <summary>Where the index says that objects lie.</summary>
-    private async Task<HashSet<(Id32 Id, string PackKey)>> ListLocatedAsync() =>
-        [.. (await site.DumpAsync()).Where(line => line.StartsWith("object ", StringComparison.Ordinal)).Select(line => line.Split(' '))
-            .Where(parts => parts[4].StartsWith("pack=", StringComparison.Ordinal)).Select(parts => (Id32.Parse(parts[2]), ObjectKeys.Pack(Id32.Parse(parts[4]["pack=".Length..]))))];
+    private async Task<HashSet<string>> ListPacksAsync() => IndexLines.Packs(await site.DumpAsync());
 
     /// <summary>Whether all of it was sent again in its order, which makes a pack of its name.</summary>
     private async Task<bool> IsReplacedAsync(Rot rot) =>

@@ -85,7 +85,7 @@ internal sealed class Rot
             && census.Find(kind, id, scope).All(copy => copy.PackKey == Key || !packs.Contains(copy.PackKey) || _dead.Contains((id, copy.PackKey)));
 }
 
-/// <summary>Another repository that has what a census found, while it can be reached.</summary>
+/// <summary>Another repository that has what a census found, while it can be reached. A peer is asked before it.</summary>
 internal sealed class CensusSource : IRecordSource
 {
     public string Name => "another place";
@@ -93,9 +93,14 @@ internal sealed class CensusSource : IRecordSource
     /// <summary>Null: it cannot be reached.</summary>
     public Census? Census { get; set; }
 
-    public ValueTask<ReadOnlyMemory<byte>?> FetchAsync(RecordKind kind, Id32 id, Id16 scope, CancellationToken cancellationToken)
+    /// <summary>Finds a record at a peer; null: there is none, or the answer is null.</summary>
+    public Func<RecordKind, Id32, Id16, ValueTask<byte[]?>>? Peer { get; set; }
+
+    public async ValueTask<ReadOnlyMemory<byte>?> FetchAsync(RecordKind kind, Id32 id, Id16 scope, CancellationToken cancellationToken)
     {
         var census = Census ?? throw new FaultException(FaultReason.Unavailable, "The other place cannot be reached.");
-        return ValueTask.FromResult(census.Find(kind, id, scope) is [var copy, ..] ? copy.Bytes : (ReadOnlyMemory<byte>?)null);
+        return Peer is { } peer && await peer(kind, id, scope) is { } record ? record : Found(census, kind, id, scope);
     }
+
+    private static ReadOnlyMemory<byte>? Found(Census census, RecordKind kind, Id32 id, Id16 scope) => census.Find(kind, id, scope) is [var copy, ..] ? copy.Bytes : null;
 }

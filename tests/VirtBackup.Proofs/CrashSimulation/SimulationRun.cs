@@ -78,6 +78,7 @@ internal sealed class SimulationRun : IAsyncDisposable
         _power = new Power();
         _store = new SimulatedStore();
         _peering = mayHavePeer ? Peering.Draw(_site, _hosts, _proven, options.RandomOf(trial, 1), _defect, coverage) : null;
+        elsewhere.Peer = _peering is null ? null : _peering.FindRecordAsync;
     }
 
     private SimulatedCrash Crash => _plan.Crash;
@@ -119,6 +120,7 @@ internal sealed class SimulationRun : IAsyncDisposable
             await _soundness.RequireAsync(_power);
         }
         await RequireCleanAsync();
+        await (_peering?.RequireWayBackAsync(RestartAsync) ?? Task.CompletedTask);
         await (_peering?.RequireCleanAsync(LongestSafety, Day, CollectionsToEnd) ?? Task.CompletedTask);
         if (!_crashed)
         {
@@ -190,6 +192,15 @@ internal sealed class SimulationRun : IAsyncDisposable
             // Not before: the power may fail meanwhile.
             _mustEnroll.Remove(host);
         }
+    }
+
+    /// <summary>The controller ends and starts, with nothing else going on.</summary>
+    private async Task<SimulatedStore> RestartAsync()
+    {
+        _power.TurnOff();
+        (_power, _store) = NextLife(power => _store.Kill(OptionsOf(power)));
+        await _site.BootAsync(_store, _power, false, false);
+        return _store;
     }
 
     /// <summary>Somebody restarts the controller and has the index made anew, or deletes both databases before.</summary>

@@ -1,6 +1,7 @@
 using VirtBackup.Core;
 using VirtBackup.Database;
 using VirtBackup.Format;
+using VirtBackup.Format.Manifests;
 using VirtBackup.Proofs.CrashSimulation;
 using VirtBackup.Proofs.Installation;
 using VirtBackup.Proofs.Simulation;
@@ -8,6 +9,7 @@ using VirtBackup.Repository;
 using VirtBackup.Repository.Collection;
 using VirtBackup.Repository.Index;
 using VirtBackup.Repository.Replication;
+using VirtBackup.Repository.Scrubbing;
 using VirtBackup.Sealing;
 using VirtBackup.Testing.Proofs;
 using VirtBackup.Testing.Stores;
@@ -22,6 +24,7 @@ internal sealed class Peer(Site site, IReadOnlyList<Host> hosts, ProvenObjects p
 {
     private readonly List<SqliteDatabase> _taken = [];
     private readonly Dictionary<Id16, bool> _mustBeVisible = [];
+    private readonly Dictionary<string, byte[]?> _damaged = new(StringComparer.Ordinal);
     private SimulatedStore _store = new();
     private Power _power = new();
     private SqliteDatabase? _index;
@@ -35,6 +38,16 @@ internal sealed class Peer(Site site, IReadOnlyList<Host> hosts, ProvenObjects p
     public BackupRepository Repository { get; private set; } = null!;
 
     public Power Power => _power;
+
+    /// <summary>How points are pulled.</summary>
+    public ReplicaOptions Options { get; } = new()
+    {
+        Verify = (manifest, key, _) =>
+        {
+            proven.RequireSignature(manifest, key.ToArray());
+            return ValueTask.CompletedTask;
+        },
+    };
 
     /// <summary>Makes an empty repository.</summary>
     public async Task InitializeAsync()
@@ -65,18 +78,7 @@ internal sealed class Peer(Site site, IReadOnlyList<Host> hosts, ProvenObjects p
     public async Task PullAsync(IReplicaSource source, Id16 vm, Id16 point)
     {
         var known = _mustBeVisible.Remove(point, out var isVisible) && isVisible;
-        var report = await Repository.PullAsync(
-            source,
-            new ReplicaWish(vm, point),
-            new ReplicaOptions
-            {
-                Verify = (manifest, key, _) =>
-                {
-                    proven.RequireSignature(manifest, key.ToArray());
-                    return ValueTask.CompletedTask;
-                },
-            },
-            CancellationToken.None);
+        var report = await Repository.PullAsync(source, new ReplicaWish(vm, point), Options, CancellationToken.None);
         if (known != report.WasHere)
         {
             throw new RefutedException($"Point {point} was {(known ? "" : "not ")}at the peer before, which says otherwise.");
@@ -109,6 +111,62 @@ internal sealed class Peer(Site site, IReadOnlyList<Host> hosts, ProvenObjects p
         {
             throw new RefutedException($"The peer's collector finds something wrong in a sound repository: {problem}");
         }
+    }
+
+    /// <summary>
+    /// The device goes bad under one pack. A scrub, which has no keys here, takes out of use what is lost or in doubt; pulled once more, all
+    /// points are whole.
+    /// </summary>
+    /// <param name="there">Points of which the source has all. Where the peer has others, whose damage nobody heals, nothing happens.</param>
+    /// <param name="pullAgain">Pulls all of them.</param>
+    public async Task HarmAsync(Random random, IReadOnlySet<Id16> there, Func<Task> pullAgain)
+    {
+        var whole = await Census.TakeAsync(_store);
+        if (whole.Points.Keys.Concat(whole.Forgotten.Keys).Any(point => !there.Contains(point)))
+        {
+            return;
+        }
+        if (Rot.Plant(random, _store, whole, IndexLines.Located(await IndexDump.WriteAsync(_index!, CancellationToken.None)), mayLose: true) is not { } rot)
+        {
+            return;
+        }
+        coverage.Count("replicated:rot");
+        await ScrubAsync();
+        coverage.Count("replicated:points-damaged", (await Repository.ListPointsAsync(null, CancellationToken.None)).Count(static point => !point.IsComplete));
+        await pullAgain();
+        if (IndexLines.Packs(await IndexDump.WriteAsync(_index!, CancellationToken.None)).Contains(rot.Key))
+        {
+            // What no point of the source needs stays in doubt, until the device gives it out right.
+            _store.Rot(rot.Key, _ => rot.Original);
+            await ScrubAsync();
+        }
+        else
+        {
+            _damaged[rot.Key] = null;
+        }
+        try
+        {
+            await RequireSoundAsync();
+        }
+        catch (RefutedException refuted)
+        {
+            throw new RefutedException($"After {rot.What} at the peer, and all was pulled again: {refuted.Message}");
+        }
+    }
+
+    /// <summary>Proves that all of a point is in the census, and what its machine held.</summary>
+    public void RequireWhole(Census census, Manifest manifest)
+    {
+        var host = hosts.FirstOrDefault(host => host.Sources.ContainsKey(manifest.Head.Point))
+            ?? throw new RefutedException($"Nobody has begun point {manifest.Head.Point}, but it is at the peer.");
+        census.RequirePoint(manifest, site.Escrow, host.Sources[manifest.Head.Point].Disks, proven);
+    }
+
+    private async Task ScrubAsync()
+    {
+        // What was proven in the same millisecond is not read again.
+        site.Calendar.Pass(TimeSpan.FromSeconds(1));
+        await Repository.Upkeep.ScrubAsync(new ScrubOptions { CheckedBeforeMs = site.Calendar.NowMs }, CancellationToken.None);
     }
 
     /// <summary>Proves that all that was promised is there, and that the index knows it.</summary>
@@ -159,7 +217,12 @@ internal sealed class Peer(Site site, IReadOnlyList<Host> hosts, ProvenObjects p
 
     private async Task<Census> RequireAsync()
     {
-        var census = await Census.TakeAsync(_store);
+        if (_damaged.Keys.FirstOrDefault() is { } damaged && await _store.FindAsync(damaged, CancellationToken.None) is null)
+        {
+            // A pack that is stored from now on under its name is another one.
+            _damaged.Clear();
+        }
+        var census = await Census.TakeAsync(_store, _damaged);
         foreach (var (point, isVisible) in _mustBeVisible)
         {
             if (census.Points.ContainsKey(point) != isVisible)
@@ -169,9 +232,7 @@ internal sealed class Peer(Site site, IReadOnlyList<Host> hosts, ProvenObjects p
         }
         foreach (var manifest in census.Points.Values.Concat(census.Forgotten.Values))
         {
-            var host = hosts.FirstOrDefault(host => host.Sources.ContainsKey(manifest.Head.Point))
-                ?? throw new RefutedException($"Nobody has begun point {manifest.Head.Point}, but it is at the peer.");
-            census.RequirePoint(manifest, site.Escrow, host.Sources[manifest.Head.Point].Disks, proven);
+            RequireWhole(census, manifest);
         }
         foreach (var point in census.Points.Keys)
         {

@@ -1,8 +1,10 @@
 using VirtBackup.Core;
+using VirtBackup.Format.Records;
 using VirtBackup.Proofs.CrashSimulation;
 using VirtBackup.Proofs.Installation;
 using VirtBackup.Proofs.Simulation;
 using VirtBackup.Repository;
+using VirtBackup.Repository.Replication;
 using VirtBackup.Testing.Proofs;
 using VirtBackup.Testing.Stores;
 
@@ -22,6 +24,8 @@ internal sealed class Peering : IAsyncDisposable
     private const int CrashAfterLog2Max = 8;
     private const int ChainOneIn = 4;
     private const int CleanOneIn = 3;
+    private const int HarmOneIn = 3;
+    private const int WayBackOneIn = 2;
 
     private readonly Site _site;
     private readonly Random _random;
@@ -74,6 +78,52 @@ internal sealed class Peering : IAsyncDisposable
             await RequireAllAsync(third, _peer.Repository, _peer.Power);
             _coverage.Count("replicated:chains");
         }
+        if (_random.Next(HarmOneIn) == 0)
+        {
+            Stage.Enter("peer-heal");
+            var here = (await _site.Repository.ListPointsAsync(null, CancellationToken.None)).Select(static point => point.Point).ToHashSet();
+            await _peer.HarmAsync(_random, here, () => PullAllAsync(_peer, _site.Repository, new PeerSource(_site.Repository, _site.Connect()!.Value.Power, null)));
+        }
+    }
+
+    /// <summary>What the peer has of a record that is lost at the site, as product peers are asked; null: nothing.</summary>
+    public async ValueTask<byte[]?> FindRecordAsync(RecordKind kind, Id32 id, Id16 scope)
+    {
+        var record = await _peer.Repository.Serving.FindRecordAsync(kind, id, scope, CancellationToken.None);
+        _coverage.Count(record is null ? "replicated:records-not-there-to-heal" : "replicated:records-to-heal");
+        return record;
+    }
+
+    /// <summary>Points that the site has let go come back from the peer, whole.</summary>
+    /// <param name="restart">Starts the site's controller anew; gives its store.</param>
+    public async Task RequireWayBackAsync(Func<Task<SimulatedStore>> restart)
+    {
+        if (_random.Next(WayBackOneIn) != 0)
+        {
+            return;
+        }
+        Stage.Enter("replicate-back");
+        var store = await restart();
+        var here = (await _site.Repository.ListPointsAsync(null, CancellationToken.None)).Select(static point => point.Point).ToHashSet();
+        var gone = (await _peer.Repository.ListPointsAsync(null, CancellationToken.None)).Where(point => !here.Contains(point.Point)).ToList();
+        var source = new PeerSource(_peer.Repository, _peer.Power, null);
+        foreach (var point in gone)
+        {
+            var report = await _site.Repository.PullAsync(source, new ReplicaWish(point.Vm, point.Point), _peer.Options, CancellationToken.None);
+            _coverage.Count("replicated:points-back");
+            _coverage.Count("replicated:records-back", report.Done.Records);
+        }
+        var census = await Census.TakeAsync(store);
+        foreach (var point in gone)
+        {
+            _peer.RequireWhole(census, census.Points.GetValueOrDefault(point.Point) ?? throw new RefutedException($"Point {point.Point} was pulled back, and is not there."));
+        }
+        var known = await _site.Repository.ListPointsAsync(null, CancellationToken.None);
+        if (!census.Points.Keys.Order().SequenceEqual(known.Where(static point => point.IsComplete).Select(static point => point.Point).Order()))
+        {
+            throw new RefutedException("After points were pulled back the index knows other whole points than the store holds.");
+        }
+        References.Of(census).RequireCounted(await _site.DumpAsync(), exactly: false);
     }
 
     /// <summary>What the peer does not need, it lets go.</summary>

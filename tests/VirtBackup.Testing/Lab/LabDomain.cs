@@ -7,6 +7,8 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
 {
     private static readonly TimeSpan BootLimit = TimeSpan.FromMinutes(4);
     private const int TriesPerAgent = 40;
+    private const string RestartAgent =
+        "for p in /proc/[0-9]*; do if [ \"$(readlink $p/exe)\" = /usr/sbin/qemu-ga ] && grep -q org.qemu.guest_agent.0 $p/cmdline; then kill ${p#/proc/}; fi; done";
 
     public string Name => name;
 
@@ -59,7 +61,7 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
         for (var tries = 1; await libvirt.TryVirshAsync("qemu-agent-command", name, """{"execute":"guest-ping"}""") is { ExitCode: not 0 } refused; tries++)
         {
             if (limit.IsCancellationRequested) throw new TimeoutException($"libvirt does not reach the guest agent of {name} within {BootLimit.TotalSeconds:0} s: {refused.Stderr}\n{await File.ReadAllTextAsync(libvirt.File("libvirtd.log"))}");
-            if (tries % TriesPerAgent == 0 && (await libvirt.VirshAsync("domjobinfo", name)).Contains("None", StringComparison.Ordinal)) await ExecAsync("pkill -f org.qemu.guest_agent.0");
+            if (tries % TriesPerAgent == 0 && (await libvirt.VirshAsync("domjobinfo", name)).Contains("None", StringComparison.Ordinal)) (await ExecAsync(RestartAgent)).EnsureSuccess();
             // Each try is a process.
             await Task.Delay(200);
         }
