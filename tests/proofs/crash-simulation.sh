@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the whole system on one thread from one seed, with simulated store, network, power and time, thousands of times,
 # and proves that whatever happens nothing that was promised is lost and everything works afterwards. Every other seed has a
-# second repository that pulls from the first and has a power of its own; one in eight a third that pulls from the second.
+# second repository that pulls from the first and has a power of its own; one in eight a third that pulls from the second. The first
+# heals from the second and pulls back what it let go; the second completes what its device damaged by pulling again.
 #
 # usage: tests/proofs/crash-simulation.sh [--seed N] [--trials N] [--start-trial I] [--short] [--sabotage NAME|list]
 #   --seed N          decides everything; chance without it, and printed

@@ -242,6 +242,25 @@ public sealed class ReplicaIntakeTests
     }
 
     [Fact]
+    public async Task ADamagedPackInTheWayOfTheSoundOneCostsNoSecondPull()
+    {
+        await using var there = await Sites.CreateAsync(1);
+        await using var here = await Sites.CreateAsync(2);
+        // One node makes one pack, whose name is the same when it comes again.
+        var point = Sites.MachineOf(1).Point(1, [1, 2, 3]);
+        var node = Assert.Single(point.Nodes);
+        await there.BackUpAsync(point);
+        await here.PullAsync(new PullSource(there.Repository), point);
+        await here.HurtAsync(Format.Records.RecordHeader.Parse(node).Id, payloadByte: 10);
+        await here.ScrubAsync(open: true);
+        Assert.False((await here.Repository.FindPointAsync(point.Id, Token))!.IsComplete);
+        var report = await here.PullAsync(new PullSource(there.Repository), point);
+        Assert.Equal((true, 1), (report.WasHere, report.Done.Nodes));
+        await here.Repository.Upkeep.SettleAsync(Token);
+        await here.AssertSoundAsync(point);
+    }
+
+    [Fact]
     public async Task WithoutItsKeysAForeignPointIsNeitherOpenedNorBlamed()
     {
         await using var there = await Sites.CreateAsync(1);
