@@ -20,10 +20,7 @@ public sealed class BrokenLinkTests
     {
         await using var a = await Site.StartAsync("a");
         await using var b = await Site.StartAsync("b");
-        await a.JoinAsync(b);
-        await b.Role.Catalog.Peers.EnsureAsync("a", 1, World.Token);
-        await a.AllowAsync("b");
-        await a.Role.PeerAdmin.OfferToPeerAsync(new OfferToPeerRequest { Name = "b", Offer = true }, World.Token);
+        await a.OfferAsync(b);
         await BackUpAsync(await a.World.EnrollAsync(), NewDisk());
         await PassAsync(a, b, () => IsConnectedAsync(b, "a"));
         await a.Role.PeerAdmin.RevokePeerAsync(new RevokePeerRequest { Name = "b" }, World.Token);

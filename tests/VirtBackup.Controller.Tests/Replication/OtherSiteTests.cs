@@ -67,11 +67,7 @@ public sealed class OtherSiteTests
     {
         await using var a = await Site.StartAsync("a");
         await using var b = await Site.StartAsync("b");
-        // Only the source can call: the receiver has no way.
-        await a.JoinAsync(b);
-        await b.Role.Catalog.Peers.EnsureAsync("a", 1, World.Token);
-        await a.AllowAsync("b");
-        await a.Role.PeerAdmin.OfferToPeerAsync(new OfferToPeerRequest { Name = "b", Offer = true }, World.Token);
+        await a.OfferAsync(b);
         var agent = await a.World.EnrollAsync();
         await BackUpAsync(agent, NewDisk());
         // The source looks every few seconds whom it offers to.

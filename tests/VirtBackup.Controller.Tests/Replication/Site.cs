@@ -37,6 +37,15 @@ internal sealed class Site : IAsyncDisposable
         await there.AllowAsync(Name, machines);
     }
 
+    /// <summary>This site may call the other one, which has no way to it, and offers it streams to ask on for all machines.</summary>
+    public async Task OfferAsync(Site there)
+    {
+        await JoinAsync(there);
+        await there.Role.Catalog.Peers.EnsureAsync(Name, 1, World.Token);
+        await AllowAsync(there.Name);
+        await Role.PeerAdmin.OfferToPeerAsync(new OfferToPeerRequest { Name = there.Name, Offer = true }, World.Token);
+    }
+
     public async Task AllowAsync(string peer, params string[] machines)
     {
         var request = new AllowPeerRequest { Name = peer, All = machines.Length == 0 };

@@ -72,7 +72,7 @@ public sealed class LabVm : IAsyncDisposable
         {
             var paths = new LabVmPaths(directory.Path);
             var disks = new List<LabVmDisk>();
-            foreach (var disk in SavedGuest.Disks(options, guest))
+            foreach (var disk in options.AllDisks(guest))
             {
                 disks.Add(new LabVmDisk(disk.NodeName, disk.Device, await PrepareAsync(disk, paths, saved, cancellationToken), disk.Format, disk.Bus));
             }

@@ -15,7 +15,7 @@ internal static class LabVmArguments
             "-uuid", $"{uuid}",
             "-name", $"guest={options.Name}",
         ];
-        var settings = SavedGuest.Disks(options, guest).ToList();
+        var settings = options.AllDisks(guest).ToList();
         var sharedController = settings.Exists(d => d.Bus == LabBus.VirtioScsi && !d.IoThread);
         if (sharedController) a.AddRange(["-device", "virtio-scsi-pci,id=scsi0"]);
         var idePort = 0;

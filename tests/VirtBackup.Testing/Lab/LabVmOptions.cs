@@ -70,6 +70,9 @@ public sealed record LabVmOptions
     /// <summary>Further arguments of QEMU, at the end.</summary>
     public IReadOnlyList<string> ExtraArguments { get; init; } = [];
 
+    /// <summary>The lab guest's own disks or others in their place, and further ones.</summary>
+    internal IEnumerable<LabDiskOptions> AllDisks(LabGuest guest) => (Disks ?? GuestDisks(guest)).Concat(ExtraDisks);
+
     /// <summary>The lab guest's own two disks with a bus, format and I/O thread of choice: node names "root" and "data".</summary>
     public static IReadOnlyList<LabDiskOptions> GuestDisks(
         LabGuest guest, LabBus bus = LabBus.VirtioBlk, LabDiskFormat format = LabDiskFormat.Qcow2, bool ioThread = false) =>

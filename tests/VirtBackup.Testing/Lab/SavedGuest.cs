@@ -16,10 +16,13 @@ namespace VirtBackup.Testing.Lab;
 internal sealed class SavedGuest
 {
     private const string StateFile = "state";
+
     /// <summary>Linux seeds anew after half of its time since the boot, below two minutes (drivers/char/random.c).</summary>
     private static readonly TimeSpan IdleBefore = TimeSpan.FromSeconds(8);
+
     /// <summary>To save one costs as much as three boots: how often a kind was asked for when that is done.</summary>
     private const int KeptFrom = 3;
+
     private readonly string _folder;
 
     private SavedGuest(string folder) => _folder = folder;
@@ -32,27 +35,32 @@ internal sealed class SavedGuest
     /// <summary>Null: none is kept, and it was asked for too seldom, is made by another process, or cannot be kept for such a machine.</summary>
     public static async Task<SavedGuest?> FindAsync(LabVmOptions options, LabGuest guest, CancellationToken cancellationToken)
     {
-        if (options.ExtraArguments.Count > 0 || options.GuestAgentLog is not null || Disks(options, guest).Any(disk => disk.UseInPlace is not null)) return null;
+        if (options.ExtraArguments.Count > 0 || options.GuestAgentLog is not null || options.AllDisks(guest).Any(disk => disk.UseInPlace is not null)) return null;
         var folder = Path.Combine(guest.Directory, "saved", KeyOf(options, guest));
         if (File.Exists(Path.Combine(folder, StateFile))) return new SavedGuest(folder);
         Directory.CreateDirectory(Path.GetDirectoryName(folder)!);
+        await using var turn = TryTakeTurn(folder + ".turn");
+        if (turn is null) return null;
+        if (File.Exists(Path.Combine(folder, StateFile))) return new SavedGuest(folder);
+        turn.Position = turn.Length;
+        turn.WriteByte(0);
+        if (turn.Length < KeptFrom) return null;
+        await KeepAsync(options, guest, folder, cancellationToken);
+        return new SavedGuest(folder);
+    }
+
+    /// <summary>Null: another one has it.</summary>
+    private static FileStream? TryTakeTurn(string path)
+    {
         try
         {
-            await using var turn = new FileStream(folder + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            if (File.Exists(Path.Combine(folder, StateFile))) return new SavedGuest(folder);
-            turn.Position = turn.Length;
-            turn.WriteByte(0);
-            if (turn.Length < KeptFrom) return null;
-            await KeepAsync(options, guest, folder, cancellationToken);
-            return new SavedGuest(folder);
+            return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
         }
         catch (IOException)
         {
             return null;
         }
     }
-
-    public static IEnumerable<LabDiskOptions> Disks(LabVmOptions options, LabGuest guest) => (options.Disks ?? LabVmOptions.GuestDisks(guest)).Concat(options.ExtraDisks);
 
     private static async Task KeepAsync(LabVmOptions options, LabGuest guest, string folder, CancellationToken cancellationToken)
     {
@@ -78,7 +86,7 @@ internal sealed class SavedGuest
     private static string KeyOf(LabVmOptions options, LabGuest guest)
     {
         var program = new FileInfo($"/usr/bin/{LabVm.Program}");
-        var kinds = Disks(options, guest).Select(disk => new LabVmDisk(disk.NodeName, disk.Device, $"{disk.CopyFrom} {disk.Size}", disk.Format, disk.Bus)).ToList();
+        var kinds = options.AllDisks(guest).Select(disk => new LabVmDisk(disk.NodeName, disk.Device, $"{disk.CopyFrom} {disk.Size}", disk.Format, disk.Bus)).ToList();
         var arguments = LabVmArguments.For(options with { Name = "" }, Guid.Empty, guest, new LabVmPaths(""), kinds);
         var text = string.Join('\n', [File.ReadAllText(Path.Combine(guest.Directory, "stamp")), $"{program.Length} {program.LastWriteTimeUtc:O}", .. arguments]);
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..16];
