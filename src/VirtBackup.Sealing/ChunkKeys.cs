@@ -8,15 +8,21 @@ namespace VirtBackup.Sealing;
 /// The secret t of a chunk: HMAC-SHA-256 of its plaintext. Id and record key follow from it; maps carry it masked. Never
 /// printed or compared with text.
 /// </summary>
-public readonly record struct ChunkSecret(UInt128 High, UInt128 Low)
+public readonly record struct ChunkSecret
 {
-    public static ChunkSecret Read(ReadOnlySpan<byte> source)
-    {
-        var bytes = Id32.Read(source);
-        return new ChunkSecret(bytes.High, bytes.Low);
-    }
+    private readonly Id32 _bytes;
 
-    public void Write(Span<byte> destination) => new Id32(High, Low).Write(destination);
+    private ChunkSecret(Id32 bytes) => _bytes = bytes;
+
+    public static ChunkSecret Read(ReadOnlySpan<byte> source) => new(Id32.Read(source));
+
+    public void Write(Span<byte> destination) => _bytes.Write(destination);
+
+    /// <summary>With a mask, which taken twice gives the secret back.</summary>
+    internal Id32 Mask(Id32 mask) => _bytes ^ mask;
+
+    /// <inheritdoc cref="Mask"/>
+    internal static ChunkSecret Unmask(Id32 masked, Id32 mask) => new(masked ^ mask);
 
     /// <summary>The chunk id that belongs to this secret: HKDF-Expand(t, "chunk id").</summary>
     public Id32 DeriveId()

@@ -44,11 +44,7 @@ public sealed class VmKey : IDisposable
     public void CopyTo(Span<byte> destination) => _key.Span.CopyTo(destination);
 
     /// <summary>What a map leaf carries for a chunk: t XOR HKDF-Expand(VmKey, "mask" ‖ id).</summary>
-    public Id32 Mask(Id32 id, ChunkSecret secret)
-    {
-        var mask = DeriveMask(id);
-        return new Id32(secret.High ^ mask.High, secret.Low ^ mask.Low);
-    }
+    public Id32 Mask(Id32 id, ChunkSecret secret) => secret.Mask(DeriveMask(id));
 
     /// <summary>
     /// Recovers a chunk's secret and proves that it belongs to <paramref name="id"/>, before anything is fetched: a wrong
@@ -62,8 +58,7 @@ public sealed class VmKey : IDisposable
     /// <summary><see cref="Unmask"/> without the exception.</summary>
     public bool TryUnmask(Id32 id, Id32 maskedSecret, out ChunkSecret secret)
     {
-        var mask = DeriveMask(id);
-        secret = new ChunkSecret(maskedSecret.High ^ mask.High, maskedSecret.Low ^ mask.Low);
+        secret = ChunkSecret.Unmask(maskedSecret, DeriveMask(id));
         if (!id.IsZero && secret.DeriveId() == id)
         {
             return true;

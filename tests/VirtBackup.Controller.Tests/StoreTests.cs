@@ -199,7 +199,7 @@ public sealed class StoreTests
         await backup.UploadAsync();
         await RefusedAsync(FaultReason.Corrupt, () => backup.CommitAsync());
 
-        static MapEntry Tamper(MapEntry entry) => entry.IsZero ? entry : entry with { MaskedSecret = new Id32(entry.MaskedSecret.High ^ 1, entry.MaskedSecret.Low) };
+        static MapEntry Tamper(MapEntry entry) => entry.IsZero ? entry : entry with { MaskedSecret = entry.MaskedSecret ^ new Id32(1, 0) };
     }
 
     [Fact]

@@ -100,8 +100,8 @@ public sealed class DerivationTests
         Assert.Contains(id.ToString(), fault.Message, StringComparison.Ordinal);
         for (var bit = 0; bit < 128; bit++)
         {
-            Assert.False(vmKey.TryUnmask(id, masked with { High = masked.High ^ (UInt128.One << bit) }, out _));
-            Assert.False(vmKey.TryUnmask(id, masked with { Low = masked.Low ^ (UInt128.One << bit) }, out _));
+            Assert.False(vmKey.TryUnmask(id, masked ^ new Id32(UInt128.One << bit, 0), out _));
+            Assert.False(vmKey.TryUnmask(id, masked ^ new Id32(0, UInt128.One << bit), out _));
         }
     }
 

@@ -58,7 +58,7 @@ internal sealed class DistinctChunks(int entriesMax = DistinctChunks.DefaultEntr
     }
 
     // 64 bits: among the chunks known at once, an accident has a probability below 2^-24.
-    private static ulong NameOf(Id32 id) => (ulong)id.High;
+    private static ulong NameOf(Id32 id) => id.Leading;
 
     private bool IsInSample(ulong name) => (name & ((1UL << _halvings) - 1)) == 0;
 

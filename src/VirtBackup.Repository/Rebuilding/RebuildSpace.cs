@@ -25,7 +25,7 @@ internal sealed class RebuildSpace(IDatabase index) : IDisposable
     /// <summary>Scopes by number within the rebuild.</summary>
     public IReadOnlyList<Id16> Scopes => _scopeIds;
 
-    public static int BucketOf(Id32 id) => (int)(id.High >> 120);
+    public static int BucketOf(Id32 id) => (int)(id.Leading >> 56);
 
     public int ScopeOf(Id16 scope)
     {

@@ -83,7 +83,7 @@ internal sealed class SortedBucket(BucketSpool<StoredRecord> records)
         }
     }
 
-    private static ulong KeyOf(Id32 id) => (ulong)(id.High >> 64);
+    private static ulong KeyOf(Id32 id) => id.Leading;
 
     private static int LowerBound(ReadOnlySpan<ulong> keys, ulong key)
     {
