@@ -147,7 +147,7 @@ exec qemu-system-x86_64 -machine q35,accel=tcg -cpu max -smp 1 -m 256 -uuid $uui
   -chardev socket,id=qga0,path=$work/vm/agent.sock,server=on,wait=off \\
   -device virtio-serial -device virtserialport,chardev=qga0,name=org.qemu.guest_agent.0 \\
   -qmp unix:$work/vm/qmp.sock,server=on,wait=off \\
-  -kernel $lab/vmlinuz -initrd $lab/initrd.gz -append "console=ttyS0 quiet panic=-1"
+  -kernel $lab/vmlinuz -initrd $lab/initrd.gz -append "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests"
 LAUNCH
 sh "$work/vm/launch.sh" > "$work/vm/qemu.log" 2>&1 &
 vm=$!
