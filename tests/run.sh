@@ -17,6 +17,7 @@ export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 N
 
 configuration=Release
 logs=$PWD/artifacts/tests
+programs=${VIRTBACKUP_LAB:-$PWD/.lab}/published
 only=
 build=yes
 limit=2100
@@ -30,7 +31,7 @@ running=()
 scratch=
 # What tests start lives for seconds: half of its processor time would go into compiling methods twice and into guarding their pages.
 # What is measured runs without, as installed programs do.
-brief=(env DOTNET_TC_CallCountThreshold=400 DOTNET_EnableWriteXorExecute=0)
+brief=(env DOTNET_TC_CallCountThreshold=400 DOTNET_TieredPGO=0 DOTNET_EnableWriteXorExecute=0)
 
 say() { printf '%s\n' "$*"; }
 
@@ -54,7 +55,7 @@ finish() {
 
 stop_running() {
   local leader
-  # The programs of a test share the process group of its time limit, so none of them outlives it. What has no group is proof_beside.
+  # The programs of a test share the process group of its time limit, so none of them outlives it. What has no group is beside.
   for leader in "${running[@]}"; do kill -KILL -- "-$leader" 2> /dev/null || kill -TERM "$leader" 2> /dev/null || true; done
   running=()
 }
@@ -128,8 +129,22 @@ set_up() {
     say "All of it is in $log"
     give_up 'build'
   fi
+  # Tests start programs by the hundred: as they are installed, compiled ahead of time.
+  UseSharedCompilation=true bash deploy/publish.sh "$programs" || give_up 'publish'
   dotnet build-server shutdown --vbcscompiler > /dev/null 2>&1 || true
+  adopt_published
   say "   done in $((SECONDS - started)) s"
+}
+
+# adopt_published: the test programs, too, load what is compiled ahead of time.
+adopt_published() {
+  local assembly copy
+  for assembly in "$programs"/*.dll; do
+    for copy in tests/*/bin/"$configuration"/*/"${assembly##*/}"; do
+      # Written anew: an unfinished copy must not be taken for a built one.
+      if [ -f "$copy" ]; then cp -p "$assembly" "$copy.new" && mv "$copy.new" "$copy"; fi
+    done
+  done
 }
 
 # begin LOG COMMAND...: starts a command in a process group of its own, $!, under the time limit.
@@ -208,39 +223,23 @@ judge_project() {
   say "   $good passed, $bad failed, $((SECONDS - started)) s"
 }
 
-# run_projects NAME...: three at a time, as most of them wait for guests and programs half of their time; the longest first.
-run_projects() {
-  local -A names=() starts=()
-  local name program threads
-  for name in $(printf '%s\n' "$@" | awk '{ print /Hypervisors|EndToEnd/ ? 0 : 1, $0 }' | sort -s -n -k 1,1 | cut -d ' ' -f 2); do
-    rm -f "$logs/$name.xml"
-    : > "$logs/$name.log"
-    program=$(find "tests/$name/bin/$configuration" -maxdepth 2 -type f -name "$name" -perm -u+x -print -quit 2> /dev/null || true)
-    if [ -z "$program" ]; then
-      say "== $name"
-      fail "$name" 'it is not built' "$logs/$name.log"
-      summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" 0 1 0)")
-      continue
-    fi
-    if [ "${#names[@]}" -ge 3 ]; then await_project; fi
-    threads=$(nproc)
-    # They wait most of their time: for guests to start, for what libvirt and agents look at every so often.
-    if [[ $name == *EndToEnd* ]]; then threads=$((threads + 1)); fi
-    begin "$logs/$name.log" "$program" -xml "$logs/$name.xml" -maxThreads "$threads" -noColor -noLogo
-    names[$!]=$name
-    starts[$!]=$SECONDS
-  done
-  while [ "${#names[@]}" -gt 0 ]; do await_project; done
-}
-
-# await_project: judges the first of run_projects' programs that ends.
-await_project() {
-  local ended= code=0
-  wait -n -p ended "${!names[@]}" || code=$?
-  kill -KILL -- "-$ended" 2> /dev/null || true
-  judge_project "${names[$ended]}" "${starts[$ended]}"
-  unset "names[$ended]" "starts[$ended]"
-  running=("${!names[@]}")
+# run_project NAME: its test program, and what that reported.
+run_project() {
+  local name=$1 started=$SECONDS program threads code
+  rm -f "$logs/$name.xml"
+  : > "$logs/$name.log"
+  program=$(find "tests/$name/bin/$configuration" -maxdepth 2 -type f -name "$name" -perm -u+x -print -quit 2> /dev/null || true)
+  if [ -z "$program" ]; then
+    say "== $name"
+    fail "$name" 'it is not built' "$logs/$name.log"
+    summary+=("$(printf '%-34s %5s passed %5s failed %6s s' "$name" 0 1 0)")
+    return
+  fi
+  threads=$(nproc)
+  # They wait most of their time: for guests to start, for what libvirt and agents look at every so often.
+  if [[ $name == *EndToEnd* ]]; then threads=$((threads + 1)); fi
+  limited "$logs/$name.log" "$program" -xml "$logs/$name.xml" -maxThreads "$threads" -noColor -noLogo
+  judge_project "$name" "$started"
 }
 
 last_line() { awk 'NF { line = $0 } END { print line }' "$1"; }
@@ -310,43 +309,38 @@ run_sabotage() {
 # alone PROOF: it measures time or memory, and says so.
 alone() { grep -q '^# The suite runs it alone\.' "$1"; }
 
-# run_proofs PROOF...: those that measure one after the other, the others two at a time.
-run_proofs() {
-  local proof ended
-  local -A names=()
-  for proof in "$@"; do
-    if ! alone "$proof"; then
-      if [ "${#names[@]}" -ge 2 ]; then await_proof; fi
-      rm -f "$logs/$(basename "$proof" .sh).result"
-      proof_beside "$proof" > "$logs/$(basename "$proof" .sh).said" 2>&1 &
-      running+=($!)
-      names[$!]=$(basename "$proof" .sh)
-    fi
-  done
-  while [ "${#names[@]}" -gt 0 ]; do await_proof; done
-  brief=()
-  for proof in "$@"; do
-    if alone "$proof"; then run_proof "$proof"; fi
+# run_beside COMMAND NAME...: runs COMMAND with each of them, three at a time.
+declare -A names=()
+run_beside() {
+  local command=$1 item name
+  shift
+  for item in "$@"; do
+    if [ "${#names[@]}" -ge 3 ]; then await; fi
+    name=$(basename "$item" .sh)
+    rm -f "$logs/$name.result"
+    beside "$command" "$item" > "$logs/$name.said" 2>&1 &
+    running+=($!)
+    names[$!]=$name
   done
 }
 
-# proof_beside PROOF: runs it in this process, whose counts go to a file.
-proof_beside() {
+# beside COMMAND ITEM: runs it in this process, whose counts go to a file.
+beside() {
   trap stop_running EXIT
   trap 'exit 1' INT TERM
   passed=0 failed=0 failures=() summary=() running=()
-  run_proof "$1"
-  declare -p passed failed failures summary > "$logs/$(basename "$1" .sh).result"
+  "$1" "$2"
+  declare -p passed failed failures summary > "$logs/$(basename "$2" .sh).result"
 }
 
-# await_proof: adds up the first of run_proofs' processes that ends.
-await_proof() {
-  local good=$passed bad=$failed
+# await: adds up the first of run_beside's processes that ends.
+await() {
+  local ended= good=$passed bad=$failed
   local -a lost=("${failures[@]}") lines=("${summary[@]}")
   wait -n -p ended "${!names[@]}" || true
   cat "$logs/${names[$ended]}.said"
-  passed=0 failed=1 failures=("proof ${names[$ended]}: it left no result") summary=()
-  # shellcheck source=/dev/null # written by proof_beside
+  passed=0 failed=1 failures=("${names[$ended]}: it left no result") summary=()
+  # shellcheck source=/dev/null # written by beside
   if [ -f "$logs/${names[$ended]}.result" ]; then . <(sed 's/^declare -[-a]* //' "$logs/${names[$ended]}.result"); fi
   passed=$((good + passed))
   failed=$((bad + failed))
@@ -358,11 +352,19 @@ await_proof() {
 
 mkdir -p "$logs"
 if [ "$build" = yes ]; then set_up; fi
+if [ -d "$programs" ]; then export VIRTBACKUP_TEST_PROGRAMS=$programs; fi
 scratch=$(mktemp -d /tmp/vbtest.XXXXXX)
 # The libvirtd of tests runs without privileges, and has its folders below.
 chmod 711 "$scratch"
-mapfile -t selected < <(test_projects)
-run_projects "${selected[@]}"
+# The longest first. What measures comes last, alone.
+mapfile -t selected < <(test_projects | awk '{ print /Hypervisors|EndToEnd/ ? 0 : 1, $0 }' | sort -s -n -k 1,1 | cut -d ' ' -f 2)
+run_beside run_project "${selected[@]}"
 mapfile -t selected < <(proofs)
-run_proofs "${selected[@]}"
+measuring=()
+for proof in "${selected[@]}"; do
+  if alone "$proof"; then measuring+=("$proof"); else run_beside run_proof "$proof"; fi
+done
+while [ "${#names[@]}" -gt 0 ]; do await; done
+brief=()
+for proof in "${measuring[@]}"; do run_proof "$proof"; done
 if finish; then exit 0; else exit 1; fi
