@@ -17,7 +17,6 @@ export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 N
 
 configuration=Release
 logs=$PWD/artifacts/tests
-programs=${VIRTBACKUP_LAB:-$PWD/.lab}/published
 only=
 build=yes
 limit=2100
@@ -129,22 +128,9 @@ set_up() {
     say "All of it is in $log"
     give_up 'build'
   fi
-  # Tests start programs by the hundred: as they are installed, compiled ahead of time.
-  UseSharedCompilation=true bash deploy/publish.sh "$programs" || give_up 'publish'
   dotnet build-server shutdown --vbcscompiler > /dev/null 2>&1 || true
-  adopt_published
+  bash tests/compile-ahead.sh "$configuration" || give_up 'compile-ahead'
   say "   done in $((SECONDS - started)) s"
-}
-
-# adopt_published: the test programs, too, load what is compiled ahead of time.
-adopt_published() {
-  local assembly copy
-  for assembly in "$programs"/*.dll; do
-    for copy in tests/*/bin/"$configuration"/*/"${assembly##*/}"; do
-      # Written anew: an unfinished copy must not be taken for a built one.
-      if [ -f "$copy" ]; then cp -p "$assembly" "$copy.new" && mv "$copy.new" "$copy"; fi
-    done
-  done
 }
 
 # begin LOG COMMAND...: starts a command in a process group of its own, $!, under the time limit.
@@ -237,7 +223,7 @@ run_project() {
   fi
   threads=$(nproc)
   # They wait most of their time: for guests to start, for what libvirt and agents look at every so often.
-  if [[ $name == *EndToEnd* ]]; then threads=$((threads + 1)); fi
+  if [[ $name == *EndToEnd* || $name == *Hypervisors* ]]; then threads=$((threads + 1)); fi
   limited "$logs/$name.log" "$program" -xml "$logs/$name.xml" -maxThreads "$threads" -noColor -noLogo
   judge_project "$name" "$started"
 }
@@ -352,7 +338,6 @@ await() {
 
 mkdir -p "$logs"
 if [ "$build" = yes ]; then set_up; fi
-if [ -d "$programs" ]; then export VIRTBACKUP_TEST_PROGRAMS=$programs; fi
 scratch=$(mktemp -d /tmp/vbtest.XXXXXX)
 # The libvirtd of tests runs without privileges, and has its folders below.
 chmod 711 "$scratch"

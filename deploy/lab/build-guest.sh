@@ -16,8 +16,8 @@ umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 self=$here/$(basename "${BASH_SOURCE[0]}")
 lab=${VIRTBACKUP_LAB:-$(cd "$here/../.." && pwd)/.lab}
-root_size=256M
-data_size=128M
+root_size=64M
+data_size=96M
 # A driver that is in neither the module directory nor the kernel ends the build. The last line may be absent.
 drivers_needed='virtio_pci virtio_blk virtio_scsi sd_mod virtio_console virtio_net virtio_rng virtio_balloon'
 drivers_optional='ahci ata_piix ata_generic button evdev'

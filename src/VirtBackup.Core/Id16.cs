@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
+using System.Text.Json.Serialization;
 
 namespace VirtBackup.Core;
 
@@ -19,6 +20,8 @@ public readonly record struct Id16 : IComparable<Id16>
         _low = low;
     }
 
+    // Recovery points hold documents with names in JSON.
+    [JsonConstructor]
     public Id16(UInt128 value)
         : this((ulong)(value >> 64), (ulong)value)
     {

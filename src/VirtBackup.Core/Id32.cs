@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Text.Json.Serialization;
 
 namespace VirtBackup.Core;
 
@@ -21,13 +22,19 @@ public readonly record struct Id32 : IComparable<Id32>
         _last = last;
     }
 
+    [JsonConstructor]
     public Id32(UInt128 high, UInt128 low)
         : this((ulong)(high >> 64), (ulong)high, (ulong)(low >> 64), (ulong)low)
     {
     }
 
     /// <summary>The first eight bytes, the most significant first.</summary>
+    [JsonIgnore]
     public ulong Leading { get; }
+
+    public UInt128 High => new(Leading, _second);
+
+    public UInt128 Low => new(_third, _last);
 
     /// <summary>Length in bytes.</summary>
     public const int Size = 32;

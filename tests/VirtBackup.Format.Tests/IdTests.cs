@@ -1,3 +1,4 @@
+using System.Text.Json;
 using CsCheck;
 using VirtBackup.Core;
 
@@ -40,6 +41,19 @@ public sealed class IdTests
         Assert.Equal(System.Buffers.Binary.BinaryPrimitives.ReadUInt64BigEndian(left), a.Leading);
         Assert.Equal(left.All(static value => value == 0), a.IsZero);
     });
+
+    [Fact]
+    public void Documents_of_earlier_versions_are_read()
+    {
+        const string sixteen = """{"Value":5233100606242806050955395731361295,"IsEmpty":false}""";
+        var id = Id16.Parse("000102030405060708090a0b0c0d0e0f");
+        Assert.Equal(id, JsonSerializer.Deserialize<Id16>(sixteen));
+        Assert.Equal(sixteen, JsonSerializer.Serialize(id));
+        const string thirtyTwo = """{"High":1,"Low":340282366920938463463374607431768211455,"IsZero":false}""";
+        var hash = new Id32(1, UInt128.MaxValue);
+        Assert.Equal(hash, JsonSerializer.Deserialize<Id32>(thirtyTwo));
+        Assert.Equal(hash, JsonSerializer.Deserialize<Id32>(JsonSerializer.Serialize(hash)));
+    }
 
     [Theory]
     [InlineData("")]

@@ -48,8 +48,8 @@ internal static class InPlaceMark
             throw new FaultException(FaultReason.FailedPrecondition,
                 $"The image {image} is half restored: a restore in place {Describe(path)} broke off. Run it again to finish it; only if the disk was brought in order otherwise, remove {path}.");
         }
-        // Whoever was killed before its mark stood has written nothing to the image.
-        File.Delete(path + DurableFile.PartialSuffix);
+        // Whoever was killed before its mark stood has written nothing to the image. The folder is made with the first mark of a device.
+        if (File.Exists(path + DurableFile.PartialSuffix)) File.Delete(path + DurableFile.PartialSuffix);
     }
 
     private static string Describe(string path)

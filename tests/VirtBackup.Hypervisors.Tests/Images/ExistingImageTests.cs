@@ -239,13 +239,18 @@ public sealed class ExistingImageTests : IDisposable
             var driver = new ImageHypervisor([new ImageMachine(Machine, "still", [image])], new ImageTools { StateFolder = _folder.File("state") }, TimeProvider.System);
             var request = Request(RestorePlacement.InPlace) with { Disks = [new RestoreDisk(image.IdFor(Machine), "dev", 4 << 20, "raw", 4 << 20)] };
             Assert.DoesNotContain(await driver.CheckRestoreAsync(request, default), IsBlocking);
+            var capture = new CaptureRequest(Machine, Point, null, new HashSet<string>());
+            // The folder for marks is made with the first one.
+            Assert.False(Directory.Exists(_folder.File("state")));
+            await using (await driver.BeginCaptureAsync(capture, default))
+            {
+            }
             var longer = request with { Disks = [request.Disks[0] with { LengthBytes = 5 << 20 }] };
             Assert.Contains(await driver.CheckRestoreAsync(longer, default), finding => IsBlocking(finding) && finding.Message.Contains("lvresize", StringComparison.Ordinal));
             await using (var broken = await driver.BeginRestoreAsync(request, default))
             {
                 await broken.Disks[0].WriteAsync(0, new byte[] { 1 }, default);
             }
-            var capture = new CaptureRequest(Machine, Point, null, new HashSet<string>());
             Assert.Contains("half restored", (await Assert.ThrowsAsync<FaultException>(async () => await driver.BeginCaptureAsync(capture, default))).Message, StringComparison.Ordinal);
             Assert.Single(Directory.EnumerateFiles(_folder.File("state")));
             await using (var restore = await driver.BeginRestoreAsync(request, default))

@@ -14,10 +14,10 @@ public sealed class LabGuest
 
     public string Initrd => Path.Combine(Directory, "initrd.gz");
 
-    /// <summary>qcow2, 256 MiB, ext4 labelled vmroot.</summary>
+    /// <summary>qcow2, 64 MiB, ext4 labelled vmroot.</summary>
     public string RootDisk => Path.Combine(Directory, "root.qcow2");
 
-    /// <summary>qcow2, 128 MiB, an empty ext4 labelled vmdata that the guest mounts at /data.</summary>
+    /// <summary>qcow2, 96 MiB, an empty ext4 labelled vmdata that the guest mounts at /data.</summary>
     public string DataDisk => Path.Combine(Directory, "data.qcow2");
 
     /// <summary>The directory of the sources: the nearest one above the running program that holds the solution.</summary>
