@@ -41,7 +41,6 @@ wanted=(
   swtpm:swtpm
   swtpm_setup:swtpm-tools
   jq:jq
-  lz4:lz4
   virtnbdbackup:virtnbdbackup
 )
 object_stores=(

@@ -35,7 +35,7 @@ public class TrackingTests
         await lab.Libvirt.VirshAsync("blockresize", "lab", "vdb", "160M");
         (_, reasons) = await lab.BackUpAsync(points[3], points[..3]);
         Assert.Equal(Changes, reasons["vda"]);
-        Assert.Contains("resized from 134217728 to 167772160", reasons["vdb"], StringComparison.Ordinal);
+        Assert.Contains("resized from 100663296 to 167772160", reasons["vdb"], StringComparison.Ordinal);
         Assert.Contains("not part of the last recovery point", reasons["vdc"], StringComparison.Ordinal);
 
         // The disk goes again; its checkpoint can no longer be deleted in one piece.
