@@ -2,8 +2,8 @@
 # Two sites that pull from each other, or three in a chain, each a network namespace with a controller and an agent. While recovery
 # points are pulled, links are cut and controllers killed at random. The replicas converge; no point is ever listed that is not whole
 # (each new one is verified at once, without keys), and with all links cut each is restored and compared. On every link no more than 1.02
-# times what was missing travels in both directions, 16 MiB for each fault, and 32 KiB for each pull after the
-# first: who waits for another asks again.
+# times what was missing travels in both directions, 16 MiB for each fault, and 32 KiB for each pull after a
+# replica's first: who waits for another asks again.
 #
 # usage: tests/proofs/replication-faults.sh [--seed N] [--trials N] [--start-trial I] [--short] [--work DIR] [--sabotage NAME|list]
 #   --seed N          decides sites, links, disks and faults; chance without it, and printed

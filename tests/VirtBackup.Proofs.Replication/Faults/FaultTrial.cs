@@ -23,7 +23,7 @@ internal sealed class FaultTrial(FaultStage stage, ProofOptions options, int tri
     private readonly Random _random = options.RandomOf(trial, 0);
     private readonly List<(SourceMachine Machine, string Point)> _new = [];
     private readonly Dictionary<NetworkLink, int> _faultsOf = stage.Links.ToDictionary(static link => link, static _ => 0);
-    private readonly Dictionary<NetworkLink, int> _pullsOf = stage.Links.ToDictionary(static link => link, static _ => 0);
+    private readonly Dictionary<NetworkLink, int> _furtherPullsOf = stage.Links.ToDictionary(static link => link, static _ => 0);
     private readonly HashSet<Way> _pulling = [];
     private readonly List<string> _story = [];
 
@@ -106,6 +106,7 @@ internal sealed class FaultTrial(FaultStage stage, ProofOptions options, int tri
     private async Task ConvergeAsync(Way way, Task faults, CancellationToken cancellationToken)
     {
         var clock = default(Stopwatch);
+        var isAgain = false;
         while (true)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -114,8 +115,9 @@ internal sealed class FaultTrial(FaultStage stage, ProofOptions options, int tri
             lock (_pulling)
             {
                 _pulling.Add(way);
-                _pullsOf[way.Link]++;
+                if (isAgain) _furtherPullsOf[way.Link]++;
             }
+            isAgain = true;
             var result = await way.Peering.PullAsync();
             lock (_pulling) _pulling.Remove(way);
             if (result.ExitCode == 0 && isLast && await HoldsAllAsync(way)) break;
@@ -138,12 +140,12 @@ internal sealed class FaultTrial(FaultStage stage, ProofOptions options, int tri
             var wire = (link.Traffic - before[link]).Payload;
             tally.MissingBytes += missing;
             tally.WireBytes += wire;
-            var pulls = _pullsOf[link];
-            if (faults == 0 && pulls == 1) tally.WorstShare = Math.Max(tally.WorstShare, (double)wire / missing);
+            var further = _furtherPullsOf[link];
+            if (faults == 0 && further == 0) tally.WorstShare = Math.Max(tally.WorstShare, (double)wire / missing);
             if (wire < missing * 0.95) throw new RefutedException($"{missing} bytes were missing, and only {wire} have travelled");
-            if (wire > (missing * ShareMax) + (faults * ExcusedBytesOfFault) + ((pulls - 1) * BytesOfFurtherPull))
+            if (wire > (missing * ShareMax) + (faults * ExcusedBytesOfFault) + (further * BytesOfFurtherPull))
             {
-                throw new RefutedException($"{missing} bytes were missing, and {wire} have travelled over link {stage.NumberOf(link)} in both directions, with {faults} faults and in {pulls} pulls");
+                throw new RefutedException($"{missing} bytes were missing, and {wire} have travelled over link {stage.NumberOf(link)} in both directions, with {faults} faults and {further} further pulls");
             }
         }
     }
