@@ -43,6 +43,7 @@ public sealed class ProcTests
     {
         await using var running = BackgroundProc.Start("sh", ["-c", "echo ready for work; exec sleep 1000"]);
         Assert.Equal("ready for work", await running.WaitForLineAsync("ready", cancellationToken: Token));
+        Assert.Matches("^ +(sh|sleep) +[RSD] ", running.Threads);
         await running.KillAsync(Token);
         Assert.Equal(128 + 9, await running.WaitForExitAsync(Token));
         await Assert.ThrowsAsync<LabException>(() => running.WaitForLineAsync("never", cancellationToken: Token));

@@ -82,7 +82,7 @@ internal sealed class Stage : IAsyncDisposable
     {
         Console.WriteLine($"trial {trial}:");
         if (_peer is not null) await MeasurePeerAsync(_peer, cancellationToken);
-        await FillAsync(trial, 0);
+        await FillAsync(trial, 0, cancellationToken);
         await MeasureAsync(_load!, Latencies.Idle, () => Task.Delay(_span, cancellationToken));
         if (_options.Sabotage is { } planted)
         {
@@ -92,11 +92,11 @@ internal sealed class Stage : IAsyncDisposable
         }
         await MeasureAsync(_load!, Latencies.Healthy, async () => Print(await Site.BackUpAsync(Machine, "--full")));
 
-        await FillAsync(trial, 1);
+        await FillAsync(trial, 1, cancellationToken);
         Link.BytesPerSecond = SlowBytesPerSecond;
         await MeasureBrokenOffAsync(Latencies.Slow, static () => Task.CompletedTask, cancellationToken);
 
-        await FillAsync(trial, 2);
+        await FillAsync(trial, 2, cancellationToken);
         // Slow at first: over a fast link the backup may be over before the link dies.
         Link.BytesPerSecond = SlowBytesPerSecond;
         await MeasureBrokenOffAsync(Latencies.Dead, () => Task.FromResult(Link.IsDead = true), cancellationToken);
@@ -138,7 +138,7 @@ internal sealed class Stage : IAsyncDisposable
     }
 
     /// <summary>New content for the disk that is to be read, written past the guest.</summary>
-    private async Task FillAsync(int trial, int run)
+    private async Task FillAsync(int trial, int run, CancellationToken cancellationToken)
     {
         var path = _folder.File("content");
         await using (var file = File.Create(path))
@@ -148,10 +148,10 @@ internal sealed class Stage : IAsyncDisposable
             for (var at = 0L; at < _bulkBytes; at += buffer.Length)
             {
                 random.NextBytes(buffer);
-                await file.WriteAsync(buffer);
+                await file.WriteAsync(buffer, cancellationToken);
             }
         }
-        var answer = await Vm.QmpAsync("human-monitor-command", JsonSerializer.Serialize(new Dictionary<string, string> { ["command-line"] = $"qemu-io {Bulk} \"write -s {path} 0 {_bulkBytes}\"" }));
+        var answer = await Vm.QmpAsync("human-monitor-command", JsonSerializer.Serialize(new Dictionary<string, string> { ["command-line"] = $"qemu-io {Bulk} \"write -s {path} 0 {_bulkBytes}\"" }), cancellationToken);
         if (answer.GetString() is { Length: > 0 } text && !text.Contains("wrote ", StringComparison.Ordinal)) throw new LabException($"The disk could not be filled: {text}");
     }
 

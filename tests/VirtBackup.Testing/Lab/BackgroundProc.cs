@@ -9,6 +9,7 @@ namespace VirtBackup.Testing.Lab;
 /// </summary>
 public sealed class BackgroundProc : IAsyncDisposable
 {
+    private static readonly TimeSpan EndLimit = TimeSpan.FromMinutes(2);
     private readonly Process process;
     private readonly Lock gate = new();
     private readonly StringBuilder stdout = new();
@@ -38,6 +39,30 @@ public sealed class BackgroundProc : IAsyncDisposable
     public string Stderr
     {
         get { lock (gate) return stderr.ToString(); }
+    }
+
+    /// <summary>What its threads are doing, a line each, for messages: name, state and what each waits for in the kernel.</summary>
+    public string Threads
+    {
+        get
+        {
+            var lines = new StringBuilder();
+            try
+            {
+                foreach (var thread in Directory.GetDirectories($"/proc/{Pid}/task"))
+                {
+                    string Read(string name) => File.ReadAllText(Path.Combine(thread, name)).Trim();
+                    // proc(5): the state is behind the name, which may hold anything but the last parenthesis.
+                    var stat = Read("stat");
+                    lines.Append($"  {Read("comm"),-16} {stat[stat.LastIndexOf(')') + 2]} {Read("wchan")}\n");
+                }
+            }
+            catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+            {
+                lines.Append($"  {gone.Message}\n");
+            }
+            return lines.ToString();
+        }
     }
 
     public static BackgroundProc Start(
@@ -132,7 +157,15 @@ public sealed class BackgroundProc : IAsyncDisposable
         if (!process.HasExited)
         {
             process.Kill(entireProcessTree: true);
-            await process.WaitForExitAsync(CancellationToken.None);
+            try
+            {
+                // Its end is that of its output, too.
+                await process.WaitForExitAsync(CancellationToken.None).WaitAsync(EndLimit);
+            }
+            catch (TimeoutException)
+            {
+                throw new TimeoutException($"'{Command}' was killed, and {EndLimit.TotalSeconds:0} s later it or somebody that it gave its output to is still there:\n{Threads}");
+            }
         }
         process.Dispose();
     }

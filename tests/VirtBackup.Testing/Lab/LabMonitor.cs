@@ -9,6 +9,7 @@ namespace VirtBackup.Testing.Lab;
 /// </summary>
 public sealed class LabMonitor : IAsyncDisposable
 {
+    private static readonly TimeSpan AnswerLimit = TimeSpan.FromMinutes(3);
     private readonly JsonLineChannel channel;
     private readonly SemaphoreSlim turn = new(1, 1);
     private readonly List<JsonElement> events = [];
@@ -34,18 +35,25 @@ public sealed class LabMonitor : IAsyncDisposable
 
     /// <summary>Executes a command and returns its "return" value.</summary>
     /// <exception cref="LabException">QEMU answered with an error, or went away.</exception>
+    /// <exception cref="TimeoutException">It has not answered for three minutes. The connection is then unusable.</exception>
     public async Task<JsonElement> ExecuteAsync(string command, JsonNode? arguments = null, CancellationToken cancellationToken = default)
     {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(AnswerLimit);
         await turn.WaitAsync(cancellationToken);
         try
         {
-            await channel.SendAsync(command, arguments, delimited: false, cancellationToken);
+            await channel.SendAsync(command, arguments, delimited: false, limit.Token);
             while (true)
             {
-                var message = await ReceiveAsync(command, cancellationToken);
+                var message = await ReceiveAsync(command, limit.Token);
                 if (!message.TryGetProperty("event", out _)) return JsonLineChannel.Returned(command, message);
                 events.Add(message);
             }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new TimeoutException($"{command}: QEMU has not answered for {AnswerLimit.TotalSeconds:0} s.");
         }
         finally
         {

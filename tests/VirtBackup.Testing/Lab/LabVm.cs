@@ -181,8 +181,17 @@ public sealed class LabVm : IAsyncDisposable
         WithAgentAsync((agent, token) => agent.ReadFileAsync(path, token), BootLimit, cancellationToken);
 
     /// <summary>Executes a command of QEMU's monitor; <paramref name="argumentsJson"/> is a JSON object.</summary>
-    public Task<JsonElement> QmpAsync(string command, string? argumentsJson = null, CancellationToken cancellationToken = default) =>
-        Monitor.ExecuteAsync(command, argumentsJson is null ? null : JsonNode.Parse(argumentsJson), cancellationToken);
+    public async Task<JsonElement> QmpAsync(string command, string? argumentsJson = null, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            return await Monitor.ExecuteAsync(command, argumentsJson is null ? null : JsonNode.Parse(argumentsJson), cancellationToken);
+        }
+        catch (TimeoutException silent)
+        {
+            throw new TimeoutException($"{silent.Message}{Story()}\nThreads:\n{qemu?.Threads}", silent);
+        }
+    }
 
     /// <inheritdoc cref="LabMonitor.WaitForEventAsync"/>
     public Task<JsonElement> WaitForEventAsync(string name, TimeSpan? timeout = null, CancellationToken cancellationToken = default) =>
