@@ -41,6 +41,7 @@ wanted=(
   swtpm:swtpm
   swtpm_setup:swtpm-tools
   jq:jq
+  lz4:lz4
   virtnbdbackup:virtnbdbackup
 )
 object_stores=(

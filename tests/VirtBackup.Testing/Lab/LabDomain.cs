@@ -29,7 +29,7 @@ public sealed class LabDomain(LabLibvirt libvirt, string name, Guid uuid)
     public string Xml(string disks, string extraDevices = "") => $"""
         <domain type='qemu'>
           <name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>256</memory><vcpu>1</vcpu>
-          <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{libvirt.Kernel}</kernel><initrd>{libvirt.Initrd}</initrd><cmdline>console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests</cmdline></os>
+          <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{(extraDevices.Contains("<tpm", StringComparison.Ordinal) ? libvirt.PackedKernel : libvirt.Kernel)}</kernel><initrd>{libvirt.Initrd}</initrd><cmdline>console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests</cmdline></os>
           <features><acpi/></features><cpu mode='maximum'/><on_poweroff>destroy</on_poweroff>
           <devices><emulator>/usr/bin/{LabVm.Program}</emulator>
             {disks}

@@ -10,7 +10,11 @@ public sealed class LabGuest
 
     public string Directory { get; }
 
-    public string Kernel => Path.Combine(Directory, "vmlinuz");
+    /// <summary>Unpacked: it starts faster, but with a TPM it does not reach its devices, and firmware other than SeaBIOS does not take it.</summary>
+    public string Kernel => Path.Combine(Directory, "vmlinux");
+
+    /// <summary>As distributions ship it.</summary>
+    public string PackedKernel => Path.Combine(Directory, "vmlinuz");
 
     public string Initrd => Path.Combine(Directory, "initrd.gz");
 

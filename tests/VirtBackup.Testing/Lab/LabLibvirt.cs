@@ -20,9 +20,11 @@ public sealed class LabLibvirt : IAsyncDisposable
     private LabLibvirt(LabGuest guest, bool isSystem)
     {
         this.isSystem = isSystem;
-        Kernel = File("vmlinuz");
+        Kernel = File("vmlinux");
+        PackedKernel = File("vmlinuz");
         Initrd = File("initrd.gz");
         System.IO.File.Copy(guest.Kernel, Kernel);
+        System.IO.File.Copy(guest.PackedKernel, PackedKernel);
         System.IO.File.Copy(guest.Initrd, Initrd);
         Directory.CreateDirectory(File("c/libvirt"));
         foreach (var name in new[] { "r", "h", "k" }) Directory.CreateDirectory(File(name));
@@ -63,6 +65,9 @@ public sealed class LabLibvirt : IAsyncDisposable
 
     /// <summary>The guest's, readable by the daemon.</summary>
     public string Kernel { get; }
+
+    /// <inheritdoc cref="LabGuest.PackedKernel"/>
+    public string PackedKernel { get; }
 
     /// <inheritdoc cref="Kernel"/>
     public string Initrd { get; }
