@@ -4,8 +4,8 @@
 # usage: tests/run.sh [--only PATTERN] [--no-build] [--limit SECONDS] [--sabotages one|all]
 #   --only PATTERN    only test projects and proofs whose name contains PATTERN (a shell pattern)
 #   --no-build        no set-up and no build: run what is built
-#   --limit SECONDS   time limit of each test project and each run of a proof (default 2100)
-#   --sabotages WHICH of every third proof 'one' (default), other ones with every commit; or 'all', which takes many minutes more
+#   --limit SECONDS   time limit of each test project (default 2100); a third of it for each run of a proof
+#   --sabotages WHICH of every sixth proof 'one' (default), other ones with every commit; or 'all', which takes many minutes more
 #
 # Each test counts as one. Each proof (tests/proofs/*.sh) counts as one, and so does each sabotage of it that is planted,
 # which must make it fail. A skipped test, a crash and an exceeded time limit are failures. Logs: artifacts/tests.
@@ -30,7 +30,7 @@ running=()
 scratch=
 # What tests start lives for seconds: half of its processor time would go into compiling methods twice and into guarding their pages.
 # What is measured runs without, as installed programs do.
-brief=(env DOTNET_TC_CallCountThreshold=400 DOTNET_TieredPGO=0 DOTNET_EnableWriteXorExecute=0)
+brief=(env DOTNET_TC_CallCountThreshold=400 DOTNET_TC_CallCountingDelayMs=3000 DOTNET_TieredPGO=0 DOTNET_EnableWriteXorExecute=0)
 
 say() { printf '%s\n' "$*"; }
 
@@ -115,22 +115,35 @@ proofs() {
 }
 
 set_up() {
-  local started=$SECONDS log=$logs/build.log
+  local started=$SECONDS said=$logs/build.said built code=0
   say '== Set-up'
+  # What is fetched and what is computed do not wait for each other.
+  rm -f "$said"
+  compile > "$said" 2>&1 &
+  built=$!
+  running+=("$built")
   bash deploy/lab/install-dependencies.sh --object-stores || give_up 'set-up: deploy/lab/install-dependencies.sh'
   bash deploy/lab/build-guest.sh || give_up 'set-up: deploy/lab/build-guest.sh'
   say '== Build'
+  wait "$built" || code=$?
+  running=()
+  cat "$said"
+  if [ "$code" -ne 0 ]; then give_up 'build'; fi
+  say "   done in $((SECONDS - started)) s"
+}
+
+compile() {
+  local log=$logs/build.log
   # One compiler for all projects: to start one for each takes twice as long in all.
   if ! { dotnet restore VirtBackup.sln -v q &&
     dotnet build VirtBackup.sln -c "$configuration" --no-restore -m:2 -v q -clp:NoSummary -p:UseSharedCompilation=true; } > "$log" 2>&1; then
     # MSBuild says each error once per project that meets it.
     grep -E ': error |error :|error [A-Z]+[0-9]+' "$log" | sort -u | head -n 50 || tail -n 50 "$log"
     say "All of it is in $log"
-    give_up 'build'
+    return 1
   fi
   dotnet build-server shutdown --vbcscompiler > /dev/null 2>&1 || true
-  bash tests/compile-ahead.sh "$configuration" || give_up 'compile-ahead'
-  say "   done in $((SECONDS - started)) s"
+  bash tests/compile-ahead.sh "$configuration"
 }
 
 # begin LOG COMMAND...: starts a command in a process group of its own, $!, under the time limit.
@@ -141,7 +154,7 @@ begin() {
   running+=($!)
 }
 
-# limited LOG COMMAND...: runs a command likewise, alone; its exit code is in $code.
+# limited LOG COMMAND...: runs a command likewise, alone; its exit code is in $code. The caller may have a $limit of its own.
 limited() {
   code=0
   begin "$@"
@@ -231,7 +244,7 @@ run_project() {
 last_line() { awk 'NF { line = $0 } END { print line }' "$1"; }
 
 run_proof() {
-  local proof=$1 name started=$SECONDS log line code sabotage outcome
+  local proof=$1 name started=$SECONDS log line code sabotage outcome limit=$((limit / 3))
   name=$(basename "$proof" .sh)
   log=$logs/proof-$name.log
   say "== proof $name"
@@ -268,7 +281,7 @@ chosen_sabotages() {
   if [ "$sabotages" = one ] && [ "${#names[@]}" -gt 0 ]; then
     turn=$(git rev-parse HEAD 2> /dev/null || date +%F)
     turn=$(printf '%s %s' "$turn" "${1##*/}" | cksum | cut -d ' ' -f 1)
-    if [ $((turn % 3)) -eq 0 ]; then names=("${names[turn / 3 % ${#names[@]}]}"); else names=(); fi
+    if [ $((turn % 6)) -eq 0 ]; then names=("${names[turn / 6 % ${#names[@]}]}"); else names=(); fi
   fi
   if [ "${#names[@]}" -gt 0 ]; then printf '%s\n' "${names[@]}"; fi
 }
