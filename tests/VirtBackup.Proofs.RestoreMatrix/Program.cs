@@ -1,6 +1,8 @@
 using VirtBackup.Proofs.RestoreMatrix;
+using VirtBackup.Testing.CommandLine;
 using VirtBackup.Testing.Proofs;
 
+LoadedCommandLine.Install();
 var images = new List<string>();
 var rest = new List<string>();
 for (var i = 0; i < args.Length; i++)
