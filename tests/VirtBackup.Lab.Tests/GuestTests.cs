@@ -146,4 +146,16 @@ public sealed class GuestTests
         Assert.False(Directory.Exists(vm.Directory));
         Assert.Throws<InvalidOperationException>(() => vm.Pid);
     }
+
+    [Fact]
+    public async Task A_monitor_that_does_not_answer_is_not_waited_for_without_end()
+    {
+        await using var vm = await LabVm.StartAsync(cancellationToken: Token);
+        await using var monitor = await LabMonitor.ConnectAsync(vm.QmpPath, Token);
+        monitor.AnswerLimit = TimeSpan.FromSeconds(3);
+        Assert.True((await monitor.ExecuteAsync("query-status", cancellationToken: Token)).GetProperty("running").GetBoolean());
+        await Proc.CheckAsync("kill", ["-STOP", $"{vm.Pid}"], cancellationToken: Token);
+        var thrown = await Assert.ThrowsAsync<TimeoutException>(() => monitor.ExecuteAsync("query-block", cancellationToken: Token));
+        Assert.Contains("query-block", thrown.Message, StringComparison.Ordinal);
+    }
 }

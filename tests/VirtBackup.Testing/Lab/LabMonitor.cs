@@ -9,12 +9,14 @@ namespace VirtBackup.Testing.Lab;
 /// </summary>
 public sealed class LabMonitor : IAsyncDisposable
 {
-    private static readonly TimeSpan AnswerLimit = TimeSpan.FromMinutes(3);
     private readonly JsonLineChannel channel;
     private readonly SemaphoreSlim turn = new(1, 1);
     private readonly List<JsonElement> events = [];
 
     private LabMonitor(JsonLineChannel channel) => this.channel = channel;
+
+    /// <summary>How long a command may take.</summary>
+    public TimeSpan AnswerLimit { get; set; } = TimeSpan.FromMinutes(3);
 
     public static async Task<LabMonitor> ConnectAsync(string socketPath, CancellationToken cancellationToken = default)
     {
@@ -35,12 +37,12 @@ public sealed class LabMonitor : IAsyncDisposable
 
     /// <summary>Executes a command and returns its "return" value.</summary>
     /// <exception cref="LabException">QEMU answered with an error, or went away.</exception>
-    /// <exception cref="TimeoutException">It has not answered for three minutes. The connection is then unusable.</exception>
+    /// <exception cref="TimeoutException">It has not answered within <see cref="AnswerLimit"/>. The connection is then unusable.</exception>
     public async Task<JsonElement> ExecuteAsync(string command, JsonNode? arguments = null, CancellationToken cancellationToken = default)
     {
+        await turn.WaitAsync(cancellationToken);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(AnswerLimit);
-        await turn.WaitAsync(cancellationToken);
         try
         {
             await channel.SendAsync(command, arguments, delimited: false, limit.Token);

@@ -189,7 +189,7 @@ public sealed class LabVm : IAsyncDisposable
         }
         catch (TimeoutException silent)
         {
-            throw new TimeoutException($"{silent.Message}{Story()}\nThreads:\n{qemu?.Threads}", silent);
+            throw new TimeoutException($"{silent.Message}{Story()}", silent);
         }
     }
 
@@ -304,7 +304,7 @@ public sealed class LabVm : IAsyncDisposable
         qemu = null;
     }
 
-    /// <summary>What QEMU and the guest printed, for messages.</summary>
+    /// <summary>What QEMU and the guest printed, and what QEMU does now, for messages.</summary>
     private string Story() => new StringBuilder()
-        .Append("\nMachine: ").Append(Name).Append("\nQEMU: ").Append(qemu?.Stderr).Append("\nConsole: ").Append(Console).ToString();
+        .Append("\nMachine: ").Append(Name).Append("\nQEMU: ").Append(qemu?.Stderr).Append("\nThreads:\n").Append(HasExited ? null : qemu?.Threads).Append("Console: ").Append(Console).ToString();
 }
