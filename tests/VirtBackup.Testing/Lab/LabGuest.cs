@@ -10,7 +10,7 @@ public sealed class LabGuest
 
     public string Directory { get; }
 
-    /// <summary>Unpacked: it starts faster, but with a TPM it does not reach its devices, and firmware other than SeaBIOS does not take it.</summary>
+    /// <summary>Unpacked: it starts faster, but with a TPM it does not reach its devices.</summary>
     public string Kernel => Path.Combine(Directory, "vmlinux");
 
     /// <summary>As distributions ship it.</summary>

@@ -40,7 +40,7 @@ internal static class LabVmArguments
             "-display", "none",
             "-nodefaults",
             "-serial", $"file:{paths.Serial}",
-            "-kernel", options.ExtraArguments.Any(IsOfFirmware) ? guest.PackedKernel : guest.Kernel,
+            "-kernel", options.ExtraArguments.Any(static argument => argument.Contains("tpm", StringComparison.Ordinal)) ? guest.PackedKernel : guest.Kernel,
             "-initrd", guest.Initrd,
             // On a busy host the kernel's look at its timer comes too late, and it would give up.
             "-append", "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off cryptomgr.notests",
@@ -48,8 +48,6 @@ internal static class LabVmArguments
         a.AddRange(options.ExtraArguments);
         return a;
     }
-
-    private static bool IsOfFirmware(string argument) => argument.Contains("tpm", StringComparison.Ordinal) || argument.Contains("pflash", StringComparison.Ordinal);
 
     private static void AddDisk(List<string> a, LabVmOptions options, LabDiskOptions setting, LabVmDisk disk, ref int idePort)
     {
