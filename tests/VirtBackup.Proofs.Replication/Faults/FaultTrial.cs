@@ -106,18 +106,12 @@ internal sealed class FaultTrial(FaultStage stage, ProofOptions options, int tri
     private async Task ConvergeAsync(Way way, Task faults, CancellationToken cancellationToken)
     {
         var clock = default(Stopwatch);
-        var isAgain = false;
         while (true)
         {
             cancellationToken.ThrowIfCancellationRequested();
             var isLast = faults.IsCompleted;
             if (isLast) clock ??= Stopwatch.StartNew();
-            lock (_pulling)
-            {
-                _pulling.Add(way);
-                if (isAgain) _furtherPullsOf[way.Link]++;
-            }
-            isAgain = true;
+            lock (_pulling) _pulling.Add(way);
             var result = await way.Peering.PullAsync();
             lock (_pulling) _pulling.Remove(way);
             if (result.ExitCode == 0 && isLast && await HoldsAllAsync(way)) break;
@@ -126,6 +120,7 @@ internal sealed class FaultTrial(FaultStage stage, ProofOptions options, int tri
                 throw new RefutedException($"{way.Peering.Receiver.Name} has not converged {SettleLimit.TotalSeconds:0} s behind the last fault: {result.Stderr}{result.Stdout}");
             }
             await Task.Delay(PauseBetweenTries, cancellationToken);
+            lock (_pulling) _furtherPullsOf[way.Link]++;
         }
         if (clock!.Elapsed > tally.Settled) tally.Settled = clock.Elapsed;
     }
