@@ -119,8 +119,11 @@ set_up() {
   say '== Set-up'
   # What is fetched and what is computed do not wait for each other.
   rm -f "$said"
-  compile > "$said" 2>&1 &
+  # In a process group of its own, as what begin starts.
+  set -m
+  compile > "$said" 2>&1 < /dev/null &
   built=$!
+  set +m
   running+=("$built")
   bash deploy/lab/install-dependencies.sh --object-stores || give_up 'set-up: deploy/lab/install-dependencies.sh'
   bash deploy/lab/build-guest.sh || give_up 'set-up: deploy/lab/build-guest.sh'
